@@ -1,0 +1,197 @@
+"""From a name to a variant: the registry of mechanisms, what a name means, and seeded weights."""
+
+import difflib
+import inspect
+import math
+import types
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import torch
+
+from variants.interface import CoAttention
+from variants.spec import Spec, parse
+from variants.transforms import AXES, TRANSFORMS
+from variants.variant import Variant
+
+M = TypeVar("M", bound=type[CoAttention])
+Option = int | float | bool | str | None
+
+_MECHANISMS: dict[str, type[CoAttention]] = {}
+_COMMON = ("self", "image_width", "question_width", "without")
+
+
+def register(name: str) -> Callable[[M], M]:
+    """Make a mechanism known under a name, as ``@register("gated")`` above its class.
+
+    Raises:
+        ValueError: another class has that name, or the name is not a word of the grammar.
+    """
+
+    def add(cls: M) -> M:
+        if parse(name) != Spec(name):
+            raise ValueError(f"{name!r} cannot name a mechanism: expected lower-case letters, digits and underscores")
+        known = _MECHANISMS.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"{name!r} already names {known.__module__}.{known.__qualname__}; choose another name")
+        _MECHANISMS[name] = cls
+        return cls
+
+    return add
+
+
+def mechanisms() -> dict[str, type[CoAttention]]:
+    """Every registered mechanism by name."""
+    return dict(_MECHANISMS)
+
+
+def option_types(mechanism: type[CoAttention]) -> dict[str, tuple[object, Option]]:
+    """The options of a mechanism: name to annotation and default."""
+    signature = inspect.signature(mechanism.__init__)
+    hints = get_type_hints(mechanism.__init__)
+    return {
+        name: (hints.get(name, str), parameter.default)
+        for name, parameter in signature.parameters.items()
+        if name not in _COMMON
+    }
+
+
+def canonical(name: str | Spec) -> Spec:
+    """The one spelling of a name: options sorted and defaults left out, parts and transforms in their own order.
+
+    Raises:
+        ValueError: a word of it is not known, or two of its transforms exclude each other.
+    """
+    spec = parse(name) if isinstance(name, str) else name
+    mechanism = _MECHANISMS.get(spec.mechanism)
+    if mechanism is None:
+        raise ValueError(f"{str(spec)!r} asks for {_unknown('mechanism', spec.mechanism, _MECHANISMS)}")
+    known = option_types(mechanism)
+    options: list[tuple[str, str]] = []
+    for key, text in spec.options:
+        if key not in known:
+            raise ValueError(f"{str(spec)!r} sets {_unknown(f'option of {spec.mechanism}', key, known)}")
+        annotation, default = known[key]
+        value = _read_option(str(spec), key, text, annotation)
+        if value != default:
+            options.append((key, str(value).lower() if isinstance(value, bool) else str(value)))
+    for part in spec.without:
+        if part not in mechanism.parts:
+            raise ValueError(f"{str(spec)!r} removes {_unknown(f'part of {spec.mechanism}', part, mechanism.parts)}")
+    for transform in spec.transforms:
+        if transform not in TRANSFORMS:
+            raise ValueError(f"{str(spec)!r} asks for {_unknown('transform', transform, TRANSFORMS)}")
+    for axis in AXES:
+        same = [word for word in spec.transforms if TRANSFORMS[word].axis == axis]
+        if len(same) > 1:
+            raise ValueError(f"{str(spec)!r} asks for {' and '.join(same)}, but a variant has one {axis}")
+    return Spec(
+        mechanism=spec.mechanism,
+        options=tuple(sorted(options)),
+        without=tuple(sorted(spec.without, key=mechanism.parts.index)),
+        transforms=tuple(sorted(spec.transforms, key=lambda word: AXES.index(TRANSFORMS[word].axis))),
+    )
+
+
+def build(
+    name: str | Spec,
+    *,
+    width: int | None = None,
+    image_width: int | None = None,
+    question_width: int | None = None,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+) -> Variant:
+    """Make a variant with seeded weights.
+
+    Args:
+        name: such as ``hierarchical[inner=alternating]+bf16``.
+        width: feature width of both sides; or give both of the next two.
+        image_width: feature width of the image, V.
+        question_width: feature width of the question, Q.
+        device: where the weights live.
+        seed: of the initialisation; each parameter's values depend on the seed and its own name and shape alone.
+
+    Raises:
+        ValueError: the name or a width is wrong.
+        Skip: the variant cannot be had here; the message is the reason.
+    """
+    image_width = image_width if image_width is not None else width
+    question_width = question_width if question_width is not None else width
+    if image_width is None or question_width is None:
+        raise ValueError("build needs width=, or both image_width= and question_width=")
+    for argument, value in (("image_width", image_width), ("question_width", question_width)):
+        if value < 1:
+            raise ValueError(f"{argument} is {value}: expected at least 1")
+    spec = canonical(name)
+    mechanism = _MECHANISMS[spec.mechanism]
+    known = option_types(mechanism)
+    options = {key: _read_option(str(spec), key, text, known[key][0]) for key, text in spec.options}
+    module: CoAttention = mechanism(
+        image_width=image_width,
+        question_width=question_width,
+        without=frozenset(spec.without),
+        **options,  # read by the types of this very signature
+    )
+    initialise(module, seed)
+    module.to(device)
+    variant = Variant(
+        spec=Spec(spec.mechanism, spec.options, spec.without), module=module, dtype=torch.float32, run=module
+    )
+    for word in spec.transforms:
+        variant = TRANSFORMS[word].apply(variant)
+    return variant
+
+
+def initialise(module: CoAttention, seed: int) -> None:
+    """Xavier-uniform weights times the mechanism's gain, biases small but not zero, normalisation scales one.
+
+    Biases are not zero so that a bias that leaks through padding cannot hide.
+    """
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            generator = torch.Generator().manual_seed(seed << 32 | zlib.crc32(name.encode()))
+            if parameter.dim() >= 2:
+                field = math.prod(parameter.shape[2:])
+                bound = math.sqrt(6 / ((parameter.shape[0] + parameter.shape[1]) * field)) * module.gain(name)
+            elif name.rpartition(".")[2] in ("weight", "scale"):
+                parameter.fill_(1)
+                continue
+            else:
+                bound = 0.1 * module.gain(name)
+            values = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) * 2 - 1
+            parameter.copy_(values * bound)
+
+
+def _read_option(name: str, key: str, text: str, annotation: object) -> Option:
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    for kind in kinds:
+        if kind is type(None) and text == "none":
+            return None
+        if get_origin(kind) is Literal and text in get_args(kind):
+            return text
+        if kind is bool and text in ("true", "false"):
+            return text == "true"
+        if kind in (int, float):
+            try:
+                value: int | float = int(text) if kind is int else float(text)
+            except ValueError:
+                continue
+            if value < 0 or not math.isfinite(value):
+                continue
+            return value
+    expected = ", ".join(
+        " or ".join(map(str, get_args(kind)))
+        if get_origin(kind) is Literal
+        else {int: "a whole number", float: "a number", bool: "true or false", type(None): "none"}.get(kind, str(kind))
+        for kind in kinds
+    )
+    raise ValueError(f"{name!r} sets {key}={text}: expected {expected}")
+
+
+def _unknown(what: str, word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{word!r}, which is no {what}: {hint}known are {', '.join(names) or 'none'}"

@@ -1,0 +1,90 @@
+"""The contract: what a co-attention sees, what it returns, and what it says of itself."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+
+class Batch(NamedTuple):
+    """Two padded sets per example, with which of their slots are real.
+
+    Validity comes from counts, never from zeros in the features, and may have any pattern: holes and left padding too.
+    """
+
+    image: Tensor  # [B, N, V]
+    question: Tensor  # [B, T, Q]
+    image_valid: Tensor  # [B, N] bool, True where the region is real
+    question_valid: Tensor  # [B, T] bool, True where the word is real
+
+
+class Attended(NamedTuple):
+    """One vector and one row of attention weights per glimpse and side.
+
+    Weights are non-negative, exactly 0 on padding, and sum to 1 over the valid slots. A side without a valid slot has
+    zero weights and zero vectors.
+    """
+
+    image: Tensor  # [B, G, V']
+    question: Tensor  # [B, G, Q']
+    image_weights: Tensor  # [B, G, N]
+    question_weights: Tensor  # [B, G, T]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownDefect:
+    """A fault that a published implementation is known to have, in the terms of the masking audit."""
+
+    property: str
+    """The audit's property that it breaks, such as ``P1``."""
+    output: str
+    """The field of ``Attended`` (or ``gradients``) in which it shows, or ``any``."""
+    condition: str
+    """When it shows, such as ``padded words`` or ``empty question``."""
+    summary: str
+    """What happens and why, in one sentence."""
+
+
+class Skip(Exception):
+    """A variant that cannot be had here (no GPU, no kernel for it); the message is the reason."""
+
+
+class CoAttention(nn.Module, ABC):
+    """A mechanism: a function with weights that sees one batch and keeps nothing on ``self``.
+
+    A subclass is final. Its options are the keyword-only arguments that its constructor adds to the three below, each
+    an ``int``, ``float``, ``bool``, a ``Literal`` of strings, or one of these ``| None``, with a default.
+    """
+
+    source: ClassVar[str]
+    """Paper, section and equations; or the public implementation whose behaviour this is."""
+    parts: ClassVar[tuple[str, ...]] = ()
+    """What ``-part`` may remove, each replaced by the plainest thing that keeps the shapes."""
+    known_defects: ClassVar[tuple[KnownDefect, ...]] = ()
+    """Empty but for published implementations, which behave as published."""
+    word_order_matters: ClassVar[bool] = False
+    """Whether permuting the words (with their validity) may change the outputs, as n-grams and recurrence do."""
+
+    image_width: int
+    question_width: int
+    without: frozenset[str]
+
+    def __init__(self, *, image_width: int, question_width: int, without: Collection[str] = ()) -> None:
+        super().__init__()
+        self.image_width = image_width
+        self.question_width = question_width
+        self.without = frozenset(without)
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Attended:
+        """Attend from each side to the other."""
+
+    def gain(self, parameter: str) -> float:
+        """What the seeded initialisation multiplies the Xavier standard deviation of the parameter of that name by."""
+        return 1.0
+
+    def matmul_flops(self, examples: int, regions: int, words: int) -> int | None:
+        """FLOPs of the forward pass's matrix products, two per multiply-add, in closed form; None if not known."""
+        return None

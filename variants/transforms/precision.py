@@ -1,0 +1,50 @@
+"""Half precision: weights and inputs cast, or autocast around float32 weights."""
+
+from dataclasses import replace
+
+import torch
+
+from variants.interface import Attended, Batch
+from variants.spec import Spec
+from variants.transforms.transform import Transform
+from variants.variant import Variant
+
+
+def _renamed(variant: Variant, transform: str) -> Spec:
+    return replace(variant.spec, transforms=(*variant.spec.transforms, transform))
+
+
+def _cast(name: str, dtype: torch.dtype) -> Transform:
+    def apply(variant: Variant) -> Variant:
+        # in place: the module belongs to this variant alone, and `run` may be bound to it
+        variant.module.to(dtype)
+        return replace(variant, spec=_renamed(variant, name), dtype=dtype)
+
+    return Transform(name=name, axis="precision", summary=f"weights and inputs in {name}", apply=apply)
+
+
+def _autocast(name: str, dtype: torch.dtype) -> Transform:
+    def apply(variant: Variant) -> Variant:
+        inner = variant.run
+        kind = variant.device.type
+
+        def run(batch: Batch) -> Attended:
+            with torch.autocast(kind, dtype=dtype):
+                return inner(batch)
+
+        return replace(variant, spec=_renamed(variant, name), run=run)
+
+    return Transform(
+        name=name,
+        axis="precision",
+        summary=f"float32 weights under autocast to {dtype}".replace("torch.", ""),
+        apply=apply,
+    )
+
+
+TRANSFORMS = (
+    _cast("fp16", torch.float16),
+    _cast("bf16", torch.bfloat16),
+    _autocast("amp_fp16", torch.float16),
+    _autocast("amp_bf16", torch.bfloat16),
+)
