@@ -1,0 +1,102 @@
+"""The command line: ``python run_all.py`` measures every co-attention on this machine; ``--help`` says what else."""
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from suite import exits
+
+
+class _RunByDefault(TyperGroup):
+    """No command means ``run``, so that ``python run_all.py --out DIR`` works."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] != "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_RunByDefault, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def program() -> None:
+    """Benchmarks, masking audit and ablations of co-attention. Without a command: run."""
+
+
+@app.command()
+def run(
+    variants: Annotated[
+        list[str] | None, typer.Argument(metavar="VARIANT", help="Such as parallel+bf16; the preset's if left out.")
+    ] = None,
+    workload: Annotated[list[str] | None, typer.Option(help="A workload by name; may be repeated.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A choice of variants and workloads; fits the device if left out.")
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Your own case: batch=8,regions=100,words=20,image_width=2048,fill=0.6")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Sweep an axis of the workloads: batch=1,8,32; may be repeated.")
+    ] = None,
+    phase: Annotated[list[str] | None, typer.Option(help="forward or forward+backward; both if left out.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; the best there is if left out.")] = None,
+    threads: Annotated[str, typer.Option(help="Threads on the CPU; 1,2,4 measures each.")] = "1",
+    probe: Annotated[
+        list[str] | None, typer.Option(help="timing, memory, cost, agreement, masking or trace; all if left out.")
+    ] = None,
+    with_: Annotated[
+        list[Path] | None, typer.Option("--with", help="A file that registers mechanisms of your own; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; results/<stamp>-<device> if left out.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue the run in this folder, with its own arguments.")
+    ] = None,
+    budget: Annotated[float | None, typer.Option(help="Seconds to plan to; 0 measures all.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which a task counts as hung.")] = None,
+    largest_batch: Annotated[
+        bool, typer.Option("--largest-batch", help="Also find the largest batch that fits in memory.")
+    ] = False,
+) -> None:
+    """Measure latency, memory, cost, agreement and masking, and leave a run folder with the report."""
+    from suite import run as session
+    from suite.plan import Request
+
+    request = Request(
+        variants=tuple(variants or ()),
+        workloads=tuple(workload or ()),
+        preset=preset,
+        shape=shape,
+        sets=tuple(sets or ()),
+        phases=tuple(phase or ()),
+        device=device,
+        threads=threads,
+        probes=tuple(probe or ()),
+        files=tuple(str(path) for path in with_ or ()),
+        budget_s=budget,
+        timeout_s=timeout,
+        largest_batch=largest_batch,
+    )
+    raise typer.Exit(session.start(request, out=out, resume=resume))
+
+
+def main() -> None:
+    """Run a command; what the user got wrong is one line, what we got wrong is a traceback."""
+    try:
+        app()
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(exits.WRONG_COMMAND)
+    except KeyboardInterrupt:
+        sys.exit(exits.INTERRUPTED)
+    except Exception:  # the one place where anything unforeseen ends
+        traceback.print_exc()
+        sys.exit(exits.INTERNAL_ERROR)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Exit codes of ``python run_all.py``."""
+
+from collections.abc import Iterable
+
+from suite.records import FAILURES, Finding, Measurement, Record, Skip
+
+DONE = 0
+"""All asked-for cells were measured, or skipped with a reason."""
+INCORRECT = 1
+"""Masking or agreement broken where no defect is known, or a known defect not found."""
+WRONG_COMMAND = 2
+REGRESSION = 3
+NOTHING_MEASURED = 4
+CELLS_FAILED = 5
+INTERNAL_ERROR = 70
+INTERRUPTED = 130
+
+
+def code(records: Iterable[Record]) -> int:
+    """What a run's records say of its exit: incorrect before failed before nothing measured."""
+    incorrect = failed = measured = False
+    for record in records:
+        match record:
+            case Finding(verdict=verdict):
+                incorrect |= verdict == "broken"
+                measured = True
+            case Measurement(quantity=quantity):
+                measured |= quantity not in ("task_time", "harness_time")
+            case Skip(cause=cause):
+                failed |= cause in FAILURES
+    if incorrect:
+        return INCORRECT
+    if failed:
+        return CELLS_FAILED
+    return DONE if measured else NOTHING_MEASURED

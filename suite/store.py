@@ -1,0 +1,100 @@
+"""The run folder's ``records.jsonl``: appended task by task, readable after any death."""
+
+import errno
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from suite.records import FORMAT, Measurement, Record, decode, encode
+
+FILE = "records.jsonl"
+_HEADER = json.dumps({"format": FORMAT})
+
+
+class DiskFull(OSError):
+    """The records of a task could not be stored; those stored before are whole."""
+
+
+def read(folder: Path) -> list[Record]:
+    """Every record of a run folder; a torn last line, as a killed run leaves, is passed over.
+
+    Raises:
+        ValueError: the folder holds no records, or records of another format, or a line that is none; says which.
+    """
+    path = folder / FILE
+    lines = _lines(path)
+    _check_header(path, lines[0] if lines else b"")
+    return [decode(line.decode(), where=f"{path}:{number}") for number, line in enumerate(lines[1:], 2)]
+
+
+def finished(records: Iterable[Record]) -> set[str]:
+    """The tasks that ran to their end."""
+    return {record.task for record in records if isinstance(record, Measurement) and record.quantity == "task_time"}
+
+
+class Writer:
+    """Appends records. What was written before is kept, but for a torn last line."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE
+        self._file: BinaryIO
+
+    def __enter__(self) -> Self:
+        exists = self._path.exists() and self._path.stat().st_size > 0
+        if exists:
+            lines = _lines(self._path)
+            _check_header(self._path, lines[0] if lines else b"")
+            whole = sum(len(line) + 1 for line in lines)
+            self._file = self._path.open("r+b")
+            self._file.truncate(whole)
+            self._file.seek(whole)
+        else:
+            self._file = self._path.open("wb")
+            self._append(f"{_HEADER}\n".encode())
+        return self
+
+    def write(self, records: Iterable[Record]) -> None:
+        """Store records together: all of them, or none.
+
+        Raises:
+            DiskFull: nothing was stored.
+        """
+        self._append("".join(f"{encode(record)}\n" for record in records).encode())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _append(self, data: bytes) -> None:
+        start = self._file.tell()
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            # through the raw file: the buffer still holds what did not fit, and would try again
+            raw = self._file.detach()  # type: ignore[attr-defined]  # a buffered file has one
+            raw.truncate(start)
+            raw.close()
+            raise DiskFull(error.errno, f"{self._path}: no space left for the next records") from error
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The whole lines of a file, without their newlines."""
+    if not path.is_file():
+        raise ValueError(f"{path.parent} holds no {FILE}: expected the folder of a run")
+    return path.read_bytes().split(b"\n")[:-1]
+
+
+def _check_header(path: Path, header: bytes) -> None:
+    try:
+        found = json.loads(header)["format"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}:1 names no format: expected {_HEADER}") from error
+    if found != FORMAT:
+        age = "an older" if isinstance(found, int) and found < FORMAT else "another"
+        raise ValueError(f"{path} is of {age} format, {found}: this program reads format {FORMAT}; measure again")
