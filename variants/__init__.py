@@ -4,6 +4,7 @@ import variants.parallel  # noqa: F401  # registers itself
 from variants.build import build, canonical, mechanisms, register
 from variants.interface import Attended, Batch, CoAttention, KnownDefect, Skip
 from variants.masking import valid_from_lengths
+from variants.published import load_published
 from variants.variant import Variant
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Variant",
     "build",
     "canonical",
+    "load_published",
     "mechanisms",
     "register",
     "valid_from_lengths",
