@@ -84,6 +84,35 @@ def run(
     raise typer.Exit(session.start(request, out=out, resume=resume))
 
 
+@app.command("list")
+def list_(
+    with_: Annotated[
+        list[Path] | None, typer.Option("--with", help="A file that registers mechanisms of your own; may be repeated.")
+    ] = None,
+) -> None:
+    """Show mechanisms, options, parts, transforms, workloads and presets, each with a line."""
+    from rich.console import Console
+
+    from suite import catalogue, user_files
+
+    for path in with_ or ():
+        user_files.load(path)
+    Console().print(catalogue.page())
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Run folder, such as results/<stamp>-<device>.")],
+) -> None:
+    """Make the tables, plots and REPORT.md of a run again, from its records alone."""
+    from suite import store
+    from suite.report import page, tables, terminal
+
+    path = page.write(folder)
+    terminal.show(tables.make(store.read(folder)))
+    print(path)
+
+
 def main() -> None:
     """Run a command; what the user got wrong is one line, what we got wrong is a traceback."""
     try:

@@ -167,6 +167,20 @@ def custom(changes: dict[str, str]) -> Workload:
     return override(start, changes)
 
 
+def named(text: str) -> Workload:
+    """The workload that writes itself so: ``vqa-grid`` or ``vqa-grid[batch=8]``, the inverse of ``str``.
+
+    Raises:
+        ValueError: the name of no workload, or as `override`.
+    """
+    name, bracket, rest = text.partition("[")
+    if (name not in WORKLOADS and name != "shape") or (bracket and not rest.endswith("]")):
+        raise ValueError(f"{text!r} is no workload: known are {', '.join(WORKLOADS)}, and shape[key=value,...]")
+    pairs = (pair.partition("=") for pair in rest[:-1].split(",") if pair)
+    changes = {key.strip(): value.strip() for key, _, value in pairs}
+    return custom(changes) if name == "shape" else override(WORKLOADS[name], changes)
+
+
 def _differs(name: str, key: str, text: str) -> bool:
     base = WORKLOADS.get(name)
     return base is None or any(getattr(base, target) != _FIELDS[key][0](text) for target in _FIELDS[key][1])

@@ -35,12 +35,14 @@ def seconds(value: float | None) -> str:
     return _prefixed(value, _SMALL)
 
 
-def seconds_between(low: float | None, high: float | None) -> str:
-    """An interval in the unit of its upper end, such as ``12.1 to 12.6 ms``."""
-    if not (is_number(low) and is_number(high)):
+def seconds_between(value: float | None, low: float | None, high: float | None) -> str:
+    """A duration with its interval in the same unit, such as ``12.3 ms (12.1–12.6)``."""
+    if not is_number(value):
         return MISSING
-    scale, symbol = _scale(high, _SMALL)
-    return f"{digits(low / scale)} to {digits(high / scale)} {symbol}"
+    if not (is_number(low) and is_number(high)):
+        return seconds(value)
+    scale, symbol = _scale(value, _SMALL)
+    return f"{digits(value / scale)} {symbol} ({digits(low / scale)}–{digits(high / scale)})"
 
 
 def binary(value: float | None) -> str:
@@ -77,17 +79,19 @@ def binary_per_second(value: float | None) -> str:
 
 
 def factor(value: float | None) -> str:
-    """How many times as fast, or as large: ``×1.35``."""
-    return f"×{digits(value)}" if is_number(value) else MISSING
+    """How many times as fast, or as large: ``×1.35``; two digits below a tenth."""
+    return f"×{_ratio(value)}" if is_number(value) else MISSING
 
 
 def factor_between(value: float | None, low: float | None, high: float | None) -> str:
-    """A factor with its interval, such as ``×1.35 (1.31 to 1.39)``."""
-    if not is_number(value):
-        return MISSING
+    """A factor with its interval, such as ``×1.35 (1.31–1.39)``."""
     if is_number(low) and is_number(high):
-        return f"{factor(value)} ({digits(low)} to {digits(high)})"
+        return f"{factor(value)} ({_ratio(low)}–{_ratio(high)})"
     return factor(value)
+
+
+def _ratio(value: float) -> str:
+    return digits(value) if abs(value) >= 0.1 else f"{value:.2g}"
 
 
 def percent(value: float | None) -> str:

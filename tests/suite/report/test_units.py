@@ -44,9 +44,11 @@ def test_rates_of_bytes_are_binary_and_others_decimal() -> None:
 
 
 def test_an_interval_has_one_unit() -> None:
-    assert units.seconds_between(0.00098, 0.00112) == "0.980 to 1.12 ms"
-    assert units.factor_between(1.349, 1.311, 1.392) == "×1.35 (1.31 to 1.39)"
+    assert units.seconds_between(0.00104, 0.00098, 0.00112) == "1.04 ms (0.980–1.12)"
+    assert units.factor_between(1.349, 1.311, 1.392) == "×1.35 (1.31–1.39)"
     assert units.factor_between(1.349, None, None) == "×1.35"
+    assert units.factor_between(0.0331, 0.0326, 0.0335) == "×0.033 (0.033–0.034)"
+    assert units.seconds_between(None, 1.0, 2.0) == units.MISSING
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.61, "61 %"), (0.0951, "9.5 %"), (0.0999, "10 %"), (1.0, "100 %")])

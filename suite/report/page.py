@@ -1,0 +1,134 @@
+"""The page of a run: REPORT.md, its tables and its plots, from the records alone."""
+
+import json
+from collections.abc import Hashable, Mapping
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from suite import store
+from suite.report import tables, units, wording
+from suite.report.tables import Tables
+
+GLYPHS = {"holds": "✓", "broken": "✗", "known": "!", "unclear": "?", "not applicable": "–", "": ""}
+"""Legible without colour."""
+
+
+def write(folder: Path) -> Path:
+    """Write REPORT.md, tables/*.csv and plots/*.png into a run folder, over what was there.
+
+    Raises:
+        ValueError: the folder holds no records that can be read; says why.
+    """
+    records = store.read(folder)
+    made = tables.make(records)
+    _write_tables(made, folder / "tables")
+    text = _page(made, _environment(folder), title=folder.resolve().name)
+    path = folder / "REPORT.md"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _write_tables(made: Tables, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for name in ("cells", "findings", "masking", "skips", "growth", "peaks", "artifacts"):
+        table: pd.DataFrame = getattr(made, name)
+        if not table.empty:
+            table.to_csv(folder / f"{name}.csv", index=False)
+
+
+def _environment(folder: Path) -> Mapping[str, object]:
+    path = folder / "environment.json"
+    if not path.exists():
+        return {}
+    try:
+        environment = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error
+    if not isinstance(environment, dict):
+        raise ValueError(f"{path}: expected a JSON object, found {type(environment).__name__}")
+    return environment
+
+
+def _page(made: Tables, environment: Mapping[str, object], *, title: str) -> str:
+    template = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True, trim_blocks=False
+    ).from_string(resources.files("suite.report").joinpath("page.md.jinja").read_text(encoding="utf-8"))
+    broken = made.findings[made.findings["verdict"] == "broken"]
+    return template.render(
+        title=title,
+        opening=_opening(made, environment),
+        places=[_place(key, cells) for key, cells in _places(made.cells)],
+        incorrect=[f"`{row.variant}`: **{row.property}** {row.summary}" for row in broken.itertuples()],
+        plots=[],
+        growth="",
+        published="",
+        masking=_masking(made.masking),
+        machine=_machine(made.peaks),
+        skips=_skips(made.skips),
+        conditions=_conditions(made),
+    )
+
+
+def _places(cells: pd.DataFrame) -> list[tuple[tuple[Hashable, ...], pd.DataFrame]]:
+    grouped = cells.groupby(["workload", "phase", "device"], sort=False)
+    return [(key if isinstance(key, tuple) else (key,), group) for key, group in grouped]
+
+
+def _place(key: tuple[Hashable, ...], cells: pd.DataFrame) -> dict[str, object]:
+    workload, phase, device = key
+    return {
+        "name": workload,
+        "phase": phase,
+        "device": device,
+        "headline": wording.headline(cells),
+        "table": wording.markdown(wording.place_table(cells)),
+        "doubts": wording.doubts(cells),
+    }
+
+
+def _opening(made: Tables, environment: Mapping[str, object]) -> list[str]:
+    variants = made.cells["variant"].nunique()
+    lines = [f"{variants} variants on {made.cells['workload'].nunique()} workload(s), made from `records.jsonl` alone."]
+    said = [f"{name}: {value}" for name, value in environment.items() if isinstance(value, str | int | float) and value]
+    return [*lines, "", " · ".join(said)] if said else lines
+
+
+def _masking(masking: pd.DataFrame) -> str:
+    if masking.empty:
+        return ""
+    glyphs = masking.set_index("variant").map(lambda verdict: GLYPHS[verdict])
+    return wording.markdown(glyphs.reset_index())
+
+
+def _machine(peaks: pd.DataFrame) -> str:
+    lines = []
+    for row in wording.rows(peaks):
+        rate = wording.number(row, "per_second")
+        if row["what"] == "copy":
+            lines.append(f"- {row['device']}, copy: {units.binary_per_second(rate)}")
+        else:
+            lines.append(f"- {row['device']}, matrix product in {row['what']}: {units.per_second(rate, 'FLOP')}")
+    return "\n".join(lines)
+
+
+def _skips(skips: pd.DataFrame) -> str:
+    rows = [
+        {
+            "variants": ", ".join(f"`{name}`" if name else "all" for name in dict.fromkeys(group["variant"])),
+            "why": reason,
+            "what measures it": f"`{remedy}`" if remedy else units.MISSING,
+        }
+        for (reason, remedy), group in skips.groupby(["reason", "remedy"], sort=False)
+    ]
+    return wording.markdown(pd.DataFrame(rows)) if rows else ""
+
+
+def _conditions(made: Tables) -> list[str]:
+    doubted = (made.cells["trust"] != "").sum()
+    return [
+        "Every raw sample with its round is in `records.jsonl`; every statistic here can be computed again from them.",
+        f"{doubted} of {len(made.cells)} cells carry a reason for doubt, printed below their table.",
+    ]

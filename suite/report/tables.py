@@ -1,0 +1,359 @@
+"""What the records say, as tables of numbers in base units: every page and plot is made from these."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from suite import stats, workloads
+from suite.records import FAILURES, Artifact, Cell, Finding, Measurement, Record, Skip
+
+ANCHOR = "parallel"
+"""In every comparison, so that mechanisms can be compared through it."""
+HARNESS = ("task_time", "harness_time")
+"""Quantities about the run and not about a variant."""
+SEVERITY = ("broken", "known", "unclear", "holds", "not applicable")
+"""Verdicts, the one that a person must see first."""
+AXES = {"batch": "B", "regions": "N", "words": "T"}
+_MEASURED = {
+    "latency_cold": "cold_latency_s",
+    "launch": "launch_s",
+    "first_call": "first_call_s",
+    "peak_memory": "peak_memory_bytes",
+    "saved_for_backward": "saved_for_backward_bytes",
+    "reserved_memory": "reserved_memory_bytes",
+    "matmul_flops": "matmul_flops",
+    "least_bytes": "least_bytes",
+    "agreement_error": "agreement_error",
+    "graphs": "graphs",
+    "graph_breaks": "graph_breaks",
+    "recompiles": "recompiles",
+}
+CELL_COLUMNS = (
+    *("workload", "phase", "device", "variant", "mechanism"),
+    *("latency_s", "latency_low_s", "latency_high_s", "spread", "samples", "examples_per_s"),
+    *("parent", "speedup", "speedup_low", "speedup_high", "verdict"),
+    *("over_anchor", "over_anchor_low", "over_anchor_high", "over_anchor_verdict"),
+    *_MEASURED.values(),
+    *("flop_per_s", "of_machine", "bound"),
+    *("masking", "agreement", "hidden", "known", "trust", "skipped", "remedy"),
+)
+
+
+class Place(NamedTuple):
+    """Where variants stand side by side."""
+
+    workload: str
+    phase: str
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """A run as tables."""
+
+    cells: pd.DataFrame
+    """One row per variant, workload, phase and device; columns `CELL_COLUMNS`."""
+    findings: pd.DataFrame
+    """One row per finding, as recorded."""
+    masking: pd.DataFrame
+    """Variants by properties: the verdict that a person must see first."""
+    skips: pd.DataFrame
+    """What was not measured, why, and the command that measures it."""
+    growth: pd.DataFrame
+    """One row per cell of a sweep, with the axis, its value, and the slope over the whole sweep."""
+    peaks: pd.DataFrame
+    """What the machine can do: the fastest matrix product by dtype, and the fastest copy."""
+    artifacts: pd.DataFrame
+    """Files beside the records."""
+
+
+def make(records: Iterable[Record]) -> Tables:
+    """Every table of a run."""
+    by_kind: dict[type, list[Record]] = defaultdict(list)
+    for record in records:
+        by_kind[type(record)].append(record)
+    measurements = [record for record in by_kind[Measurement] if isinstance(record, Measurement)]
+    findings = [record for record in by_kind[Finding] if isinstance(record, Finding)]
+    skips = [record for record in by_kind[Skip] if isinstance(record, Skip)]
+    artifacts = [record for record in by_kind[Artifact] if isinstance(record, Artifact)]
+    peaks = _peaks(measurements)
+    cells = _cells(measurements, findings, skips, peaks)
+    return Tables(
+        cells=cells,
+        findings=_findings(findings),
+        masking=_masking(findings),
+        skips=_skips(skips),
+        growth=_growth(cells),
+        peaks=peaks,
+        artifacts=pd.DataFrame(
+            [(item.quantity, item.variant, item.workload, item.phase, item.device, item.path) for item in artifacts],
+            columns=["quantity", "variant", "workload", "phase", "device", "path"],
+        ),
+    )
+
+
+def mechanism_of(variant: str) -> str:
+    """The first word of a variant's name."""
+    return re.split(r"[\[+-]", variant, maxsplit=1)[0]
+
+
+def parent_of(variant: str) -> str:
+    """The same mechanism, options and parts in eager float32."""
+    return variant.partition("+")[0]
+
+
+def transforms_of(variant: str) -> tuple[str, ...]:
+    return tuple(variant.split("+")[1:])
+
+
+def property_order(name: str) -> tuple[int, int, str]:
+    """P1, P1n, P2, ..., P10, and then what has no number."""
+    match = re.fullmatch(r"P(\d+)(.*)", name)
+    return (0, int(match[1]), match[2]) if match else (1, 0, name)
+
+
+def _cells(
+    measurements: Sequence[Measurement], findings: Sequence[Finding], skips: Sequence[Skip], peaks: pd.DataFrame
+) -> pd.DataFrame:
+    latencies: dict[tuple[str, Place], dict[str, Measurement]] = defaultdict(dict)
+    measured: dict[tuple[Place, str], dict[str, Measurement]] = defaultdict(dict)
+    for record in measurements:
+        if not record.variant or not record.workload or record.quantity in HARNESS:
+            continue
+        if record.quantity == "latency":
+            latencies[record.task, _place(record)][record.variant] = record
+        else:
+            measured[_place(record), record.variant][record.quantity] = record
+    home = _home_tasks(latencies)
+    skipped = {
+        (_place(skip), skip.variant): skip for skip in skips if skip.variant and skip.quantity in ("latency", "")
+    }
+    judged = _Judgements(findings)
+    rows = []
+    for place, variant in dict.fromkeys((*home, *measured, *skipped)):
+        row: dict[str, object] = place._asdict() | {
+            "variant": variant,
+            "mechanism": mechanism_of(variant),
+            "parent": parent_of(variant),
+        }
+        trust: list[str] = []
+        if (place, variant) in home:
+            row |= _latency(variant, latencies[home[place, variant], place], place)
+            trust += latencies[home[place, variant], place][variant].trust
+        elif (place, variant) in skipped:
+            skip = skipped[place, variant]
+            row |= {"skipped": skip.reason, "remedy": skip.remedy}
+        for quantity, record in measured.get((place, variant), {}).items():
+            if quantity in _MEASURED:
+                row[_MEASURED[quantity]] = _value(record)
+                trust += record.trust
+        row |= judged.of(place, variant)
+        row["trust"] = "; ".join(dict.fromkeys(trust))
+        rows.append(row)
+    cells = pd.DataFrame(rows, columns=list(CELL_COLUMNS))
+    texts = ["masking", "agreement", "hidden", "known", "trust", "skipped", "remedy", "verdict", "over_anchor_verdict"]
+    cells[texts] = cells[texts].astype(object).fillna("")
+    numbers = [name for name in cells.columns if name.endswith(("_s", "_bytes", "flops"))]
+    numbers += ["speedup", "speedup_low", "speedup_high", "over_anchor", "over_anchor_low", "over_anchor_high"]
+    numbers += ["spread", "samples", "agreement_error", "graphs", "graph_breaks", "recompiles"]
+    cells[numbers] = cells[numbers].apply(pd.to_numeric)
+    _add_roofline(cells, peaks)
+    return _in_reading_order(cells)
+
+
+def _place(record: Cell) -> Place:
+    return Place(record.workload, record.phase, record.device)
+
+
+def _value(record: Measurement) -> float | None:
+    return record.value if record.value is not None else stats.summarise(record.samples).median
+
+
+def _home_tasks(latencies: Mapping[tuple[str, Place], Mapping[str, Measurement]]) -> dict[tuple[Place, str], str]:
+    """The task from which each variant is reported: among its siblings, not where it is only the anchor of others."""
+    home: dict[tuple[Place, str], tuple[int, str]] = {}
+    for (task, place), side_by_side in latencies.items():
+        for variant in side_by_side:
+            siblings = sum(parent_of(other) == parent_of(variant) for other in side_by_side)
+            if siblings > home.get((place, variant), (0, ""))[0]:
+                home[place, variant] = (siblings, task)
+    return {key: task for key, (_, task) in home.items()}
+
+
+def _latency(variant: str, side_by_side: Mapping[str, Measurement], place: Place) -> dict[str, object]:
+    record = side_by_side[variant]
+    summary = stats.summarise(record.samples)
+    row: dict[str, object] = {
+        "latency_s": summary.median,
+        "latency_low_s": summary.low,
+        "latency_high_s": summary.high,
+        "spread": summary.spread,
+        "samples": summary.count,
+        "examples_per_s": workloads.named(place.workload).batch / summary.median,
+    }
+    for prefix, base_name in (("speedup", parent_of(variant)), ("over_anchor", ANCHOR)):
+        base = side_by_side.get(base_name)
+        if base is None or base_name == variant:
+            continue
+        ratio = stats.ratio(record.samples, record.rounds, base.samples, base.rounds)
+        row |= {
+            prefix: 1 / ratio.estimate,
+            f"{prefix}_low": 1 / ratio.high,
+            f"{prefix}_high": 1 / ratio.low if ratio.low > 0 else np.inf,
+            "verdict" if prefix == "speedup" else f"{prefix}_verdict": ratio.verdict,
+        }
+    return row
+
+
+class _Judgements:
+    """What was found about a variant, wherever it was found."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self._of: dict[str, list[Finding]] = defaultdict(list)
+        for finding in findings:
+            self._of[finding.variant].append(finding)
+
+    def of(self, place: Place, variant: str) -> dict[str, object]:
+        """The findings that speak about this cell: an empty field of theirs means all of them."""
+        here = [
+            finding
+            for finding in self._of[variant]
+            if finding.workload in ("", place.workload)
+            and finding.phase in ("", place.phase)
+            and finding.device.partition("[")[0] in ("", place.device.partition("[")[0])
+        ]
+        broken = [finding for finding in here if finding.verdict == "broken"]
+        return {
+            "masking": _said([finding for finding in here if finding.quantity.startswith("P")]),
+            "agreement": _said([finding for finding in here if finding.quantity == "agreement"]),
+            "hidden": "; ".join(dict.fromkeys(_sentence(finding) for finding in broken)),
+            "known": "; ".join(dict.fromkeys(_sentence(finding) for finding in here if finding.verdict == "known")),
+        }
+
+
+def _sentence(finding: Finding) -> str:
+    return f"{finding.quantity} {finding.verdict}" + (f": {finding.summary}" if finding.summary else "")
+
+
+def _said(findings: Sequence[Finding]) -> str:
+    """``holds``, or the worst verdict and the properties that have it, such as ``broken: P1, P3``."""
+    for verdict in SEVERITY:
+        names = {finding.quantity for finding in findings if finding.verdict == verdict}
+        if names and verdict in ("holds", "not applicable"):
+            return verdict
+        if names:
+            return f"{verdict}: {', '.join(sorted(names, key=property_order))}"
+    return ""
+
+
+def _in_reading_order(cells: pd.DataFrame) -> pd.DataFrame:
+    """Workloads, devices and mechanisms as they came, forward first, a parent before its transformed forms."""
+    order = {
+        name: {value: index for index, value in enumerate(dict.fromkeys(cells[name]))}
+        for name in ("workload", "device", "mechanism", "parent", "variant")
+    }
+    order["phase"] = {phase: index for index, phase in enumerate(workloads.PHASES)}
+    by = ["workload", "device", "phase", "mechanism", "parent", "variant"]
+    keys = pd.DataFrame({name: cells[name].map(order[name]) for name in by})
+    keys["variant"] = keys["variant"].where(cells["variant"] != cells["parent"], -1)
+    return cells.loc[keys.sort_values(by, kind="stable").index].reset_index(drop=True)
+
+
+def _peaks(measurements: Sequence[Measurement]) -> pd.DataFrame:
+    """The best of what was seen on each device: a peak is what can be reached, not what usually is."""
+    best: dict[tuple[str, str], float] = {}
+    for record in measurements:
+        if record.quantity in ("gemm_time", "copy_time"):
+            is_gemm = record.quantity == "gemm_time"
+            work = record.details.get("flops" if is_gemm else "bytes")
+            time_s = min(record.samples) if record.samples else record.value
+            if isinstance(work, int | float) and time_s:
+                what = str(record.details.get("dtype", "float32")) if is_gemm else "copy"
+                key = (record.device, what)
+                best[key] = max(best.get(key, 0.0), work / time_s)
+    return pd.DataFrame(
+        [(device, what, rate, "B" if what == "copy" else "1") for (device, what), rate in best.items()],
+        columns=["device", "what", "per_second", "unit"],
+    )
+
+
+_PRECISIONS = {"fp16": "float16", "amp_fp16": "float16", "bf16": "bfloat16", "amp_bf16": "bfloat16"}
+
+
+def dtype_of(variant: str) -> str:
+    """The dtype of a variant's matrix products."""
+    return next((_PRECISIONS[word] for word in transforms_of(variant) if word in _PRECISIONS), "float32")
+
+
+def _add_roofline(cells: pd.DataFrame, peaks: pd.DataFrame) -> None:
+    """How near each cell comes to the least time that this machine's measured peaks allow."""
+    rates = {(row.device, row.what): row.per_second for row in peaks.itertuples()}
+    products = [rates.get((row.device, dtype_of(str(row.variant)))) for row in cells.itertuples()]
+    copies = [rates.get((row.device, "copy")) for row in cells.itertuples()]
+    computing = cells["matmul_flops"] / pd.Series(products, index=cells.index, dtype=float)
+    moving = cells["least_bytes"] / pd.Series(copies, index=cells.index, dtype=float)
+    cells["flop_per_s"] = cells["matmul_flops"] / cells["latency_s"]
+    cells["of_machine"] = np.maximum(computing, moving) / cells["latency_s"]
+    cells["bound"] = np.where(cells["of_machine"].isna(), "", np.where(computing >= moving, "arithmetic", "memory"))
+
+
+def _findings(findings: Sequence[Finding]) -> pd.DataFrame:
+    columns = ["variant", "quantity", "verdict", "severity", "value", "limit", "workload", "phase", "device", "summary"]
+    rows = [tuple(getattr(finding, name) for name in columns) for finding in findings]
+    return pd.DataFrame(rows, columns=columns).rename(columns={"quantity": "property"})
+
+
+def _masking(findings: Sequence[Finding]) -> pd.DataFrame:
+    worst: dict[str, dict[str, str]] = defaultdict(dict)
+    for finding in findings:
+        if finding.variant:
+            known = worst[finding.variant].get(finding.quantity, SEVERITY[-1])
+            worst[finding.variant][finding.quantity] = min(known, finding.verdict, key=SEVERITY.index)
+    properties = sorted({name for row in worst.values() for name in row}, key=property_order)
+    table = pd.DataFrame([[row.get(name, "") for name in properties] for row in worst.values()], columns=properties)
+    table.insert(0, "variant", list(worst))
+    return table
+
+
+def _skips(skips: Sequence[Skip]) -> pd.DataFrame:
+    columns = ["variant", "workload", "phase", "device", "quantity", "cause", "reason", "remedy"]
+    table = pd.DataFrame([tuple(getattr(skip, name) for name in columns) for skip in skips], columns=columns)
+    table.insert(0, "failed", table["cause"].isin(FAILURES))
+    return table.drop_duplicates(ignore_index=True)
+
+
+def _growth(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells whose workloads differ in one axis alone, with the slope of log latency over log axis."""
+    columns = [*("axis", "start", "value", "slope"), *CELL_COLUMNS]
+    shapes = {name: workloads.named(name) for name in dict.fromkeys(cells["workload"])}
+    tables = []
+    for axis in AXES:
+        lines: dict[tuple[object, ...], list[str]] = defaultdict(list)
+        for name, shape in shapes.items():
+            rest = tuple(getattr(shape, item.name) for item in fields(shape) if item.name not in (axis, "overrides"))
+            lines[rest].append(name)
+        for names in lines.values():
+            if len(names) < 2:
+                continue
+            line = cells[cells["workload"].isin(names)].copy()
+            line["axis"] = axis
+            line["start"] = names[0]
+            line["value"] = [getattr(shapes[name], axis) for name in line["workload"]]
+            line = line.sort_values("value", kind="stable")
+            line["slope"] = np.nan
+            for _, group in line.groupby(["variant", "phase", "device"], sort=False):
+                line.loc[group.index, "slope"] = _slope(group["value"], group["latency_s"])
+            tables.append(line)
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def _slope(values: "pd.Series[float]", times: "pd.Series[float]") -> float:
+    seen = times.notna()
+    if seen.sum() < 2:
+        return float("nan")
+    return float(np.polyfit(np.log(values[seen]), np.log(times[seen]), 1)[0])

@@ -1,0 +1,157 @@
+"""Numbers as a person reads them: the cells of a table as text, and the sentences above it."""
+
+import re
+from collections.abc import Hashable, Iterable, Mapping
+
+import pandas as pd
+
+from suite.report import units
+from suite.report.tables import ANCHOR
+
+Row = Mapping[Hashable, object]
+CONTROLS = ("pool", "cross")
+"""What people would use instead: in every table, but never its winner."""
+
+
+def number(row: Row, name: str) -> float | None:
+    """A number of a row, or None where the table holds none."""
+    value = row[name]
+    return float(value) if isinstance(value, int | float) and units.is_number(float(value)) else None
+
+
+def rows(cells: pd.DataFrame) -> Iterable[Row]:
+    """The rows of a table as mappings from column to value."""
+    return cells.to_dict("records")
+
+
+def latency(row: Row) -> str:
+    """``12.3 ms (12.1–12.6)``; in its place the finding that hides it, or why it was not measured."""
+    if row["hidden"]:
+        return f"not shown: {short(str(row['hidden']))}"
+    time_s = number(row, "latency_s")
+    if time_s is None:
+        return f"not measured: {row['skipped']}" if row["skipped"] else units.MISSING
+    return units.seconds_between(time_s, number(row, "latency_low_s"), number(row, "latency_high_s"))
+
+
+def speedup(row: Row, prefix: str = "speedup") -> str:
+    """``×2.31 (2.20–2.42)``, and the verdict where it is not plain from the interval."""
+    value, low, high = (number(row, name) for name in (prefix, f"{prefix}_low", f"{prefix}_high"))
+    if row["hidden"] or value is None:
+        return units.MISSING
+    verdict = row["verdict" if prefix == "speedup" else f"{prefix}_verdict"]
+    said = units.factor_between(value, low, high)
+    return said if verdict in ("faster", "slower") else f"{said} {verdict}"
+
+
+def short(sentence: str, limit: int = 90) -> str:
+    """As much of a sentence as fits, cut at a word."""
+    first = sentence.split("; ")[0]
+    return first if len(first) <= limit else first[: limit - 1].rsplit(" ", 1)[0] + " …"
+
+
+def trusted(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells whose speed may be shown: measured, and without an unexpected finding."""
+    return cells[cells["latency_s"].notna() & (cells["hidden"] == "")]
+
+
+def headline(cells: pd.DataFrame) -> str:
+    """Which co-attention of one place is the fastest, by how much and how surely, and what the controls cost."""
+    shown = trusted(cells).sort_values("latency_s")
+    ours = shown[~shown["mechanism"].isin(CONTROLS) & ~shown["mechanism"].str.startswith("published_")]
+    if ours.empty:
+        return "Nothing was measured whose speed may be shown."
+    best = next(iter(rows(ours)))
+    text = f"**{best['variant']}** is the fastest co-attention: {latency(best)}"
+    if best["variant"] != ANCHOR and number(best, "over_anchor") is not None:
+        text += f", {speedup(best, 'over_anchor')} as fast as {ANCHOR} in eager float32"
+    level = [str(row["variant"]) for row in list(rows(ours))[1:] if _overlap(best, row)]
+    if level:
+        text += f"; not told apart from {', '.join(level)}"
+    controls = shown[shown["mechanism"].isin(CONTROLS)].groupby("mechanism", sort=False).head(1)
+    beside = [f"{row['variant']} takes {units.seconds(number(row, 'latency_s'))}" for row in rows(controls)]
+    return text + (f" (beside it, {' and '.join(beside)})." if beside else ".")
+
+
+def _overlap(best: Row, other: Row) -> bool:
+    """Whether two variants' intervals over the anchor meet; the anchor itself is 1 exactly."""
+    low = number(best, "over_anchor_low") if best["variant"] != ANCHOR else 1.0
+    high = number(other, "over_anchor_high") if other["variant"] != ANCHOR else 1.0
+    return low is not None and high is not None and low <= high
+
+
+def fastest_forms(cells: pd.DataFrame) -> pd.DataFrame:
+    """Per mechanism in eager float32 (options and parts included), its fastest form in one place."""
+    shown = trusted(cells).sort_values("latency_s")
+    return shown.groupby("parent", sort=False).head(1)
+
+
+def footnotes(cells: pd.DataFrame) -> dict[str, str]:
+    """Reasons against believing a cell, each with the letter that stands for it in the table."""
+    reasons = dict.fromkeys(reason for text in cells["trust"] if text for reason in str(text).split("; "))
+    kinds = dict.fromkeys(_kind(reason) for reason in reasons)
+    letters = {kind: _letter(index) for index, kind in enumerate(kinds)}
+    return {reason: letters[_kind(reason)] for reason in reasons}
+
+
+def flags(row: Row, letters: Mapping[str, str]) -> str:
+    """The letters of a cell's reasons, such as ``a b``."""
+    found = [letters[reason] for reason in str(row["trust"]).split("; ") if reason]
+    return " ".join(dict.fromkeys(found))
+
+
+def _kind(reason: str) -> str:
+    """A reason without its numbers: 12 % and 21 % of the same thing share a letter."""
+    return re.sub(r"\d+(\.\d+)?", "#", reason)
+
+
+def _letter(index: int) -> str:
+    return chr(ord("a") + index) if index < 26 else _letter(index // 26 - 1) + _letter(index % 26)
+
+
+def place_table(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of one place as text, a row per variant; columns in which nothing was measured are left out."""
+    letters = footnotes(cells)
+    table = pd.DataFrame(
+        [
+            {
+                "variant": f"`{row['variant']}`",
+                "latency (95 %)": latency(row),
+                "examples/s": units.MISSING if row["hidden"] else units.count(number(row, "examples_per_s")),
+                "over its eager float32": speedup(row),
+                f"over `{ANCHOR}`": speedup(row, "over_anchor"),
+                "peak memory": units.binary(number(row, "peak_memory_bytes")),
+                "saved for backward": units.binary(number(row, "saved_for_backward_bytes")),
+                "error": units.error(number(row, "agreement_error")),
+                "masking": row["masking"] or units.MISSING,
+                "of this machine": units.MISSING if row["hidden"] else units.percent(number(row, "of_machine")),
+                "first call": units.seconds(number(row, "first_call_s")),
+                "graphs": units.count(number(row, "graphs")),
+                "graph breaks": units.count(number(row, "graph_breaks")),
+                "recompiles": units.count(number(row, "recompiles")),
+                "cold cache": units.seconds(number(row, "cold_latency_s")),
+                "launch": units.seconds(number(row, "launch_s")),
+                "doubt": flags(row, letters) or units.MISSING,
+            }
+            for row in rows(cells)
+        ]
+    )
+    return table[[name for name in table if (table[name] != units.MISSING).any()]]
+
+
+def doubts(cells: pd.DataFrame) -> list[str]:
+    """What the letters of `place_table` stand for; several reasons that differ in numbers give an example."""
+    by_letter: dict[str, list[str]] = {}
+    for reason, letter in footnotes(cells).items():
+        by_letter.setdefault(letter, []).append(reason)
+    return [
+        f"{letter}: {reasons[0]}" + (f" (and {len(reasons) - 1} more with other numbers)" if len(reasons) > 1 else "")
+        for letter, reasons in by_letter.items()
+    ]
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in GitHub's Markdown."""
+    lines = [list(map(str, table.columns)), ["---"] * len(table.columns)]
+    lines += [[str(value) for value in row] for row in table.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

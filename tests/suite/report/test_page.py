@@ -1,0 +1,126 @@
+"""The page of a run is made from its records alone, and says what the user came for."""
+
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from suite import store
+from suite.records import Finding, Measurement
+from suite.report import page, tables, terminal
+from tests.suite.report import synthetic
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    with store.Writer(folder) as writer:
+        writer.write(synthetic.records())
+    (folder / "environment.json").write_text('{"processor": "two cores", "torch": "2.13.0"}')
+    page.write(folder)
+    return folder
+
+
+def printed(made: tables.Tables, width: int) -> str:
+    text = StringIO()
+    Console(file=text, width=width).print(terminal.summary(made))
+    return text.getvalue()
+
+
+def test_the_report_command_needs_neither_torch_nor_variants(folder: Path) -> None:
+    program = f"""
+import sys
+sys.argv = ["run_all.py", "report", {str(folder)!r}]
+import run_all
+try:
+    run_all.main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+assert "torch" not in sys.modules and "variants" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True)
+
+
+def test_the_answer_names_the_fastest_with_its_interval(folder: Path) -> None:
+    text = (folder / "REPORT.md").read_text()
+    answer = text.partition("## The answer")[2].partition("##")[0]
+    assert "**alternating+bf16+compile** is the fastest co-attention" in answer
+    assert "not told apart from parallel+bf16+compile" in answer
+    assert "pool+bf16+compile takes" in answer
+    assert "two cores" in text
+
+
+def test_a_broken_variant_shows_the_finding_and_no_speed(folder: Path) -> None:
+    text = (folder / "REPORT.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| `dense+compile` |")]
+    cells = pd.read_csv(folder / "tables" / "cells.csv")
+    hidden = cells[cells["variant"] == "dense+compile"]
+    assert len(lines) == 2  # forward, forward+backward
+    assert all("not shown: P1 broken: image_weights moved by 0.31" in line and "×" not in line for line in lines)
+    # the number is kept where nobody reads it as an answer
+    assert hidden["latency_s"].notna().all()
+    assert hidden["hidden"].str.contains("P1 broken").all()
+
+
+def test_a_doubted_cell_carries_a_letter_that_is_explained(folder: Path) -> None:
+    text = (folder / "REPORT.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| `alternating+compile` |") and " ms " in line]
+    assert lines
+    assert all(line.endswith("| a |") for line in lines)
+    assert "- a: CPU pressure 21 %: other work ran beside" in text
+
+
+def test_what_was_not_measured_stands_with_the_command_that_measures_it(folder: Path) -> None:
+    section = (folder / "REPORT.md").read_text().partition("## Not measured")[2]
+    assert "`python run_all.py run dense+fp16 --workload vqa-grid[batch=8] --budget 0`" in section
+
+
+def test_the_masking_matrix_has_a_row_for_every_variant(folder: Path) -> None:
+    section = (folder / "REPORT.md").read_text().partition("## Masking")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ") and "---" not in line]
+    assert len(rows) == 1 + 51
+    assert sum("✗" in row for row in rows) == 1
+
+
+def test_the_terminal_shows_names_whole_and_the_finding_in_place_of_the_speed(folder: Path) -> None:
+    made = tables.make(store.read(folder))
+    text = printed(made, 150)
+    assert "hierarchical[inner=alternating]+bf16+compile" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("dense+compile  ")]
+    assert line.count("P1 broken") == 2
+    assert " ms" not in line
+    assert "Not measured" in text
+    assert "Incorrect" in text
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_terminal_table_fits_a_narrow_terminal(folder: Path, width: int) -> None:
+    text = printed(tables.make(store.read(folder)), width)
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_a_run_in_which_only_masking_was_asked_for_has_a_page(tmp_path: Path) -> None:
+    with store.Writer(tmp_path) as writer:
+        writer.write([Finding(task="m", variant="parallel", device="cpu", quantity="P1", verdict="holds")])
+    text = page.write(tmp_path).read_text()
+    assert "| parallel | ✓ |" in text
+
+
+def test_a_run_that_measured_nothing_has_a_page(tmp_path: Path) -> None:
+    with store.Writer(tmp_path) as writer:
+        writer.write([Measurement(task="t", quantity="task_time", unit="s", value=1.0)])
+    assert "Nothing was measured" in page.write(tmp_path).read_text()
+
+
+def test_a_broken_environment_file_is_named(tmp_path: Path) -> None:
+    with store.Writer(tmp_path) as writer:
+        writer.write([])
+    (tmp_path / "environment.json").write_text("{")
+    with pytest.raises(ValueError, match=r"environment\.json: not JSON"):
+        page.write(tmp_path)

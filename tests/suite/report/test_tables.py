@@ -1,0 +1,209 @@
+"""Tables say what the records say: among siblings, side by side, with what was found in place of a broken speed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from suite import stats
+from suite.records import Finding, Measurement, Record, Skip
+from suite.report import tables
+from tests.suite.report import synthetic
+
+CELL = {"workload": "tiny", "phase": "forward", "device": "cpu"}
+
+
+def timed(variant: str, samples: Sequence[float], *, task: str = "a", workload: str = "tiny") -> Measurement:
+    return Measurement(
+        task=task,
+        variant=variant,
+        workload=workload,
+        phase="forward",
+        device="cpu",
+        quantity="latency",
+        unit="s",
+        samples=tuple(samples),
+        rounds=tuple(range(len(samples))),
+    )
+
+
+def row(records: Sequence[Record], variant: str) -> "pd.Series[object]":
+    cells = tables.make(records).cells
+    (found,) = cells.index[cells["variant"] == variant]
+    return cells.loc[found]
+
+
+def test_a_speed_up_is_taken_over_the_eager_float32_form_of_the_same_mechanism() -> None:
+    weather = np.linspace(1, 3, 12)
+    records = [
+        timed("parallel", weather * 0.004),
+        timed("alternating", weather * 0.002),
+        timed("alternating+bf16", weather * 0.001),
+    ]
+    found = row(records, "alternating+bf16")
+    # every round is exactly twice as fast, however the machine drifts
+    assert found["speedup"] == pytest.approx(2.0)
+    assert (found["speedup_low"], found["speedup_high"]) == (pytest.approx(2.0), pytest.approx(2.0))
+    assert found["verdict"] == "faster"
+    assert found["over_anchor"] == pytest.approx(4.0)
+    assert np.isnan(row(records, "alternating")["speedup"])
+    assert row(records, "alternating")["over_anchor"] == pytest.approx(2.0)
+
+
+def test_options_and_parts_belong_to_the_parent() -> None:
+    assert tables.parent_of("hierarchical[inner=alternating]-phrase_level+bf16+compile") == (
+        "hierarchical[inner=alternating]-phrase_level"
+    )
+    assert tables.mechanism_of("hierarchical[inner=alternating]-phrase_level+bf16") == "hierarchical"
+    assert tables.dtype_of("parallel+amp_bf16+compile") == "bfloat16"
+
+
+def test_the_anchor_is_reported_from_the_comparison_of_its_own_mechanism() -> None:
+    guests = timed("parallel", [0.009] * 12, task="alternating")
+    own = [timed("parallel", [0.004] * 12, task="parallel"), timed("parallel+bf16", [0.002] * 12, task="parallel")]
+    records = [guests, timed("alternating", [0.003] * 12, task="alternating"), *own]
+    assert row(records, "parallel")["latency_s"] == 0.004
+    # and the others are compared with the anchor that ran beside them
+    assert row(records, "alternating")["over_anchor"] == pytest.approx(3.0)
+
+
+def test_a_task_that_was_measured_again_counts_once_and_as_it_was_last() -> None:
+    records = [timed("parallel", [0.009] * 12), timed("parallel", [0.004] * 12)]
+    assert row(records, "parallel")["latency_s"] == 0.004
+
+
+def test_examples_per_second_stand_beside_the_latency() -> None:
+    records = [timed("parallel", [0.004] * 12, workload="vqa-grid[batch=8]")]
+    assert row(records, "parallel")["examples_per_s"] == pytest.approx(8 / 0.004)
+
+
+def test_an_unexpected_finding_hides_and_a_known_one_stands_beside() -> None:
+    broken = Finding(task="m", variant="parallel+bf16", quantity="P1", verdict="broken", summary="moved by 0.3")
+    known = replace(broken, variant="parallel", verdict="known")
+    records = [timed("parallel", [0.004] * 12), timed("parallel+bf16", [0.002] * 12), broken, known]
+    assert row(records, "parallel+bf16")["hidden"] == "P1 broken: moved by 0.3"
+    assert row(records, "parallel")["hidden"] == ""
+    assert row(records, "parallel")["known"] == "P1 known: moved by 0.3"
+    assert row(records, "parallel")["masking"] == "known: P1"
+
+
+def test_a_finding_speaks_about_its_own_phase_alone_where_it_names_one() -> None:
+    finding = Finding(
+        task="m", variant="parallel", phase="forward+backward", quantity="P8", verdict="broken", summary="leaks"
+    )
+    assert row([timed("parallel", [0.004] * 12), finding], "parallel")["hidden"] == ""
+    assert row([timed("parallel", [0.004] * 12), replace(finding, phase="")], "parallel")["hidden"] == (
+        "P8 broken: leaks"
+    )
+
+
+def test_the_masking_matrix_shows_the_verdict_that_must_be_seen_first() -> None:
+    found = [
+        Finding(task="m", variant="parallel", quantity=name, verdict=verdict, workload=workload)
+        for name, verdict, workload in (
+            ("P10", "holds", ""),
+            ("P2", "holds", "a"),
+            ("P2", "broken", "b"),
+            ("P2", "not applicable", "c"),
+            ("P1n", "unclear", ""),
+            ("P1", "known", ""),
+        )
+    ]
+    masking = tables.make(found).masking
+    assert list(masking.columns) == ["variant", "P1", "P1n", "P2", "P10"]
+    assert list(masking.loc[0]) == ["parallel", "known", "unclear", "broken", "holds"]
+
+
+def test_what_was_skipped_keeps_its_reason_and_command() -> None:
+    skip = Skip(
+        task="a",
+        variant="parallel+fp16",
+        **CELL,
+        quantity="latency",
+        cause="budget",
+        reason="too slow here",
+        remedy="python run_all.py run parallel+fp16",
+    )
+    found = row([timed("parallel", [0.004] * 12), skip], "parallel+fp16")
+    assert (found["skipped"], found["remedy"]) == ("too slow here", "python run_all.py run parallel+fp16")
+    assert not tables.make([skip]).skips["failed"].any()
+    assert tables.make([replace(skip, cause="killed")]).skips["failed"].all()
+
+
+def test_doubts_of_a_cell_are_kept_with_it() -> None:
+    doubted = replace(timed("parallel", [0.004] * 12), trust=("CPU pressure 12 %", "3 involuntary switches"))
+    assert row([doubted], "parallel")["trust"] == "CPU pressure 12 %; 3 involuntary switches"
+
+
+@pytest.mark.parametrize(("power", "axis"), [(1.0, "regions"), (2.0, "words"), (0.5, "batch")])
+def test_a_sweep_has_the_slope_of_its_cost(power: float, axis: str) -> None:
+    records = [
+        timed("parallel", [1e-5 * value**power] * 12, workload=f"tiny[{axis}={value}]", task=str(value))
+        for value in (16, 64, 256)
+    ]
+    growth = tables.make(records).growth
+    assert list(growth["axis"]) == [axis] * 3
+    assert list(growth["value"]) == [16, 64, 256]
+    assert list(growth["slope"]) == [pytest.approx(power)] * 3
+
+
+def test_two_axes_swept_together_make_a_line_for_each_value_of_the_other() -> None:
+    records = [
+        timed("parallel", [0.001] * 12, workload=f"tiny[batch={batch},words={words}]", task=f"{batch} {words}")
+        for batch in (1, 2)
+        for words in (16, 32, 64)
+    ]
+    growth = tables.make(records).growth
+    assert growth[growth["axis"] == "words"].groupby("start").size().tolist() == [3, 3]
+    assert growth[growth["axis"] == "batch"].groupby("start").size().tolist() == [2, 2, 2]
+
+
+def test_the_roofline_takes_the_slower_of_arithmetic_and_memory() -> None:
+    def about(quantity: str, value: float, unit: str = "1") -> Measurement:
+        return Measurement(task="a", variant="parallel", **CELL, quantity=quantity, unit=unit, value=value)
+
+    peaks = [
+        Measurement(
+            task="p", device="cpu", quantity="gemm_time", unit="s", samples=(0.5, 0.25),
+            details={"flops": 1e9, "dtype": "float32"},
+        ),
+        Measurement(task="p", device="cpu", quantity="copy_time", unit="s", value=0.1, details={"bytes": 1e8}),
+    ]  # fmt: skip
+    cell = [timed("parallel", [0.02] * 12), about("matmul_flops", 4e7), about("least_bytes", 2e6, "B")]
+    found = row([*peaks, *cell], "parallel")
+    # 4e7 FLOP at 4e9 a second take 10 ms, 2e6 B at 1e9 a second take 2 ms
+    assert found["of_machine"] == pytest.approx(0.5)
+    assert found["bound"] == "arithmetic"
+    assert found["flop_per_s"] == pytest.approx(2e9)
+
+
+def test_a_run_without_records_has_empty_tables() -> None:
+    made = tables.make([])
+    assert made.cells.empty
+    assert list(made.cells.columns) == list(tables.CELL_COLUMNS)
+    assert made.growth.empty
+
+
+def test_the_synthetic_run_has_more_than_forty_variants_and_agrees_with_the_statistics() -> None:
+    records = list(synthetic.records())
+    made = tables.make(records)
+    assert made.cells["variant"].nunique() >= 40
+    samples = {
+        (record.task, record.variant): record
+        for record in records
+        if isinstance(record, Measurement) and record.quantity == "latency" and record.phase == "forward"
+    }
+    task = next(task for task, variant in samples if variant == "dense+bf16")
+    ratio = stats.ratio(
+        samples[task, "dense+bf16"].samples,
+        samples[task, "dense+bf16"].rounds,
+        samples[task, "dense"].samples,
+        samples[task, "dense"].rounds,
+    )
+    (found,) = made.cells[(made.cells["variant"] == "dense+bf16") & (made.cells["phase"] == "forward")].to_dict(
+        "records"
+    )
+    assert found["speedup"] == 1 / ratio.estimate
+    assert found["speedup_low"] == 1 / ratio.high
