@@ -1,6 +1,6 @@
 """Co-attention mechanisms and ways to run them, behind one interface."""
 
-import variants.parallel  # noqa: F401  # registers itself
+from variants import alternating, cross, hierarchical, parallel, pooling  # noqa: F401  # each registers itself
 from variants.build import build, canonical, mechanisms, register
 from variants.interface import Attended, Batch, CoAttention, KnownDefect, Skip
 from variants.masking import valid_from_lengths

@@ -7,6 +7,8 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from variants.masking import blank
+
 
 class Batch(NamedTuple):
     """Two padded sets per example, with which of their slots are real.
@@ -18,6 +20,13 @@ class Batch(NamedTuple):
     question: Tensor  # [B, T, Q]
     image_valid: Tensor  # [B, N] bool, True where the region is real
     question_valid: Tensor  # [B, T] bool, True where the word is real
+
+
+def blanked(batch: Batch) -> Batch:
+    """The batch with exact zeros in padded slots, whatever was there, NaN and Inf included."""
+    return batch._replace(
+        image=blank(batch.image, batch.image_valid), question=blank(batch.question, batch.question_valid)
+    )
 
 
 class Attended(NamedTuple):
@@ -88,3 +97,7 @@ class CoAttention(nn.Module, ABC):
     def matmul_flops(self, examples: int, regions: int, words: int) -> int | None:
         """FLOPs of the forward pass's matrix products, two per multiply-add, in closed form; None if not known."""
         return None
+
+    def written_out(self) -> "CoAttention":
+        """This mechanism with the same weights, in operations that torch's FLOP counter sees; itself where it is so."""
+        return self

@@ -4,11 +4,12 @@ from collections.abc import Collection
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from variants.build import register
-from variants.interface import Attended, Batch, CoAttention
-from variants.masking import blank, masked_mean, masked_softmax, pool
+from variants.interface import Attended, Batch, CoAttention, blanked
+from variants.masking import blank, masked_softmax, pool
 from variants.regions import region
 
 
@@ -56,51 +57,64 @@ class Parallel(CoAttention):
         self.question_score = nn.Linear(hidden, 1, bias=bias)
 
     def forward(self, batch: Batch) -> Attended:
-        image = blank(batch.image, batch.image_valid)  # [B, N, V]
-        question = blank(batch.question, batch.question_valid)  # [B, T, Q]
+        return self.attend(blanked(batch))
+
+    def attend(self, batch: Batch) -> Attended:
+        """As ``forward``, for features that are blank on padding already."""
+        image, question, image_valid, question_valid = batch
+        image_scores, question_scores = self.scores(batch)  # [B, N], [B, T]
+        with region("pooling"):
+            image_weights = masked_softmax(image_scores, image_valid)  # [B, N]
+            question_weights = masked_softmax(question_scores, question_valid)  # [B, T]
+            return Attended(
+                pool(image_weights, image).unsqueeze(1),  # [B, 1, V]
+                pool(question_weights, question).unsqueeze(1),  # [B, 1, Q]
+                image_weights.unsqueeze(1),
+                question_weights.unsqueeze(1),
+            )
+
+    def scores(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the softmax of eq. 4 sees, ``[B, N]`` and ``[B, T]``; equal scores, so the mean, where it is removed."""
+        image, question, image_valid, question_valid = batch
+        image_scores = image.new_zeros(image_valid.shape)
+        question_scores = question.new_zeros(question_valid.shape)
+        if self.without.issuperset(self.parts):
+            return image_scores, question_scores
         with region("affinity"):
             affinity = (question @ self.affinity.weight) @ image.mT  # [B, T, N]
             if self.affinity.bias is not None:
-                affinity = affinity + (question @ self.affinity.bias).unsqueeze(-1)
+                affinity = affinity + linear(question, self.affinity.bias.unsqueeze(0))
             if self.saturating:
                 affinity = torch.tanh(affinity)
         with region("scores"):
             image_hidden = self.image_hidden(image)  # [B, N, K]
             question_hidden = self.question_hidden(question)  # [B, T, K]
             if self.image_hidden.bias is not None:  # a bias fills the padded rows again
-                image_hidden = blank(image_hidden, batch.image_valid)
-                question_hidden = blank(question_hidden, batch.question_valid)
-            image_mixed = torch.tanh(image_hidden + affinity.mT @ question_hidden)  # [B, N, K]
-            question_mixed = torch.tanh(question_hidden + affinity @ image_hidden)  # [B, T, K]
-            image_scores = self.image_score(image_mixed).squeeze(-1)  # [B, N]
-            question_scores = self.question_score(question_mixed).squeeze(-1)  # [B, T]
-        with region("pooling"):
-            if "image_attention" in self.without:
-                image_vector, image_weights = masked_mean(image, batch.image_valid)
-            else:
-                image_weights = masked_softmax(image_scores, batch.image_valid)
-                image_vector = pool(image_weights, image)  # [B, V]
-            if "question_attention" in self.without:
-                question_vector, question_weights = masked_mean(question, batch.question_valid)
-            else:
-                question_weights = masked_softmax(question_scores, batch.question_valid)
-                question_vector = pool(question_weights, question)  # [B, Q]
-        return Attended(
-            image_vector.unsqueeze(1),
-            question_vector.unsqueeze(1),
-            image_weights.unsqueeze(1),
-            question_weights.unsqueeze(1),
-        )
+                image_hidden = blank(image_hidden, image_valid)
+                question_hidden = blank(question_hidden, question_valid)
+            if "image_attention" not in self.without:
+                mixed = torch.tanh(image_hidden + affinity.mT @ question_hidden)  # [B, N, K]
+                image_scores = self.image_score(mixed).squeeze(-1)  # [B, N]
+            if "question_attention" not in self.without:
+                mixed = torch.tanh(question_hidden + affinity @ image_hidden)  # [B, T, K]
+                question_scores = self.question_score(mixed).squeeze(-1)  # [B, T]
+        return image_scores, question_scores
 
     def gain(self, parameter: str) -> float:
         # tenths in the affinity keep its sums over slots, and so both tanh, out of saturation
         return 0.1 / self.image_width**0.5 if parameter.startswith("affinity.") else 1.0
 
     def matmul_flops(self, examples: int, regions: int, words: int) -> int:
+        pooling = regions * self.image_width + words * self.question_width
+        if self.without.issuperset(self.parts):
+            return 2 * examples * pooling
         hidden = self.image_hidden.out_features
         affinity = words * self.question_width * self.image_width + words * regions * self.image_width
+        if self.affinity.bias is not None:
+            affinity += words * self.question_width
         projections = (regions * self.image_width + words * self.question_width) * hidden
-        mixing = 2 * words * regions * hidden
-        scores = (regions + words) * hidden
-        pooling = regions * self.image_width + words * self.question_width
-        return 2 * examples * (affinity + projections + mixing + scores + pooling)
+        attending = {"image_attention": regions, "question_attention": words}
+        scoring = sum(
+            words * regions * hidden + slots * hidden for part, slots in attending.items() if part not in self.without
+        )
+        return 2 * examples * (affinity + projections + scoring + pooling)

@@ -26,11 +26,12 @@ def _cast(name: str, dtype: torch.dtype) -> Transform:
 def _autocast(name: str, dtype: torch.dtype) -> Transform:
     def apply(variant: Variant) -> Variant:
         inner = variant.run
-        kind = variant.device.type
 
         def run(batch: Batch) -> Attended:
-            with torch.autocast(kind, dtype=dtype):
-                return inner(batch)
+            with torch.autocast(batch.image.device.type, dtype=dtype):
+                attended = inner(batch)
+            # autocast leaves a mixture of dtypes; what takes float32 gives float32
+            return Attended(*(output.to(variant.dtype) for output in attended))
 
         return replace(variant, spec=_renamed(variant, name), run=run)
 

@@ -1,0 +1,120 @@
+"""Cross-attention: scaled dot products in both directions, as transformers have it."""
+
+from collections.abc import Collection
+
+from torch import Tensor, nn
+
+from variants.build import register
+from variants.interface import Attended, Batch, CoAttention, blanked
+from variants.masking import masked_mean, masked_softmax, pool
+from variants.regions import region
+
+
+class Heads(nn.Module):
+    """Multi-head scaled dot-product attention of one side's slots to the other's, without biases."""
+
+    def __init__(self, width: int, other_width: int, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, hidden, bias=False)
+        self.key = nn.Linear(other_width, hidden, bias=False)
+        self.value = nn.Linear(other_width, hidden, bias=False)
+        self.merge = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, features: Tensor, other: Tensor, other_valid: Tensor) -> Tensor:
+        """What each slot reads from the other side: ``[B, L, D]``, zero where that has no valid slot."""
+        with region("affinity"):
+            query = self._split(self.query(features))  # [B, heads, L, K/heads]
+            key = self._split(self.key(other))  # [B, heads, M, K/heads]
+            # scaled before the product, which would otherwise be the first to leave the range of fp16
+            affinity = (query * query.shape[-1] ** -0.5) @ key.mT  # [B, heads, L, M]
+            weights = masked_softmax(affinity, other_valid[:, None, None, :])
+        with region("pooling"):
+            context = (weights @ self._split(self.value(other))).transpose(1, 2).flatten(-2)  # [B, L, K]
+            merged: Tensor = self.merge(context)  # [B, L, D]
+            return merged
+
+    def _split(self, projected: Tensor) -> Tensor:
+        return projected.view(*projected.shape[:-1], self.heads, -1).transpose(1, 2)
+
+
+@register("cross")
+class Cross(CoAttention):
+    """Bidirectional scaled dot-product cross-attention: what people would use instead.
+
+    Each region reads the words, each word reads the regions, and what a slot has read is added to it, as in a
+    transformer's block without its norm and feed-forward layer; then a learned score pools each side::
+
+        X    = V + sum over heads of softmax(V W_q (Q W_k)' / sqrt(K / heads)) Q W_v W_o     [B, N, V]
+        Y    = Q + the same with V and Q exchanged, and weights of its own                   [B, T, Q]
+        a_v  = softmax(X w_v),  a_q = softmax(Y w_q)                                         [B, N], [B, T]
+        v^   = a_v X,           q^  = a_q Y                                                  [B, V], [B, Q]
+
+    The weights returned are ``a_v`` and ``a_q``, over a side's own slots; the maps between the sides are not kept.
+    A side without a valid slot gives nothing to read, and the other side pools its own features.
+
+    Options: ``heads``; ``hidden`` is K, a multiple of ``heads`` (the narrower of the two widths, rounded up to one,
+    unless given).
+    """
+
+    source = "Vaswani et al. 2017, arXiv:1706.03762, section 3.2, in both directions; pooled by a learned score"
+    parts = ("image_attention", "question_attention")
+
+    def __init__(
+        self,
+        *,
+        image_width: int,
+        question_width: int,
+        without: Collection[str] = (),
+        heads: int = 8,
+        hidden: int | None = None,
+    ) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+        if heads < 1:
+            raise ValueError(f"cross[heads={heads}]: expected at least one head")
+        hidden = hidden or -(-min(image_width, question_width) // heads) * heads
+        if hidden % heads:
+            raise ValueError(f"cross[heads={heads},hidden={hidden}]: expected hidden to be a multiple of heads")
+        self.hidden = hidden
+        self.image_reads = Heads(image_width, question_width, hidden, heads)
+        self.question_reads = Heads(question_width, image_width, hidden, heads)
+        self.image_score = nn.Linear(image_width, 1, bias=False)
+        self.question_score = nn.Linear(question_width, 1, bias=False)
+
+    def forward(self, batch: Batch) -> Attended:
+        image, question, image_valid, question_valid = blanked(batch)
+        if "image_attention" in self.without:
+            image_vector, image_weights = masked_mean(image, image_valid)  # [B, V], [B, N]
+        else:
+            image_tokens = image + self.image_reads(image, question, question_valid)  # [B, N, V]
+            image_vector, image_weights = self._pool(self.image_score, image_tokens, image_valid)
+        if "question_attention" in self.without:
+            question_vector, question_weights = masked_mean(question, question_valid)  # [B, Q], [B, T]
+        else:
+            question_tokens = question + self.question_reads(question, image, image_valid)  # [B, T, Q]
+            question_vector, question_weights = self._pool(self.question_score, question_tokens, question_valid)
+        return Attended(
+            image_vector.unsqueeze(1),
+            question_vector.unsqueeze(1),
+            image_weights.unsqueeze(1),
+            question_weights.unsqueeze(1),
+        )
+
+    def _pool(self, score: nn.Linear, tokens: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        with region("scores"):
+            scores = score(tokens).squeeze(-1)  # [B, L]
+        with region("pooling"):
+            weights = masked_softmax(scores, valid)
+            return pool(weights, tokens), weights
+
+    def matmul_flops(self, examples: int, regions: int, words: int) -> int:
+        def side(slots: int, width: int, others: int, other_width: int) -> int:
+            projections = 2 * slots * width * self.hidden + 2 * others * other_width * self.hidden
+            return projections + 2 * slots * others * self.hidden + 2 * slots * width
+
+        image, question = regions * self.image_width, words * self.question_width
+        if "image_attention" not in self.without:
+            image = side(regions, self.image_width, words, self.question_width)
+        if "question_attention" not in self.without:
+            question = side(words, self.question_width, regions, self.image_width)
+        return 2 * examples * (image + question)
