@@ -113,6 +113,36 @@ def report(
     print(path)
 
 
+@app.command()
+def compare(
+    old: Annotated[Path, typer.Argument(help="A run folder, or a committed reference: the baseline.")],
+    new: Annotated[Path, typer.Argument(help="The run folder to judge.")],
+    across_machines: Annotated[
+        bool, typer.Option("--across-machines", help="Compare runs of different machines all the same.")
+    ] = False,
+    fail_above: Annotated[
+        str, typer.Option(help="Exit 3 where the whole interval of new over old lies beyond this.")
+    ] = "5%",
+    out: Annotated[
+        Path | None, typer.Option(help="Where the page goes; NEW/against-<name of OLD> if left out.")
+    ] = None,
+) -> None:
+    """Compare two runs: a verdict per cell, a table, a plot, and exit 3 on a regression."""
+    from suite import compare as comparing
+    from suite import store
+    from suite.report import changes
+
+    if not across_machines:
+        comparing.check_machines(old, new)
+    limit = comparing.share(fail_above)
+    comparison = comparing.compare(store.read(old), store.read(new), fail_above=limit)
+    names = old.resolve().name, new.resolve().name
+    page = changes.write(comparison, out or new / f"against-{names[0]}", old=names[0], new=names[1])
+    changes.show(comparison)
+    print(page)
+    raise typer.Exit(comparison.exit_code())
+
+
 def main() -> None:
     """Run a command; what the user got wrong is one line, what we got wrong is a traceback."""
     try:

@@ -144,6 +144,24 @@ def relative(new: Ratio, old: Ratio, *, margin: float = 0.02) -> Ratio:
     return Ratio(estimate=estimate, low=low, high=high, verdict=verdict(low, high, margin), count=count)
 
 
+def apart(medians: Sequence[float], base_medians: Sequence[float], *, margin: float = 0.02) -> Ratio:
+    """The ratio of times that shared no rounds, from one median per process (Welch, on logarithms).
+
+    One process of each side says nothing of how much processes differ, so two of each are the fewest.
+    """
+    own, base = np.log(medians), np.log(base_medians)
+    count = min(len(own), len(base))
+    estimate = math.exp(float(np.mean(own) - np.mean(base))) if count else math.nan
+    if count < 2:
+        return Ratio(estimate=estimate, low=0.0, high=math.inf, verdict="unclear", count=count)
+    if np.ptp(own) == np.ptp(base) == 0:
+        low = high = estimate
+    else:
+        interval = scipy_stats.ttest_ind(own, base, equal_var=False).confidence_interval(CONFIDENCE)
+        low, high = math.exp(float(interval.low)), math.exp(float(interval.high))
+    return Ratio(estimate=estimate, low=low, high=high, verdict=verdict(low, high, margin), count=count)
+
+
 def verdict(low: float, high: float, margin: float) -> Verdict:
     """What an interval of time over base time says about a margin, which reaches as far down as up."""
     if low > 1 + margin:

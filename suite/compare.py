@@ -1,0 +1,298 @@
+"""Two runs side by side: what became slower, larger or wrong, as far as the records can tell.
+
+The samples of two runs shared no rounds. A variant is compared by its ratio to the anchor of its own task, which makes
+a ratio of ratios. The anchor itself was timed in several tasks of each run, and is compared by how much these differ;
+so is everything else where the anchor has changed.
+"""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from suite import exits, stats
+from suite.records import FAILURES, Cell, Finding, Measurement, Record, Skip
+
+ANCHOR = "parallel"
+EXACT = ("peak_memory", "saved_for_backward", "graph_breaks", "recompiles")
+"""Quantities without noise: more of them than the limit allows is a regression too."""
+Route = Literal["anchor", "tasks", "counts"]
+
+
+class Place(NamedTuple):
+    """Where a number was taken."""
+
+    variant: str
+    workload: str
+    phase: str
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One number of two runs."""
+
+    place: Place
+    quantity: str
+    unit: str
+    old: float
+    new: float
+    ratio: stats.Ratio
+    """New over old; exact quantities have an interval of no width."""
+    through: Route
+    """What the ratio was taken from: the anchor's time in the same rounds, medians of whole tasks, or exact counts."""
+    trust: tuple[str, ...] = ()
+    """Reasons against believing either side."""
+    again: tuple[stats.Ratio, ...] = ()
+    """The same, measured once more, each in a fresh pair of processes; a regression that does not recur is none."""
+
+    @property
+    def regressed(self) -> bool:
+        return all(ratio.verdict == "slower" for ratio in (self.again or (self.ratio,)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What two runs say together."""
+
+    changes: tuple[Change, ...]
+    broken: tuple[Finding, ...]
+    """Findings of the new run that are broken, and were not in the old one."""
+    lost: tuple[tuple[Place, str], ...]
+    """Cells that the new run has no time of, and why."""
+    failed: bool
+    """Whether one of these was lost to a failure, and not by choice."""
+    added: tuple[Place, ...]
+    """Cells that the old run does not know."""
+    fail_above: float
+
+    @property
+    def suspects(self) -> tuple[Change, ...]:
+        """Times that regressed, or seem to with an interval too wide to say so: worth measuring again."""
+        return tuple(
+            change
+            for change in self.changes
+            if change.quantity == "latency"
+            and (
+                change.regressed or (change.ratio.verdict == "unclear" and change.ratio.estimate > 1 + self.fail_above)
+            )
+        )
+
+    def exit_code(self) -> int:
+        if self.broken:
+            return exits.INCORRECT
+        if any(change.regressed for change in self.changes):
+            return exits.REGRESSION
+        if self.failed:
+            return exits.CELLS_FAILED
+        return exits.DONE if self.changes else exits.NOTHING_MEASURED
+
+
+def compare(old: Sequence[Record], new: Sequence[Record], *, fail_above: float) -> Comparison:
+    """Every cell that both runs measured, with a verdict that must clear ``fail_above``, a share such as 0.05."""
+    sides = _Latencies(old), _Latencies(new)
+    shared = [place for place in sides[1].home if place in sides[0].home]
+    changes = [_latency_change(place, *sides, fail_above) for place in shared]
+    changes += _exact_changes(old, new, fail_above)
+    gone = [place for place in sides[0].home if place not in sides[1].home]
+    skips = {_place(item): item for item in new if isinstance(item, Skip) and item.quantity in ("latency", "")}
+    reasons = [skips[place].reason if place in skips else "not asked for in the new run" for place in gone]
+    return Comparison(
+        changes=tuple(changes),
+        broken=tuple(_newly_broken(old, new)),
+        lost=tuple(zip(gone, reasons, strict=True)),
+        failed=any(place in skips and skips[place].cause in FAILURES for place in gone),
+        added=tuple(place for place in sides[1].home if place not in sides[0].home),
+        fail_above=fail_above,
+    )
+
+
+def machine(folder: Path) -> Mapping[str, object]:
+    """What a run says of the machine that it was made on.
+
+    Raises:
+        ValueError: the folder has no readable ``environment.json``.
+    """
+    path = folder / "environment.json"
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{folder} holds no {path.name}: expected the folder of a run") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("machine"), dict):
+        raise ValueError(f"{path} does not describe a machine: expected an object with the key 'machine'")
+    return dict(found["machine"])
+
+
+def check_machines(old: Path, new: Path) -> None:
+    """Refuse two runs of different machines.
+
+    Raises:
+        ValueError: they differ; says in what, and how to compare them all the same.
+    """
+    before, after = machine(old), machine(new)
+    differences = [
+        f"{key} was {before.get(key)!r} and is {after.get(key)!r}"
+        for key in dict.fromkeys((*before, *after))
+        if before.get(key) != after.get(key)
+    ]
+    if differences:
+        raise ValueError(
+            f"{old} and {new} were measured on different machines: {'; '.join(differences)}; "
+            "--across-machines compares them all the same"
+        )
+
+
+def share(text: str) -> float:
+    """Read ``5%`` or ``0.05``.
+
+    Raises:
+        ValueError: it is neither, or negative.
+    """
+    number, sign, rest = text.strip().partition("%")
+    try:
+        value = float(number) / (100 if sign else 1)
+    except ValueError:
+        value = -1.0
+    if rest or not 0 <= value < math.inf:
+        raise ValueError(f"--fail-above {text}: expected a share such as 5% or 0.05")
+    return value
+
+
+class _Latencies:
+    """The times of a run, each with those taken in the same rounds."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._tasks: dict[str, dict[Place, Measurement]] = defaultdict(dict)
+        self._products: dict[str, list[float]] = defaultdict(list)
+        for record in records:
+            if not isinstance(record, Measurement) or not record.samples:
+                continue
+            if record.quantity == "latency":
+                self._tasks[record.task][_place(record)] = record
+            elif record.quantity == "gemm_time" and record.details.get("dtype", "float32") == "float32":
+                self._products[record.device].append(stats.summarise(record.samples).median)
+        siblings: dict[Place, int] = {}
+        self.home: dict[Place, str] = {}
+        """The task that a place is reported from: where most of the variants are of its own mechanism."""
+        for task, members in self._tasks.items():
+            for place in members:
+                count = sum(_mechanism(other.variant) == _mechanism(place.variant) for other in members)
+                if count > siblings.get(place, 0):
+                    siblings[place], self.home[place] = count, task
+
+    def record(self, place: Place) -> Measurement:
+        return self._tasks[self.home[place]][place]
+
+    def over_anchor(self, place: Place) -> stats.Ratio | None:
+        """Time over the anchor's, in the rounds of its own task; None where the task timed no anchor."""
+        anchor = self._tasks[self.home[place]].get(place._replace(variant=ANCHOR))
+        record = self.record(place)
+        if anchor is None or anchor is record:
+            return None
+        return stats.ratio(record.samples, record.rounds, anchor.samples, anchor.rounds)
+
+    def medians(self, place: Place) -> list[float]:
+        """One median for each task, and so for each process, that timed it."""
+        return [stats.summarise(members[place].samples).median for members in self._tasks.values() if place in members]
+
+    def product(self, device: str) -> float | None:
+        """What this machine needed for a matrix product of fixed size, the fastest of the run."""
+        return min(self._products.get(device, ()), default=None)
+
+
+def _latency_change(place: Place, old: _Latencies, new: _Latencies, margin: float) -> Change:
+    ratio, through = _between(place, old, new, margin)
+    records = old.record(place), new.record(place)
+    return Change(
+        place=place,
+        quantity="latency",
+        unit="s",
+        old=stats.summarise(records[0].samples).median,
+        new=stats.summarise(records[1].samples).median,
+        ratio=ratio,
+        through=through,
+        trust=tuple(dict.fromkeys((*records[0].trust, *records[1].trust))),
+    )
+
+
+def _between(place: Place, old: _Latencies, new: _Latencies, margin: float) -> tuple[stats.Ratio, Route]:
+    before, after = old.over_anchor(place), new.over_anchor(place)
+    if before is not None and after is not None:
+        anchor = place._replace(variant=ANCHOR)
+        # an anchor that changed would pass its own change on to everything measured against it
+        if _between_tasks(anchor, old, new, margin).verdict not in ("faster", "slower"):
+            return stats.relative(after, before, margin=margin), "anchor"
+    return _between_tasks(place, old, new, margin), "tasks"
+
+
+def _between_tasks(place: Place, old: _Latencies, new: _Latencies, margin: float) -> stats.Ratio:
+    """As timed, and with the change of the machine's own matrix product taken out: the interval spans both."""
+    timed = stats.apart(new.medians(place), old.medians(place), margin=margin)
+    before, after = old.product(place.device), new.product(place.device)
+    if before is None or after is None:
+        return timed
+    machine_change = after / before
+    low, high = min(timed.low, timed.low / machine_change), max(timed.high, timed.high / machine_change)
+    return replace(timed, low=low, high=high, verdict=stats.verdict(low, high, margin))
+
+
+def _exact_changes(old: Iterable[Record], new: Iterable[Record], margin: float) -> list[Change]:
+    before, after = (
+        {
+            (_place(record), record.quantity): record
+            for record in records
+            if isinstance(record, Measurement) and record.quantity in EXACT and record.value is not None
+        }
+        for records in (old, new)
+    )
+    changes = []
+    for (place, quantity), record in after.items():
+        if (place, quantity) in before:
+            was, now = before[place, quantity].value or 0.0, record.value or 0.0
+            factor = now / was if was else (math.inf if now else 1.0)
+            changes.append(
+                Change(
+                    place=place,
+                    quantity=quantity,
+                    unit=record.unit,
+                    old=was,
+                    new=now,
+                    ratio=stats.Ratio(
+                        estimate=factor,
+                        low=factor,
+                        high=factor,
+                        verdict=stats.verdict(factor, factor, margin),
+                        count=1,
+                    ),
+                    through="counts",
+                )
+            )
+    return changes
+
+
+def _newly_broken(old: Iterable[Record], new: Iterable[Record]) -> list[Finding]:
+    """Each broken finding whose like the old run saw, and did not see broken."""
+    before = {
+        (_place(item), item.quantity): item.verdict == "broken"
+        for item in sorted(
+            (item for item in old if isinstance(item, Finding)), key=lambda item: item.verdict == "broken"
+        )
+    }
+    return [
+        item
+        for item in new
+        if isinstance(item, Finding) and item.verdict == "broken" and before.get((_place(item), item.quantity)) is False
+    ]
+
+
+def _place(record: Cell) -> Place:
+    return Place(record.variant, record.workload, record.phase, record.device)
+
+
+def _mechanism(variant: str) -> str:
+    return variant.partition("+")[0].partition("[")[0].partition("-")[0]

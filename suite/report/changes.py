@@ -1,0 +1,201 @@
+"""What two runs say together, as a table in the terminal, and as a page with a plot."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from suite.compare import Change, Comparison
+from suite.report import units
+
+FILE = "COMPARISON.md"
+MOST_LINES = 60
+"""Lines that a plot can show so that they can still be read; the largest changes come first."""
+_COLOURS = {"slower": "#b2182b", "faster": "#2166ac", "same": "#4d4d4d", "unclear": "#b0b0b0"}
+_COUNTED = {"slower": "more", "faster": "less"}
+"""A memory is not slow."""
+
+
+def show(comparison: Comparison) -> None:
+    """Print what changed; what stayed the same is counted."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=150)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in (("cell", "left"), ("quantity", "left"), ("old", "right"), ("new", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]  # both are words that rich knows
+    for name in ("new / old (95 %)", "verdict", "through", "doubt"):
+        table.add_column(name)
+    for change in _by_size(comparison.changes):
+        if change.regressed or change.ratio.verdict != "same":
+            style = "red" if change.regressed else None
+            table.add_row(*(Text(text) for text in _texts(change).values()), style=style)
+    if table.row_count:
+        console.print(table)
+    for line in _sentences(comparison):
+        console.print(Text(line))
+
+
+def write(comparison: Comparison, folder: Path, *, old: str, new: str) -> Path:
+    """Write COMPARISON.md, comparison.csv and comparison.png into a folder, over what was there.
+
+    Args:
+        comparison: what to show.
+        folder: made if it is missing.
+        old: what to call the first run.
+        new: what to call the second.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    frame(comparison).to_csv(folder / "comparison.csv", index=False)
+    latencies = [change for change in comparison.changes if change.quantity == "latency"]
+    if latencies:
+        plot(latencies, limit=comparison.fail_above).savefig(folder / "comparison.png", dpi=150)
+    lines = [f"# {new} against {old}", "", *(f"- {line}" for line in _sentences(comparison)), ""]
+    if latencies:
+        lines += ["![New over old, per cell, with 95 % intervals](comparison.png)", ""]
+    if comparison.changes:
+        rows = [_texts(change) for change in _by_size(comparison.changes)]
+        lines += [f"| {' | '.join(rows[0])} |", f"|{'---|' * len(rows[0])}"]
+        lines += [f"| {' | '.join(row.values())} |" for row in rows]
+        lines += ["", "As numbers in base units: [comparison.csv](comparison.csv).", "", *_reading(comparison), ""]
+    path = folder / FILE
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def frame(comparison: Comparison) -> pd.DataFrame:
+    """One row per number that both runs have, in base units."""
+    return pd.DataFrame(
+        [
+            {
+                **change.place._asdict(),
+                "quantity": change.quantity,
+                "unit": change.unit,
+                "old": change.old,
+                "new": change.new,
+                "ratio": change.ratio.estimate,
+                "low": change.ratio.low,
+                "high": change.ratio.high,
+                "verdict": change.ratio.verdict,
+                "through": change.through,
+                "measured_again": "; ".join(f"{ratio.estimate:.4f} {ratio.verdict}" for ratio in change.again),
+                "regressed": change.regressed,
+                "trust": "; ".join(change.trust),
+            }
+            for change in comparison.changes
+        ]
+    )
+
+
+def plot(changes: list[Change], *, limit: float) -> Figure:
+    """New over old of each time, with its interval; the band is what does not count as a change."""
+    shown = _by_size(changes)[:MOST_LINES]
+    labels = [_label(change) for change in shown]
+    figure = Figure(figsize=(9, 1.4 + 0.26 * len(shown)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvspan(1 / (1 + limit), 1 + limit, color="#e8e8e8", zorder=0)
+    axes.axvline(1, color="#808080", linewidth=0.8)
+    points = [change.ratio.estimate for change in shown]
+    edge = max([1 + 2 * limit, *(max(point, 1 / point) for point in points)]) * 1.15
+    for line, change in enumerate(shown):
+        ratio, colour = change.ratio, _COLOURS[change.ratio.verdict]
+        # an interval without an end reaches the edge of the plot
+        axes.plot([max(ratio.low, 1 / edge), min(ratio.high, edge)], [line, line], color=colour, linewidth=2)
+        axes.plot(ratio.estimate, line, "o" if change.through == "anchor" else "s", color=colour, markersize=5)
+        for again in change.again:
+            axes.plot(again.estimate, line + 0.25, "|", color="black", markersize=7)
+    axes.set_yticks(range(len(shown)), labels, fontsize=7)
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_xscale("log")
+    axes.set_xlim(1 / edge, edge)
+    axes.minorticks_off()
+    ticks = sorted({round(tick, 2) for tick in (1 / edge, 1 / (1 + limit), 1.0, 1 + limit, edge)})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xlabel("time in the new run / time in the old run (95 % interval)")
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(changes) > len(shown):
+        axes.set_title(f"the {len(shown)} largest of {len(changes)} changes", fontsize=9, loc="left")
+    return figure
+
+
+def _by_size(changes: "list[Change] | tuple[Change, ...]") -> list[Change]:
+    """Regressions first, and then by how far from 1 they are."""
+
+    def size(change: Change) -> tuple[bool, float]:
+        factor = change.ratio.estimate
+        return not change.regressed, -abs(math.log(factor)) if 0 < factor < math.inf else -math.inf
+
+    return sorted(changes, key=size)
+
+
+def _label(change: Change) -> str:
+    place = change.place
+    return " · ".join(text for text in (place.variant, place.workload, place.phase, place.device) if text)
+
+
+def _texts(change: Change) -> dict[str, str]:
+    ratio = change.ratio
+    timed = change.quantity == "latency"
+    verdict: str = ratio.verdict if timed else _COUNTED.get(ratio.verdict, ratio.verdict)
+    if change.again:
+        recurred = sum(again.verdict == "slower" for again in change.again)
+        verdict += f", then slower in {recurred} of {len(change.again)} fresh pairs"
+    interval = f" ({_bound(ratio.low)} to {_bound(ratio.high)})" if timed else ""
+    return {
+        "cell": _label(change),
+        "quantity": change.quantity.replace("_", " "),
+        "old": units.quantity(change.old, change.unit),
+        "new": units.quantity(change.new, change.unit),
+        "new / old (95 %)": f"{ratio.estimate:.3f}{interval}",
+        "verdict": f"REGRESSION: {verdict}" if change.regressed else verdict,
+        "through": change.through,
+        "doubt": "; ".join(change.trust) or units.MISSING,
+    }
+
+
+def _bound(value: float) -> str:
+    return "?" if value == 0 or math.isinf(value) else f"{value:.3f}"
+
+
+def _sentences(comparison: Comparison) -> list[str]:
+    """What to take away, the worst first."""
+    changes = comparison.changes
+    regressions = [change for change in changes if change.regressed]
+    counts = {
+        verdict: sum(change.ratio.verdict == verdict for change in changes)
+        for verdict in ("slower", "faster", "same", "unclear")
+    }
+    limit = units.percent(comparison.fail_above)
+    lines = [f"broken since: {item.variant}: {item.quantity}: {item.summary}" for item in comparison.broken]
+    lines += [f"regression beyond {limit}: {_label(item)}: {item.quantity.replace('_', ' ')}" for item in regressions]
+    lines += [f"lost: {' · '.join(filter(None, place))}: {reason}" for place, reason in comparison.lost]
+    lines.append(
+        f"{len(changes)} numbers compared: {len(regressions)} regressed; slower or more {counts['slower']}, "
+        f"faster or less {counts['faster']}, same {counts['same']}, unclear {counts['unclear']} "
+        f"(a change counts where its whole interval lies beyond {limit})"
+    )
+    if comparison.added:
+        lines.append(f"{len(comparison.added)} cells are new and have nothing to be compared with")
+    waiting = [change for change in comparison.suspects if not change.again]
+    if waiting:
+        lines.append(
+            f"{len(waiting)} suspects: code layout can give a tight and wrong interval; "
+            "--remeasure OLD_TREE NEW_TREE measures them again, interleaved, in fresh processes"
+        )
+    return lines
+
+
+def _reading(comparison: Comparison) -> list[str]:
+    limit = units.percent(comparison.fail_above)
+    return [
+        "How to read it: a cell *through the anchor* is the ratio of its two ratios to eager float32 `parallel`, each",
+        "taken within rounds of its own run, so what the machine did between the runs cancels. *Through tasks*, whole",
+        "tasks are compared, which is what is left for the anchor itself, and where the anchor has changed; the",
+        "interval is then as wide as tasks differ among each other and as the machine's own matrix product has",
+        "changed. Counts are exact. *Unclear* means that the interval has a foot on either side of",
+        f"{limit}, and *?* that there is none.",
+    ]
