@@ -4,11 +4,27 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from variants.published import csdn
+from variants.published import csdn, dcn, hiecoatt, mcan, skyol5, zhangtd
 from variants.published.checkpoint import Checkpoint, Config
 
 SOURCES: Mapping[str, Callable[[Checkpoint], nn.Module]] = {
     "csdn/parallel": csdn.from_checkpoint,
+    "skyol5/parallel": skyol5.parallel_from_checkpoint,
+    "skyol5/hierarchical": skyol5.net_from_checkpoint,
+    "zhangtd/parallel": zhangtd.parallel_from_checkpoint,
+    "zhangtd/alternating": zhangtd.alternating_from_checkpoint,
+    "zhangtd/alternating_coa": zhangtd.alternating_coa_from_checkpoint,
+    "zhangtd/text_attention": zhangtd.text_attention_from_checkpoint,
+    "zhangtd/encoding": zhangtd.encoding_from_checkpoint,
+    "zhangtd/phrase": zhangtd.phrase_from_checkpoint,
+    "hiecoatt/parallel": hiecoatt.parallel_from_checkpoint,
+    "hiecoatt/alternating": hiecoatt.alternating_from_checkpoint,
+    "hiecoatt/hierarchical": hiecoatt.net_from_checkpoint,
+    "dcn/layer": dcn.layer_from_checkpoint,
+    "dcn/stack": dcn.stack_from_checkpoint,
+    "mcan/mca_ed": mcan.mca_ed_from_checkpoint,
+    "mcan/attflat": mcan.attflat_from_checkpoint,
+    "mcan/net": mcan.net_from_checkpoint,
 }
 """Every published component that can be loaded, by implementation and component."""
 
