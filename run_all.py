@@ -64,7 +64,7 @@ def run(
 ) -> None:
     """Measure latency, memory, cost, agreement and masking, and leave a run folder with the report."""
     from suite import run as session
-    from suite.plan import Request
+    from suite.request import Request
 
     request = Request(
         variants=tuple(variants or ()),

@@ -90,6 +90,12 @@ class Preset:
     summary: str
     batches: tuple[tuple[str, int], ...]
     """Workload and batch size."""
+    modes: tuple[str, ...] = ("", "+bf16", "+compile", "+fp16")
+    """Transforms that each mechanism is measured in, in the order in which a budget is spent on them."""
+    modes_required: int = 2
+    """How many of these modes a budget never puts off."""
+    published: bool = False
+    """Whether the mechanisms are the published implementations instead of our own."""
     budget_s: float | None = None
     """Seconds to plan to; None measures all."""
 
@@ -111,7 +117,16 @@ PRESETS: dict[str, Preset] = {
             name="gpu",
             summary="the paper's shape and detected regions at their own batch sizes, in five minutes",
             batches=(("vqa-grid", 300), ("bottom-up", 256)),
+            modes=("", "+fp16", "+bf16", "+compile", "+fp16+compile", "+bf16+compile", "+cudagraph"),
+            modes_required=4,
             budget_s=285.0,
+        ),
+        Preset(
+            name="published",
+            summary="the published implementations on the paper's shape, without a budget",
+            batches=(("vqa-grid", 8),),
+            modes=("", "+bf16", "+fp16"),
+            published=True,
         ),
         Preset(
             name="full",

@@ -1,0 +1,196 @@
+"""What a run stands on: machine, versions, sources and settings. No host names, no users' paths."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from suite.request import Request
+
+FILE = "environment.json"
+ROOT = Path(__file__).parents[1]
+_MEASURING = ("variants/**/*.py", "variants/**/*.json", "suite/probes/*.py", "suite/inputs.py", "suite/workloads.py")
+"""Sources that a number depends on."""
+_VERSIONS = ("torch", "numpy", "scipy", "triton")
+
+
+def describe(request: Request) -> dict[str, object]:
+    """Everything about this moment that a reader, a comparison or a resumption may want to know."""
+    described: dict[str, object] = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "device": (machine := _machine()).get("gpu") or machine["processor"],
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _VERSIONS},
+        "sources": sources(request.files),
+        "machine": machine,
+        "details": _details(),
+        "request": asdict(request) | {"files": [Path(path).name for path in request.files]},
+    }
+    return described
+
+
+def write(folder: Path, described: Mapping[str, object]) -> None:
+    """Write ``environment.json`` into a run folder."""
+    (folder / FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> dict[str, object]:
+    """The environment of a run folder.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    path = folder / FILE
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder} holds no {FILE}: expected the folder of a run") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error
+    if not isinstance(described, dict):
+        raise ValueError(f"{path}: expected a JSON object, found {type(described).__name__}")
+    return described
+
+
+def request_of(described: Mapping[str, object], files: Sequence[str]) -> Request:
+    """The request that a run was started with.
+
+    Args:
+        described: the run's environment.
+        files: the user's own files, given again; the run keeps only their names.
+
+    Raises:
+        ValueError: it needs files that were not given, or its request is of another program.
+    """
+    stored = described.get("request")
+    if not isinstance(stored, dict):
+        raise ValueError(f"{FILE} holds no request: this run was not started by run_all.py")
+    named = [Path(path).name for path in files]
+    if sorted(named) != sorted(stored.get("files", ())):
+        raise ValueError(
+            f"the run used --with {' '.join(stored.get('files', ())) or 'nothing'}: give the same files again"
+        )
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    try:
+        return Request(**(values | {"files": tuple(files)}))
+    except TypeError as error:
+        raise ValueError(f"{FILE} holds a request of another version: {error}") from error
+
+
+def changes(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """What a number depends on and is no longer the same, each as a phrase; empty where a run may be resumed."""
+    changed = [
+        f"{key} was {before.get(key) or 'absent'} and is {now.get(key) or 'absent'}"
+        for key in ("python", *_VERSIONS)
+        if before.get(key) != now.get(key)
+    ]
+    if before.get("machine") != now.get("machine"):
+        changed.append(f"the machine was {before.get('machine')} and is {now.get('machine')}")
+    if before.get("sources") != now.get("sources"):
+        changed.append("the variants, probes or --with files have changed")
+    return changed
+
+
+def sources(files: Sequence[str]) -> str:
+    """A hash of every source that a number depends on."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in _MEASURING for path in ROOT.glob(pattern)}):
+        digest.update(str(path.relative_to(ROOT)).encode())
+        digest.update(path.read_bytes())
+    for text in sorted(files, key=lambda text: Path(text).name):
+        digest.update(Path(text).name.encode())
+        digest.update(Path(text).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _machine() -> dict[str, object]:
+    described: dict[str, object] = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_B": psutil.virtual_memory().total,
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties()
+        described |= {
+            "gpu": properties.name,
+            "gpu_memory_B": properties.total_memory,
+            "compute_capability": f"{properties.major}.{properties.minor}",
+            "cuda": torch.version.cuda,
+            "driver": _driver(),
+        }
+    return described
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _driver() -> str:
+    import pynvml  # only where there is a GPU
+
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError as error:
+        return f"unknown: {error}"
+
+
+def _details() -> dict[str, object]:
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = ""
+    if cpuinfo.exists():
+        flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
+    kept = ("avx", "amx", "fma", "f16c", "asimd", "sve", "bf16")
+    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    return {
+        "flags": sorted({flag for flag in flags.partition(":")[2].split() if flag.startswith(kept)}),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "governor": governor.read_text().strip() if governor.exists() else "unknown",
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "openmp_wait_policy": "passive",
+        "torch_build": " ".join(torch.__config__.show().split()),
+        "byte_order": sys.byteorder,
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _commit() -> str:
+    """The commit of the sources, with a plus sign where they differ from it; empty outside a repository."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit + ("+" if status.strip() else "")

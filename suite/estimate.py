@@ -1,0 +1,118 @@
+"""How long things will take on this machine, about: from what it can do and what the variants ask for."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import psutil
+
+from suite.records import Measurement, Record
+from suite.workloads import Phase, Workload
+from variants import CoAttention, Skip, build
+from variants.spec import Spec
+
+_START_S = 0.5
+"""A worker process with its first calls."""
+_PROFILE_S = 0.7
+_AUDIT_S = 2.0
+_UNKNOWN_FLOPS = 4
+"""A mechanism that does not tell its FLOPs is taken for so many anchors."""
+
+
+@dataclass(kw_only=True)
+class Speed:
+    """What the device does in a second; guesses where it was not measured."""
+
+    flops_per_s: dict[str, float] = field(default_factory=lambda: {"float32": 3e10, "bfloat16": 3e10, "float16": 3e9})
+    _built: dict[tuple[Spec, int, int], CoAttention | str] = field(default_factory=dict)
+
+    @classmethod
+    def measured(cls, records: Iterable[Record]) -> "Speed":
+        """From the records of the machine task."""
+        speed = cls()
+        for record in records:
+            if isinstance(record, Measurement) and record.quantity == "gemm_time" and record.value:
+                speed.flops_per_s[str(record.details["dtype"])] = float(str(record.details["flops"])) / record.value
+        return speed
+
+    def call_s(self, spec: Spec, workload: Workload, phase: Phase) -> float:
+        """A warm call."""
+        words = " ".join(spec.transforms)
+        dtype = "bfloat16" if "bf16" in words else "float16" if "fp16" in words else "float32"
+        # half as much again for what is no matrix product; the backward pass has two products for each
+        once = 1.5 * self._flops(spec, workload) / self.flops_per_s.get(dtype, 1e10) + 1e-4
+        return once * (3 if phase == "forward+backward" else 1)
+
+    def compile_s(self, spec: Spec, workload: Workload, phase: Phase, *, first: bool) -> float:
+        """The first call of a compiled variant, the compiler's own start included where it is the first of a run."""
+        if not compiles(spec):
+            return 0.0
+        forward = 4 + 0.15 * self._parameters(spec, workload) + (20 if first else 0)
+        return forward if phase == "forward" else 2 * forward
+
+    def timing_s(self, specs: Iterable[Spec], workload: Workload, phase: Phase, *, first: bool) -> float:
+        """A comparison without its rounds."""
+        total = _START_S
+        for spec in specs:
+            total += 4 * self.call_s(spec, workload, phase) + 0.15 + self.compile_s(spec, workload, phase, first=first)
+            first = first and not compiles(spec)
+        return total
+
+    def examine_s(self, spec: Spec, workload: Workload, phase: Phase) -> float:
+        """Memory, cost, agreement and trace of one variant; what was compiled before comes from the cache."""
+        calls = 8 * self.call_s(spec, workload, phase) + 3 * self.call_s(plain(spec), workload, phase)
+        return _START_S + _PROFILE_S + calls + self.compile_s(spec, workload, phase, first=False)
+
+    def audit_s(self, spec: Spec) -> float:
+        """The masking audit of one variant."""
+        return _AUDIT_S + (12 if compiles(spec) else 0)
+
+    def impossible(self, spec: Spec, workload: Workload) -> str:
+        """Why this variant cannot run on this workload here, as far as can be known without trying; or empty."""
+        module = self._build(spec, workload)
+        if isinstance(module, str):
+            return module
+        inputs = (
+            4 * workload.batch * (workload.regions * workload.image_width + workload.words * workload.question_width)
+        )
+        maps = 4 * workload.batch * workload.regions * workload.words
+        # inputs, their gradients and one copy of each on the way; a map of scores and its gradient
+        least = 4 * inputs + 2 * maps
+        free = psutil.virtual_memory().available
+        if least > free:
+            return f"needs at least {least / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are free"
+        return ""
+
+    def _flops(self, spec: Spec, workload: Workload) -> float:
+        module = self._build(spec, workload)
+        if isinstance(module, str):
+            return 0.0
+        shape = (workload.batch, workload.regions, workload.words)
+        flops = module.matmul_flops(*shape)
+        if flops is None:
+            anchor = self._build(Spec("parallel"), workload)
+            known = None if isinstance(anchor, str) else anchor.matmul_flops(*shape)
+            flops = _UNKNOWN_FLOPS * (known or 0)
+        return float(flops)
+
+    def _parameters(self, spec: Spec, workload: Workload) -> int:
+        module = self._build(spec, workload)
+        return 0 if isinstance(module, str) else sum(1 for _ in module.parameters())
+
+    def _build(self, spec: Spec, workload: Workload) -> CoAttention | str:
+        """The plain module, or why there is none."""
+        key = (plain(spec), workload.image_width, workload.question_width)
+        if key not in self._built:
+            try:
+                self._built[key] = build(key[0], image_width=key[1], question_width=key[2]).module
+            except (Skip, ValueError) as error:
+                self._built[key] = str(error)
+        return self._built[key]
+
+
+def plain(spec: Spec) -> Spec:
+    """The same mechanism, options and parts, eager in float32: what speed-ups are over."""
+    return replace(spec, transforms=())
+
+
+def compiles(spec: Spec) -> bool:
+    return any(word.startswith("compile") for word in spec.transforms)

@@ -1,0 +1,96 @@
+"""Whether a variant still computes its function: against the eager module in float64, on padded rows too."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from suite.inputs import make_batch
+from suite.probes.step import About, Step, prepared, running_on
+from suite.records import Finding, Measurement, Record
+from suite.workloads import Phase, Workload
+from variants import Batch, build
+from variants.spec import Spec
+
+LIMITS = {"float64": 4e-14, "float32": 2.4e-5, "float16": 4e-2, "bfloat16": 0.3}
+"""Largest error relative to the root mean square of the reference: noise bands against float64."""
+_TF32_LIMIT = 4e-3
+_NARROW = {"fp16": "float16", "amp_fp16": "float16", "bf16": "bfloat16", "amp_bf16": "bfloat16"}
+
+
+def check(name: str, workload: Workload, phase: Phase, device: str, *, task: str) -> Iterator[Record]:
+    """Compare outputs, and in a phase with a backward pass gradients, with float64.
+
+    The reference has the weights and inputs as they were before any rounding, so the error is all that the variant's
+    dtype and way of running cost.
+
+    Yields:
+        ``agreement_error``, the largest over all outputs and gradients, and the finding ``agreement``.
+    """
+    about = About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
+    with running_on(device) as parsed:
+        step = prepared(name, workload, phase, device)
+        spec = step.variant.spec
+        found = results(step)
+        step.clear()
+        plain = Spec(spec.mechanism, spec.options, spec.without)
+        widths = {"image_width": workload.image_width, "question_width": workload.question_width}
+        reference = build(plain, **widths, device=parsed.kind)
+        reference.module.double()
+        exact = make_batch(workload, dtype=torch.float64, device=parsed.kind)
+        wide = Step(reference, phase, (_like(exact, step.inputs[0]),))
+        expected = results(wide)
+    errors = {key: relative_error(found[key], expected[key]) for key in expected}
+    worst = max(errors, key=lambda key: errors[key] if errors[key] == errors[key] else float("inf"))
+    error = errors[worst]
+    limit = _limit(spec, parsed.kind)
+    holds = error <= limit  # NaN does not
+    yield Measurement(
+        quantity="agreement_error", unit="1", value=error, details={"where": worst, "limit": limit}, **about
+    )
+    yield Finding(
+        quantity="agreement",
+        verdict="holds" if holds else "broken",
+        value=error,
+        limit=limit,
+        summary=""
+        if holds
+        else f"{worst} differs from float64 by {error:.3g} of its root mean square, allowed are {limit:.3g}",
+        details={key: value if value == value else None for key, value in errors.items()},
+        **about,
+    )
+
+
+def results(step: Step) -> dict[str, Tensor]:
+    """Outputs by name, and gradients where the phase has them."""
+    outputs = step(0)
+    found = {field: getattr(outputs, field).detach() for field in outputs._fields}
+    if step.learns:
+        batch = step.inputs[0]
+        named = {"image": batch.image, "question": batch.question, **dict(step.variant.module.named_parameters())}
+        found |= {f"gradient of {key}": tensor.grad for key, tensor in named.items() if tensor.grad is not None}
+    return found
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """Largest difference over the root mean square of what was expected; padded slots count like any other."""
+    scale = expected.double().square().mean().sqrt()
+    difference = (found.double() - expected.double()).abs().max()
+    if scale == 0:
+        return 0.0 if difference == 0 else float("inf")
+    return float(difference / scale)
+
+
+def _like(batch: Batch, other: Batch) -> Batch:
+    """The batch as leaves that ask for gradients where the other's do."""
+    return batch._replace(
+        image=batch.image.requires_grad_(other.image.requires_grad),
+        question=batch.question.requires_grad_(other.question.requires_grad),
+    )
+
+
+def _limit(spec: Spec, kind: str) -> float:
+    dtype = next((_NARROW[word] for word in spec.transforms if word in _NARROW), "float32")
+    if dtype == "float32" and kind == "cuda" and torch.backends.cuda.matmul.allow_tf32:
+        return _TF32_LIMIT
+    return LIMITS[dtype]

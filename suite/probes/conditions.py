@@ -1,0 +1,88 @@
+"""Under what conditions samples were taken: what else the machine was doing, as far as it tells."""
+
+import os
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from suite.records import Detail
+
+MOST_SPREAD = 0.15
+MOST_PRESSURE = 0.05
+LEAST_CPU_SHARE = 0.95
+MOST_STEAL = 0.02
+MOST_SWITCHES_PER_S = 50.0
+FEWEST_SAMPLES = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """The machine's counters at one moment."""
+
+    waited_s: float | None
+    """Time in which some runnable task had no CPU, since boot; None where the kernel does not say."""
+    stolen_s: float | None
+    """Time in which the hypervisor ran somebody else, over all CPUs, since boot."""
+
+
+def mark() -> Mark:
+    """Read the counters; 20 microseconds."""
+    waited = stolen = None
+    pressure = Path("/proc/pressure/cpu")
+    if pressure.exists():
+        waited = int(pressure.read_text().partition("total=")[2].split()[0]) / 1e6
+    ticks = Path("/proc/stat")
+    if ticks.exists():
+        stolen = int(ticks.read_text().split(maxsplit=9)[8]) / os.sysconf("SC_CLK_TCK")
+    return Mark(waited_s=waited, stolen_s=stolen)
+
+
+def switches() -> int:
+    """Involuntary context switches of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def doubts(
+    samples: Sequence[float], cpu_s: Sequence[float], switched: int, *, before: Mark, after: Mark, wall_s: float
+) -> tuple[tuple[str, ...], dict[str, Detail]]:
+    """Reasons against believing a cell's samples, and the figures behind them.
+
+    Args:
+        samples: seconds of wall time.
+        cpu_s: CPU time of this process during each sample, in seconds; empty where the work is not on the CPU.
+        switched: involuntary switches during the samples.
+        before: counters when the comparison began.
+        after: counters when it ended.
+        wall_s: wall time in between.
+    """
+    values = np.asarray(samples)
+    lower, median, upper = np.quantile(values, (0.25, 0.5, 0.75))
+    spread = float((upper - lower) / median)
+    reasons: list[str] = []
+    details: dict[str, Detail] = {"spread": round(spread, 4), "involuntary_switches": switched}
+    if len(values) < FEWEST_SAMPLES:
+        reasons.append(f"only {len(values)} samples")
+    if spread > MOST_SPREAD:
+        reasons.append(f"samples spread by {spread:.0%}")
+    if cpu_s:
+        share = sum(cpu_s) / sum(samples)
+        details["cpu_share"] = round(share, 4)
+        if share < LEAST_CPU_SHARE:
+            reasons.append(f"had the CPU for only {share:.0%} of its time")
+        rate = switched / sum(samples)
+        if rate > MOST_SWITCHES_PER_S:
+            reasons.append(f"was put off the CPU {rate:.0f} times a second")
+    if before.waited_s is not None and after.waited_s is not None:
+        pressure = (after.waited_s - before.waited_s) / wall_s
+        details["cpu_pressure"] = round(pressure, 4)
+        if pressure > MOST_PRESSURE:
+            reasons.append(f"other work waited for a CPU for {pressure:.0%} of the time")
+    if before.stolen_s is not None and after.stolen_s is not None:
+        steal = (after.stolen_s - before.stolen_s) / wall_s / (os.cpu_count() or 1)
+        details["cpu_steal"] = round(steal, 4)
+        if steal > MOST_STEAL:
+            reasons.append(f"the hypervisor took {steal:.0%} of the CPUs")
+    return tuple(reasons), details

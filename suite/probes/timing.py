@@ -1,0 +1,256 @@
+"""How long variants take, side by side in rounds."""
+
+import gc
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from suite import stats
+from suite.probes import conditions, mode
+from suite.probes.clocks import Clock, clock_of
+from suite.probes.failures import refusal
+from suite.probes.step import ANCHOR, About, Step, make_inputs, prepare, running_on
+from suite.records import Detail, Measurement, Record, Skip
+from suite.workloads import Phase, Workload
+from variants import Batch, canonical
+
+LEAST_ROUNDS = 3
+"""A variant that cannot be timed this often within its share of the budget is skipped as too slow here."""
+WARM_CALLS = 2
+"""Untimed calls after the first: a capture or an autotuner may act on the second."""
+MARGIN = 0.02
+
+
+@dataclass(kw_only=True)
+class Lane:
+    """One variant of a comparison, and what was measured of it so far."""
+
+    name: str
+    step: Step
+    first_call_s: float
+    call_s: float
+    """A warm call's, about."""
+    proof: mode.Compilation
+    every: int = 1
+    """Timed in every k-th round."""
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds by quantity."""
+    rounds: list[int] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+    switched: int = 0
+
+
+def ignore(name: str) -> None:
+    """Nobody wants to know which variant is at work."""
+
+
+def compare(
+    names: Sequence[str],
+    workload: Workload,
+    phase: Phase,
+    device: str,
+    *,
+    task: str,
+    budget_s: float,
+    announce: Callable[[str], None] = ignore,
+    seed: int | None = None,
+) -> Iterator[Record]:
+    """Time variants against each other and against eager float32 ``parallel``.
+
+    Every round times each variant once, in fresh random order, each after one untimed call of its own, on inputs that
+    rotate. It ends when every variant's ratio to the anchor is known to within the margin, or with the budget.
+
+    Args:
+        names: variants; the anchor is added where it is missing.
+        workload: shapes and lengths.
+        phase: ``forward`` is eval mode without gradients; ``forward+backward`` is train mode with dropout 0 and
+            gradients to inputs and parameters, cleared outside the timed region.
+        device: a label.
+        task: that the records belong to.
+        budget_s: wall time for the rounds, in seconds; building and first calls come on top.
+        announce: told the name of each variant before it is touched for the first time, and of each in each round.
+        seed: of the order within rounds; fresh if left out.
+
+    Yields:
+        ``first_call`` as soon as it is known; then per variant ``latency`` (on CUDA also ``latency_cold`` and
+        ``launch``), the proof of its mode, and ``harness_time`` of the comparison.
+    """
+    every_name = list(dict.fromkeys([ANCHOR, *(str(canonical(name)) for name in names)]))
+    with running_on(device):
+        lanes: list[Lane] = []
+        shared: dict[torch.dtype, tuple[Batch, ...]] = {}
+        clock = clock_of(device)
+        for name in every_name:
+            announce(name)
+            about = About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
+            try:
+                lane = _start(name, workload, phase, device, shared, clock)
+            except Exception as error:  # a variant may raise anything; its neighbours are measured all the same
+                yield Skip(quantity="latency", **refusal(error), **about)
+                continue
+            lanes.append(lane)
+            yield Measurement(
+                quantity="first_call", unit="s", value=lane.first_call_s, details=lane.proof.details(), **about
+            )
+        lanes, slow = _pace(lanes, budget_s)
+        for lane in slow:
+            yield Skip(
+                **About(task=task, variant=lane.name, workload=str(workload), phase=phase, device=device),
+                quantity="latency",
+                reason=f"too slow here: one call takes {lane.call_s:.3g} s, the comparison has {budget_s:.3g} s",
+                cause="budget",
+                details={"call_s": lane.call_s},
+            )
+        if lanes:
+            yield from _rounds(lanes, workload, phase, device, clock, task, budget_s, announce, random.Random(seed))
+
+
+def _start(
+    name: str,
+    workload: Workload,
+    phase: Phase,
+    device: str,
+    shared: dict[torch.dtype, tuple[Batch, ...]],
+    clock: Clock,
+) -> Lane:
+    step = prepare(name, workload, phase, device, inputs=())
+    dtype = step.variant.dtype
+    if dtype not in shared:
+        shared[dtype] = make_inputs(workload, phase, step.variant.device.type, dtype)
+    step.inputs = shared[dtype]
+    before = mode.compilations()
+    first_call_s = clock.wall(step, 0)
+    compiled = mode.compilations()
+    for turn in range(WARM_CALLS):
+        step.clear()
+        call_s = clock.wall(step, turn)
+    step.clear()
+    proof = mode.compilation(before, compiled, mode.compilations())
+    return Lane(name=name, step=step, first_call_s=first_call_s, call_s=call_s, proof=proof)
+
+
+def _pace(lanes: list[Lane], budget_s: float) -> tuple[list[Lane], list[Lane]]:
+    """How often each lane is timed, so that all fit; and the lanes that do not fit at all."""
+    share = budget_s / max(len(lanes), 1)
+    # the anchor is never left out: without it nothing can be compared
+    slow = [lane for lane in lanes if 2 * LEAST_ROUNDS * lane.call_s > budget_s and lane.name != ANCHOR]
+    kept = [lane for lane in lanes if lane not in slow]
+    quick = [lane for lane in kept if 2 * stats.FIRST_LOOK * lane.call_s <= share]
+    round_s = sum(2 * lane.call_s for lane in quick)
+    for lane in kept:
+        if lane in quick:
+            continue
+        affordable = max(LEAST_ROUNDS, int(share / (2 * lane.call_s)))
+        # as many rounds as the quick ones will need at least, spread evenly over them
+        wanted = max(stats.FIRST_LOOK, int(0.5 * budget_s / round_s)) if round_s else affordable
+        lane.every = max(1, round(min(wanted, 20 * affordable) / affordable))
+    return kept, slow
+
+
+def _rounds(
+    lanes: list[Lane],
+    workload: Workload,
+    phase: Phase,
+    device: str,
+    clock: Clock,
+    task: str,
+    budget_s: float,
+    announce: Callable[[str], None],
+    order: random.Random,
+) -> Iterator[Record]:
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.freeze()  # what is here stays; only what the samples leave is looked at between them
+    gc.disable()  # a collection inside a sample would be somebody else's garbage
+    before = conditions.mark()
+    started = time.perf_counter()
+    busy_s = 0.0
+    taken = 0
+    stopped = "budget"
+    count = 0
+    look = stats.next_look(0)
+    try:
+        with torch.compiler.set_stance("fail_on_recompile"):
+            while True:
+                for lane in order.sample(lanes, len(lanes)):
+                    if count % lane.every:
+                        continue
+                    announce(lane.name)
+                    busy_s += _sample(lane, clock, count)
+                    taken += 1
+                count += 1
+                spent = time.perf_counter() - started
+                if count >= look:
+                    look = stats.next_look(count)
+                    if _narrow(lanes):
+                        stopped = "interval"
+                        break
+                    gc.collect()
+                if spent * (1 + 1 / count) > budget_s and count > LEAST_ROUNDS * max(lane.every for lane in lanes) - 1:
+                    break
+    finally:
+        gc.unfreeze()
+        if collecting:
+            gc.enable()
+    wall_s = time.perf_counter() - started
+    after = conditions.mark()
+    common = clock.doubts()
+    for lane in lanes:
+        announce(lane.name)
+        about = About(task=task, variant=lane.name, workload=str(workload), phase=phase, device=device)
+        reasons, figures = conditions.doubts(
+            lane.samples["latency"], lane.cpu_s, lane.switched, before=before, after=after, wall_s=wall_s
+        )
+        details: dict[str, Detail] = {"stopped": stopped, "every": lane.every, **figures, **clock.details()}
+        for quantity, samples in lane.samples.items():
+            yield Measurement(
+                quantity=quantity,
+                unit="s",
+                samples=tuple(samples),
+                rounds=tuple(lane.rounds),
+                trust=(*reasons, *common),
+                details=details,
+                **about,
+            )
+        yield from mode.prove(lane.step, lane.proof, about)
+    yield Measurement(
+        **About(task=task, variant="", workload=str(workload), phase=phase, device=device),
+        quantity="harness_time",
+        unit="s",
+        value=(wall_s - busy_s) / max(taken, 1),
+        details={"per": "sample", "rounds": count},
+    )
+
+
+def _sample(lane: Lane, clock: Clock, turn: int) -> float:
+    """One untimed and one timed call; the seconds that both took."""
+    busy_s = clock.wall(lane.step, turn)
+    lane.step.clear()
+    switched = conditions.switches()
+    started = time.perf_counter()
+    reading = clock.read(lane.step, turn)
+    busy_s += time.perf_counter() - started
+    lane.switched += conditions.switches() - switched
+    lane.step.clear()
+    for quantity, seconds in reading.seconds.items():
+        lane.samples.setdefault(quantity, []).append(seconds)
+    if reading.cpu_s is not None:
+        lane.cpu_s.append(reading.cpu_s)
+    lane.rounds.append(turn)
+    return busy_s
+
+
+def _narrow(lanes: list[Lane]) -> bool:
+    anchor = next((lane for lane in lanes if lane.name == ANCHOR), None)
+    if anchor is None:
+        return False
+    return all(
+        stats.narrow_enough(
+            stats.ratio(lane.samples["latency"], lane.rounds, anchor.samples["latency"], anchor.rounds), margin=MARGIN
+        )
+        for lane in lanes
+        if lane is not anchor
+    )

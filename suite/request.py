@@ -1,0 +1,173 @@
+"""What a user asks for, checked before any work starts."""
+
+import itertools
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar, get_args
+
+import torch
+
+from suite import devices, user_files
+from suite.devices import Device
+from suite.workloads import PHASES, PRESETS, WORKLOADS, Phase, Preset, Workload, custom, override
+from variants import canonical, mechanisms
+from variants.spec import Spec
+
+Probe = Literal["timing", "memory", "cost", "agreement", "masking", "trace"]
+PROBES: tuple[Probe, ...] = get_args(Probe)
+ANCHOR = "parallel"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for, as typed; an empty field leaves the choice to the program."""
+
+    variants: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+    preset: str | None = None
+    shape: str | None = None
+    sets: tuple[str, ...] = ()
+    phases: tuple[str, ...] = ()
+    device: str | None = None
+    threads: str = "1"
+    probes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    """Files that register mechanisms of the user's own."""
+    budget_s: float | None = None
+    """Seconds to plan to; 0 measures all."""
+    timeout_s: float | None = None
+    largest_batch: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A variant, and whether it is measured whatever the budget."""
+
+    spec: Spec
+    required: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request with every choice made and every name checked."""
+
+    variants: tuple[Wanted, ...]
+    """Most important first."""
+    audited: tuple[Spec, ...]
+    """Examined for masking alone."""
+    workloads: tuple[Workload, ...]
+    phases: tuple[Phase, ...]
+    devices: tuple[Device, ...]
+    probes: tuple[Probe, ...]
+    budget_s: float | None
+    timeout_s: float | None
+    preset: str
+    """Empty where the user chose for himself."""
+    largest_batch: bool
+    files: tuple[str, ...]
+
+
+def understand(request: Request) -> Asked:
+    """Check a request and make the choices that it leaves open.
+
+    Raises:
+        ValueError: something in it is unknown or cannot be; one line says what, and what is known.
+    """
+    for path in request.files:
+        user_files.load(Path(path))
+    if request.device not in (None, "cpu", "cuda"):
+        raise ValueError(f"--device {request.device}: expected cpu or cuda")
+    kind = request.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch sees no CUDA device here")
+    for option, seconds in (("--budget", request.budget_s), ("--timeout", request.timeout_s)):
+        if seconds is not None and not 0 <= seconds < math.inf:
+            raise ValueError(f"{option} {seconds}: expected seconds of at least 0")
+    preset = _known("--preset", request.preset or ("gpu" if kind == "cuda" else "cpu"), PRESETS)
+    chosen = bool(request.variants or request.workloads or request.shape or request.sets or request.files)
+    # what somebody chose is measured whole, unless a budget was asked for too
+    budget_s = preset.budget_s if request.preset or not chosen else None
+    if request.budget_s is not None:
+        budget_s = request.budget_s or None
+    variants = dict.fromkeys(map(canonical, request.variants), True) or dict(_variants_of(preset))
+    if request.files and not request.variants:
+        variants = {Spec(name): True for name in _users_own()} | variants
+    return Asked(
+        variants=tuple(Wanted(spec=spec, required=required) for spec, required in variants.items()),
+        audited=() if chosen else tuple(spec for spec in map(Spec, _published()) if spec not in variants),
+        workloads=tuple(_workloads(request, preset)),
+        phases=tuple(_known("--phase", name, dict(zip(PHASES, PHASES, strict=True))) for name in request.phases)
+        or PHASES,
+        devices=tuple(_devices(kind, request.threads)),
+        probes=tuple(_known("--probe", name, dict(zip(PROBES, PROBES, strict=True))) for name in request.probes)
+        or PROBES,
+        budget_s=budget_s,
+        timeout_s=request.timeout_s or None,
+        preset=request.preset or ("" if chosen else preset.name),
+        largest_batch=request.largest_batch,
+        files=request.files,
+    )
+
+
+def _known(option: str, word: str, known: Mapping[str, T]) -> T:
+    if word not in known:
+        raise ValueError(f"{option} {word}: expected one of {', '.join(known)}")
+    return known[word]
+
+
+def _devices(kind: str, threads: str) -> Iterator[Device]:
+    for text in dict.fromkeys(threads.split(",")):
+        if not text.strip().isdigit() or int(text) < 1:
+            raise ValueError(f"--threads {threads}: expected whole numbers of at least 1, such as 1 or 1,2,4")
+        if int(text) > (os.cpu_count() or 1):
+            raise ValueError(f"--threads {threads}: this machine has {os.cpu_count()} CPUs")
+        yield devices.parse(kind if kind == "cuda" or int(text) == 1 else f"cpu[threads={int(text)}]")
+
+
+def _workloads(request: Request, preset: Preset) -> Iterator[Workload]:
+    chosen = [_known("--workload", name, WORKLOADS) for name in request.workloads]
+    if request.shape:
+        chosen.append(custom(_pairs("--shape", request.shape)))
+    axes: list[list[tuple[str, str]]] = []
+    for text in request.sets:
+        key, equals, values = text.partition("=")
+        if not equals or not values:
+            raise ValueError(f"--set {text}: expected an axis and its values, such as batch=1,8,32")
+        axes.append([(key.strip(), value.strip()) for value in values.split(",")])
+    for workload in chosen or preset.workloads():
+        for combination in itertools.product(*axes):
+            yield override(workload, dict(combination)) if combination else workload
+
+
+def _pairs(option: str, text: str) -> dict[str, str]:
+    pairs = {}
+    for pair in text.split(","):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"{option} {text}: expected key=value pairs, such as batch=8,regions=100,words=20")
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def _published() -> list[str]:
+    return [name for name in mechanisms() if name.startswith("published_")]
+
+
+def _users_own() -> list[str]:
+    return [name for name, mechanism in mechanisms().items() if not mechanism.__module__.startswith("variants.")]
+
+
+def _variants_of(preset: Preset) -> Iterator[tuple[Spec, bool]]:
+    """Modes in the preset's order: a mode of every mechanism comes before the next mode of any."""
+    published = _published()
+    own = [name for name in mechanisms() if name not in published]
+    for number, mode in enumerate(preset.modes):
+        for name in published if preset.published else own:
+            # the budget never puts off a mechanism's first modes, nor any mode of the anchor
+            yield canonical(f"{name}{mode}"), number < preset.modes_required or name == ANCHOR
+        if number == 0 and not preset.published and "published_csdn" in published:
+            yield Spec("published_csdn"), True

@@ -1,0 +1,360 @@
+"""A run: from a request to a run folder with its records and its report."""
+
+import contextlib
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from suite import environment, exits, store, worker
+from suite.estimate import Speed
+from suite.plan import LEAST_SAMPLING_S, Plan, Task, command, duration, machine_tasks, plan, shortened
+from suite.probes.step import About
+from suite.records import Measurement, Record, Skip
+from suite.report import units
+from suite.request import ANCHOR, Asked, Request, understand
+from suite.worker import Worker
+
+RESULTS = Path("results")
+_FREE_DISK_B = 2**26
+_LANES = 2
+"""Tasks that do not time anything run side by side, where there are cores for it."""
+_PATIENCE = 5.0
+"""A task that takes so many times as long as planned counts as hung; never less than a minute."""
+
+
+def start(request: Request, *, out: Path | None = None, resume: Path | None = None) -> int:
+    """Do what was asked and return the exit code.
+
+    Args:
+        request: what to measure.
+        out: the run folder; under ``results`` if left out.
+        resume: the folder of a run to continue with its own request instead.
+
+    Raises:
+        ValueError: the request is wrong, or a folder cannot be used; before any work.
+    """
+    worker.warm_up()
+    if resume is not None:
+        if replace(request, files=()) != Request() or out is not None:
+            raise ValueError(f"--resume {resume} continues with the run's own arguments: give it --with at most")
+        before = environment.read(resume)
+        request = environment.request_of(before, request.files)
+    asked = understand(request)
+    described = environment.describe(request)
+    if resume is not None:
+        changed = environment.changes(before, described)
+        if changed:
+            raise ValueError(f"cannot resume {resume}: {'; '.join(changed)}; start a new run")
+        folder = resume
+        known = store.read(folder)
+    else:
+        folder = out or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{asked.devices[0].kind}"
+        _claim(folder)
+        environment.write(folder, described)
+        known = []
+    console = Console(stderr=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="coattention-") as cache, store.Writer(folder) as writer:
+            session = Session(asked, folder, Path(cache), writer, known, console)
+            interrupted = session.run()
+        return _finish(folder, console, interrupted=interrupted)
+    except store.DiskFull as error:
+        print(f"error: {error}; free some space, then --resume {folder}", file=sys.stderr)
+        return exits.CELLS_FAILED
+    except ValueError:  # the command was right, so this one is ours
+        traceback.print_exc()
+        return exits.INTERNAL_ERROR
+
+
+def _claim(folder: Path) -> None:
+    """Make the run folder, or say why it cannot be."""
+    if (folder / store.FILE).exists():
+        raise ValueError(f"{folder} holds a run already: continue it with --resume {folder}, or choose another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        (folder / environment.FILE).touch()
+    except OSError as error:
+        raise ValueError(f"--out {folder}: {error.strerror}") from error
+    if free < _FREE_DISK_B:
+        raise ValueError(f"--out {folder}: the disk has {units.binary(free)} left, a run takes up to 64 MiB")
+
+
+class Session:
+    """Tasks on their way through worker processes into the store."""
+
+    def __init__(
+        self, asked: Asked, folder: Path, cache: Path, writer: store.Writer, known: Sequence[Record], console: Console
+    ) -> None:
+        self._asked = asked
+        self._folder = folder
+        self._cache = cache
+        self._writer = writer
+        self._known = list(known)
+        self._done = store.finished(known)
+        self._console = console
+        self._started = time.monotonic()
+        self._finished_planned_s = 0.0
+        self._finished_actual_s = 0.0
+        alone = any(device.kind == "cuda" for device in asked.devices)
+        self._lanes = 1 if alone else min(_LANES, _cores())
+
+    def run(self) -> bool:
+        """Work through the plan; whether the user interrupted it."""
+        try:
+            self._work(machine_tasks(self._asked), None)
+            made = plan(self._asked, Speed.measured(self._known), lanes=self._lanes)
+            stored = {
+                (skip.task, skip.variant, skip.workload, skip.device) for skip in self._known if isinstance(skip, Skip)
+            }
+            self._store(
+                [skip for skip in made.skips if (skip.task, skip.variant, skip.workload, skip.device) not in stored]
+            )
+            self._show(made)
+            with _progress(self._console) as progress:
+                self._work(list(made.tasks), progress)
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def _work(self, tasks: list[Task], progress: Progress | None) -> None:
+        pending = deque(task for task in tasks if task.name not in self._done)
+        running: list[Worker] = []
+        bar = progress.add_task("", total=duration(pending, lanes=self._lanes)) if progress else None
+        try:
+            while pending or running:
+                while pending and self._may_start(pending[0], running):
+                    task = self._fitted(pending.popleft(), pending)
+                    if task is not None:
+                        running.append(Worker(task, self._asked.files, self._folder, self._cache))
+                worker.wait_for(running, 0.25)
+                for one in list(running):
+                    again = self._attend(one)
+                    if again is None:
+                        continue
+                    running.remove(one)
+                    pending.extendleft(reversed(again))
+                if progress is not None and bar is not None:
+                    self._tell(progress, bar, running, pending)
+        finally:
+            for one in running:
+                one.kill()
+
+    def _may_start(self, task: Task, running: Sequence[Worker]) -> bool:
+        if not running:
+            return True
+        return not task.alone and not any(one.task.alone for one in running) and len(running) < self._lanes
+
+    def _attend(self, one: Worker) -> list[Task] | None:
+        """Look after a worker: None while it works, else what its end leaves to be done."""
+        closed = one.receive()
+        if not closed and one.elapsed_s < self._limit_s(one.task):
+            return None
+        task = one.task
+        if closed:
+            exitcode = one.end()
+            complete = any(isinstance(it, Measurement) and it.quantity == "task_time" for it in one.records)
+            if complete:
+                self._finished_planned_s += task.planned_s
+                self._finished_actual_s += one.elapsed_s
+                self._store(self._with_remedies(one))
+                self._done.add(task.name)
+                return []
+            failure = self._death(one, exitcode)
+        else:
+            one.kill()
+            failure = Skip(
+                **_about(one),
+                quantity="all",
+                reason=f"no end after {one.elapsed_s:.0f} s, planned were {task.planned_s:.0f} s",
+                cause="timeout",
+            )
+        return self._after_failure(one, failure)
+
+    def _limit_s(self, task: Task) -> float:
+        return self._asked.timeout_s or max(60.0, _PATIENCE * task.planned_s)
+
+    def _death(self, one: Worker, exitcode: int | None) -> Skip:
+        words = f": {one.last_words}" if one.last_words else ""
+        if exitcode is not None and exitcode < 0:
+            name = _signal_name(-exitcode)
+            hint = ", as the kernel does when memory runs out" if name == "SIGKILL" else ""
+            return Skip(**_about(one), quantity="all", reason=f"ended by {name}{hint}{words}", cause="killed")
+        return Skip(**_about(one), quantity="all", reason=f"ended with exit code {exitcode}{words}", cause="error")
+
+    def _after_failure(self, one: Worker, failure: Skip) -> list[Task]:
+        """Store the failure; a comparison is measured again without its culprit."""
+        task = one.task
+        culprit = failure.variant
+        others = tuple(name for name in task.variants if name != culprit)
+        if task.probes != ("timing",) or not culprit or culprit == ANCHOR or not others:
+            # an examination keeps what it found before it failed
+            kept = [] if task.probes == ("timing",) else one.records
+            self._store([*kept, failure, _closing(one)])
+            self._done.add(task.name)
+            return []
+        self._store([failure])
+        if others == (ANCHOR,):
+            self._store([_closing(one)])
+            self._done.add(task.name)
+            return []
+        return [replace(task, variants=others)]
+
+    def _with_remedies(self, one: Worker) -> list[Record]:
+        """The worker's records, with the command that measures what it had to skip."""
+        task = one.task
+        if task.workload is None:
+            return one.records
+        return [
+            replace(record, remedy=command(self._asked, record.variant, task.workload, task.device))
+            if isinstance(record, Skip) and record.cause == "budget" and not record.remedy and record.variant
+            else record
+            for record in one.records
+        ]
+
+    def _fitted(self, task: Task, pending: Sequence[Task]) -> Task | None:
+        """The task as the rest of the budget allows; None, and a skip on record, where it does not."""
+        if self._asked.budget_s is None or task.probes == ("machine",):
+            return task
+        pace = self._pace
+        left_s = self._asked.budget_s - (time.monotonic() - self._started)
+        needed_s = pace * duration([it for it in pending if it.required], lanes=self._lanes)
+        if not task.required and needed_s + pace * task.planned_s > left_s:
+            assert task.workload is not None or task.probes == ("masking",)
+            self._store([self._put_off(task)])
+            self._done.add(task.name)
+            return None
+        behind_s = needed_s + pace * task.planned_s - left_s
+        if behind_s > 0 and task.sampling_s > LEAST_SAMPLING_S:
+            return shortened(task, max(0.0, 1 - behind_s / task.sampling_s))
+        return task
+
+    def _put_off(self, task: Task) -> Skip:
+        workload = task.workload
+        variant = task.variants[-1]
+        return Skip(
+            task=task.name,
+            variant=variant,
+            workload=str(workload or ""),
+            phase=task.phase or "",
+            device=task.device,
+            quantity=task.probes[0],
+            reason="the budget was spent before its turn",
+            cause="budget",
+            remedy=command(self._asked, variant, workload or self._asked.workloads[0], task.device),
+        )
+
+    @property
+    def _pace(self) -> float:
+        """How long things take over what was planned; trusted the more the more was done."""
+        weight = self._finished_planned_s
+        return (self._finished_actual_s + 5.0) / (weight + 5.0)
+
+    def _store(self, records: Sequence[Record]) -> None:
+        self._writer.write(records)
+        self._known += records
+
+    def _show(self, made: Plan) -> None:
+        tasks = [task for task in made.tasks if task.name not in self._done]
+        variants = {name for task in tasks for name in task.variants}
+        workloads = ", ".join(map(str, self._asked.workloads))
+        budget = f" within a budget of {units.seconds(made.budget_s)}" if made.budget_s else ""
+        self._console.print(
+            f"{len(variants)} variants on {workloads}, {' and '.join(self._asked.phases)}, "
+            f"{', '.join(map(str, self._asked.devices))}: {len(tasks)} tasks, "
+            f"about {units.seconds(duration(tasks, lanes=self._lanes))}{budget}"
+        )
+        for task in sorted(tasks, key=lambda task: -task.planned_s)[:3]:
+            if task.planned_s > 20:
+                self._console.print(f"  the longest: {task.name}, about {units.seconds(task.planned_s)}")
+        put_off = [skip for skip in made.skips if skip.cause == "budget"]
+        if put_off:
+            self._console.print(
+                f"  put off: {', '.join(skip.variant for skip in put_off)}; the report says how to measure them"
+            )
+        for skip in made.skips:
+            if skip.cause != "budget":
+                self._console.print(f"  left out: {skip.variant} on {skip.workload}: {skip.reason}")
+        self._console.print(f"  into {self._folder}")
+
+    def _tell(self, progress: Progress, bar: object, running: Sequence[Worker], pending: Sequence[Task]) -> None:
+        rest = duration([one.task for one in running], lanes=self._lanes) + duration(pending, lanes=self._lanes)
+        current = ", ".join(one.at or one.task.name for one in running)
+        spent = sum(min(one.elapsed_s, one.task.planned_s) for one in running)
+        left_s = self._pace * max(rest - spent, 0.0)
+        progress.update(
+            bar,  # type: ignore[arg-type]  # a rich TaskID
+            completed=max(0.0, progress.tasks[0].total - rest + spent) if progress.tasks[0].total else 0,
+            description=f"{current[:60]}",
+            left=f"{units.seconds(left_s)} left",
+        )
+
+
+def _about(one: Worker) -> About:
+    task = one.task
+    variant = one.at or (task.variants[0] if len(task.variants) == 1 else "")
+    return About(
+        task=task.name,
+        variant=variant,
+        workload=str(task.workload or ""),
+        phase=task.phase or "",
+        device=task.device,
+    )
+
+
+def _closing(one: Worker) -> Measurement:
+    """Marks a task as done although its worker could not."""
+    return Measurement(
+        task=one.task.name,
+        device=one.task.device,
+        quantity="task_time",
+        unit="s",
+        value=one.elapsed_s,
+        details={"planned_s": round(one.task.planned_s, 2), "failed": True},
+    )
+
+
+def _signal_name(number: int) -> str:
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _progress(console: Console) -> Iterator[Progress]:
+    columns = (BarColumn(), TextColumn("{task.fields[left]}"), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield progress
+
+
+def _finish(folder: Path, console: Console, *, interrupted: bool) -> int:
+    """Make the pages, print the table, and say how it ended."""
+    from suite.report import page, tables, terminal
+
+    records = store.read(folder)
+    path = page.write(folder)
+    terminal.show(tables.make(records))
+    print(path)
+    if interrupted:
+        console.print(f"interrupted; continue with: python run_all.py --resume {folder}")
+        return exits.INTERRUPTED
+    return exits.code(records)
