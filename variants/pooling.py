@@ -1,5 +1,9 @@
 """Plain pooling: what any attention has to beat."""
 
+from collections.abc import Collection
+
+import torch
+
 from variants.build import register
 from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_mean
@@ -13,6 +17,11 @@ class Pool(CoAttention):
     """
 
     source = "the control: every valid slot counts the same"
+
+    def __init__(self, *, image_width: int, question_width: int, without: Collection[str] = ()) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+        # it has no weights, and this says which device it is on
+        self.register_buffer("place", torch.empty(0), persistent=False)
 
     def forward(self, batch: Batch) -> Attended:
         return self.attend(blanked(batch))

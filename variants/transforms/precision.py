@@ -5,20 +5,15 @@ from dataclasses import replace
 import torch
 
 from variants.interface import Attended, Batch
-from variants.spec import Spec
-from variants.transforms.transform import Transform
+from variants.transforms.transform import Transform, renamed
 from variants.variant import Variant
-
-
-def _renamed(variant: Variant, transform: str) -> Spec:
-    return replace(variant.spec, transforms=(*variant.spec.transforms, transform))
 
 
 def _cast(name: str, dtype: torch.dtype) -> Transform:
     def apply(variant: Variant) -> Variant:
         # in place: the module belongs to this variant alone, and `run` may be bound to it
         variant.module.to(dtype)
-        return replace(variant, spec=_renamed(variant, name), dtype=dtype)
+        return replace(variant, spec=renamed(variant, name), dtype=dtype)
 
     return Transform(name=name, axis="precision", summary=f"weights and inputs in {name}", apply=apply)
 
@@ -33,7 +28,7 @@ def _autocast(name: str, dtype: torch.dtype) -> Transform:
             # autocast leaves a mixture of dtypes; what takes float32 gives float32
             return Attended(*(output.to(variant.dtype) for output in attended))
 
-        return replace(variant, spec=_renamed(variant, name), run=run)
+        return replace(variant, spec=renamed(variant, name), run=run)
 
     return Transform(
         name=name,

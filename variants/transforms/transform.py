@@ -1,9 +1,10 @@
 """What a transform is."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from variants.spec import Spec
 from variants.variant import Variant
 
 Axis = Literal["kernel", "precision", "compilation", "capture"]
@@ -20,3 +21,8 @@ class Transform:
     summary: str
     apply: Callable[[Variant], Variant]
     """Raises `Skip` with the reason where the variant cannot be had here."""
+
+
+def renamed(variant: Variant, transform: str) -> Spec:
+    """The variant's name with a transform added."""
+    return replace(variant.spec, transforms=(*variant.spec.transforms, transform))
