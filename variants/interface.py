@@ -94,6 +94,11 @@ class CoAttention(nn.Module, ABC):
         """What the seeded initialisation multiplies the Xavier standard deviation of the parameter of that name by."""
         return 1.0
 
+    def guided_weights(self) -> tuple[str, ...]:
+        """Which weights are meant to depend on the other side; a mean in place of a removed attention does not."""
+        sides = ("image", "question")
+        return tuple(f"{side}_weights" for side in sides if f"{side}_attention" not in self.without)
+
     def matmul_flops(self, examples: int, regions: int, words: int) -> int | None:
         """FLOPs of the forward pass's matrix products, two per multiply-add, in closed form; None if not known."""
         return None

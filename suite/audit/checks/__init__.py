@@ -1,0 +1,1 @@
+"""How each property is examined: generators of observations, one function a property."""

@@ -1,0 +1,148 @@
+"""Properties about numbers at their limits: narrow types and extreme scores."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from suite.audit.checks.padding import masked_sides, padded, poured
+from suite.audit.checks.weights import scaled, simplex_of
+from suite.audit.lab import RAISES, Lab, Lacking, Observation, Outputs, attempt
+from suite.audit.scores import ScoreHandle, scaled_scores, score_handles, shifted_scores
+from suite.audit.subject import Subject, slots_of, with_side
+from variants import Batch
+
+NARROW = {torch.float16: "fp16", torch.bfloat16: "bf16"}
+AGAINST_FLOAT64 = {torch.float16: 4e-2, torch.bfloat16: 0.3}
+"""How far a correct mechanism may be from float64, relative."""
+SHIFTS = (-16.0, -1e3)
+"""Added to every score: where finfo.min plus a score overflows in fp16, and far below any modest fill."""
+EXTREME = 1e4
+"""How far apart scores are driven."""
+
+
+def narrow_types(lab: Lab) -> Iterator[Observation]:
+    subject = lab.subject
+    if not subject.eager:
+        raise Lacking("each precision of it is a variant of its own")
+    wide = Lab(subject.cast(torch.float64), lab.seed)
+    if subject.computes_in in NARROW:
+        name = NARROW[subject.computes_in]
+        condition = name if subject.dtype == subject.computes_in else f"autocast to {name}"
+        narrow = {condition: subject}
+    else:
+        narrow = {name: subject.cast(dtype) for dtype, name in NARROW.items()}
+        narrow |= {f"autocast to {name}": _autocast(subject, dtype) for dtype, name in NARROW.items()}
+    handles = score_handles(lab)
+    for condition, form in narrow.items():
+        own = Lab(form, lab.seed)
+        yield from attempt(condition, partial(_near_float64, own, wide, condition))
+        yield from attempt(condition, partial(_empty_and_shifted, own, wide, handles, condition))
+    if subject.computes_in not in NARROW:
+        yield from attempt("shifted scores", partial(_empty_and_shifted, lab, wide, handles, "shifted scores"))
+
+
+def _autocast(subject: Subject, dtype: torch.dtype) -> Subject:
+    inner = subject.call
+
+    def call(batch: Batch) -> Outputs:
+        with torch.autocast(subject.device.type, dtype=dtype):
+            return dict(inner(batch))
+
+    return replace(subject, call=call, computes_in=dtype)
+
+
+def _near_float64(own: Lab, wide: Lab, condition: str) -> Iterator[Observation]:
+    allowed = AGAINST_FLOAT64[own.subject.computes_in]
+    for found in own.compare(condition, wide.reference, own.reference, "band"):
+        yield replace(found, limit=max(allowed, found.limit))
+
+
+def _empty_and_shifted(own: Lab, wide: Lab, handles: tuple[ScoreHandle, ...], condition: str) -> Iterator[Observation]:
+    """Finite in every row, an empty one too, with all scores shifted; what fails in float64 is not counted again."""
+    batch = own.batch
+    for side in own.subject.masked:
+        valid = slots_of(batch, side)[1].clone()
+        valid[2 if side == "image" else 1] = False
+        batch = with_side(batch, side, valid=valid)
+    in_float64 = wide.forward(_like(batch, wide.batch))
+    shifts = (0.0, *SHIFTS) if any(handle.shifts for handle in handles) else (0.0,)
+    for shift in shifts:
+        with shifted_scores(own.subject.module, handles, shift):
+            outputs = own.forward(batch)
+        for name, value in outputs.items():
+            if not bool(in_float64[name].isfinite().all()):
+                continue
+            finite = bool(value.isfinite().all())
+            yield Observation(
+                condition=condition,
+                output=name,
+                leak=0.0 if finite else math.inf,
+                limit=0.0,
+                note="" if finite else f"not finite with an empty row and every score shifted by {shift:g}",
+            )
+        yield from _as_before(own, handles, shift, condition)
+
+
+def _as_before(own: Lab, handles: tuple[ScoreHandle, ...], shift: float, condition: str) -> Iterator[Observation]:
+    """With shifted scores the weights are a distribution still, where they are one without the shift."""
+    if not shift:
+        return
+    with shifted_scores(own.subject.module, handles, shift):
+        shifted = own.forward(own.batch)
+    for output in own.subject.weights():
+        if all(f.verdict == "holds" for f in simplex_of(output, own.reference[output.name], own.batch)):
+            for found in simplex_of(output, shifted[output.name], own.batch):
+                yield replace(found, condition=condition, note=f"every score shifted by {shift:g}: {found.condition}")
+
+
+def _like(batch: Batch, wide: Batch) -> Batch:
+    return wide._replace(image_valid=batch.image_valid, question_valid=batch.question_valid)
+
+
+def extreme_scores(lab: Lab) -> Iterator[Observation]:
+    sides = masked_sides(lab)
+    handles = score_handles(lab)
+    sound = _sound(lab)
+    if not sound:
+        raise Lacking("padding gets through at ordinary scores already")
+    reach = EXTREME / 4 if lab.subject.computes_in == torch.float16 else EXTREME
+    factor = reach / max((handle.spread for handle in handles), default=1.0)
+    grown = 1.0 if handles else 100.0  # scores that grow with both sides grow with the square of this
+    if not handles and lab.subject.weights():
+        raise Lacking("no weights of its own scale its scores")
+    batch = scaled(lab.batch, grown)
+    with scaled_scores(lab.subject.module, handles, factor):
+        reference = lab.forward(batch)
+        if not all(bool(value.isfinite().all()) for value in reference.values()):
+            raise (
+                Lacking("scores of that size overflow without any padding")
+                if not handles
+                else RuntimeError("outputs are not finite where scores are large")
+            )
+        for output in lab.subject.weights():
+            if output.name in sound:
+                yield from simplex_of(output, reference[output.name], batch)
+        for side in sides:
+            filling = 3 * grown * lab.normal(*slots_of(batch, side)[0].shape, salt=25)
+            moved = lab.forward(poured(batch, side, filling))
+            kept = {name: value for name, value in moved.items() if name in sound}
+            yield from lab.compare(padded(side), reference, kept, "exact")
+
+
+def _sound(lab: Lab) -> set[str]:
+    """The outputs that padding does not reach at ordinary scores."""
+    sound = set(lab.reference)
+    for side in masked_sides(lab):
+        filling = 3 * lab.normal(*slots_of(lab.batch, side)[0].shape, salt=25)
+        try:
+            moved = lab.forward(poured(lab.batch, side, filling))
+        except RAISES:
+            return set()
+        sound -= {f.output for f in lab.compare("", lab.reference, moved, "exact") if f.verdict != "holds"}
+    for output in lab.subject.weights():
+        if any(f.verdict != "holds" for f in simplex_of(output, lab.reference[output.name], lab.batch)):
+            sound.discard(output.name)
+    return sound

@@ -1,0 +1,170 @@
+"""Properties about weights: a distribution over valid slots that follows the scores and the other side."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from suite.audit.lab import Lab, Lacking, Observation
+from suite.audit.scores import ScoreHandle, scaled_scores, score_handles
+from suite.audit.subject import SLOTS, Output, Side, slots_of, with_side
+from variants import Batch
+
+SUM_EPS = 8
+"""How many rounding steps of the dtype a row of weights may sum to beside 1."""
+CONTRAST = 10.0
+"""Weights of a row must be able to differ by more; a second softmax keeps them within a factor e."""
+
+
+def weight_outputs(lab: Lab) -> tuple[Output, ...]:
+    """The outputs that are weights.
+
+    Raises:
+        Lacking: there are none.
+    """
+    if not lab.subject.weights():
+        raise Lacking("it returns no weights")
+    return lab.subject.weights()
+
+
+def rows(weights: Tensor, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Weights as rows, ``[R, L]`` in float64, and the validity of each row's slots; rows of padded slots left out."""
+    valid = slots_of(batch, output.side)[1]
+    kept = torch.ones(weights.shape[:-1], dtype=torch.bool, device=weights.device)
+    if output.rows is not None:
+        owner = slots_of(batch, output.rows)[1]
+        kept &= owner.view(owner.shape[0], *(1,) * (weights.dim() - 3), owner.shape[1])
+    spread = valid.view(valid.shape[0], *(1,) * (weights.dim() - 2), valid.shape[1]).expand(weights.shape)
+    return weights[kept].double(), spread[kept]
+
+
+def simplex(lab: Lab) -> Iterator[Observation]:
+    outputs = weight_outputs(lab)
+    for batch in (lab.batch, scaled(lab.batch, 10.0)):
+        results = lab.forward(batch)
+        for output in outputs:
+            yield from simplex_of(output, results[output.name], batch)
+
+
+def simplex_of(output: Output, weights: Tensor, batch: Batch) -> Iterator[Observation]:
+    """Whether one weights output is a distribution over the valid slots of each row."""
+    slots = slots_of(batch, output.side)[1].shape[1]
+    if weights.shape[-1] != slots:
+        yield Observation(
+            condition="shape",
+            output=output.name,
+            leak=math.inf,
+            limit=0.0,
+            note=f"has {weights.shape[-1]} entries for {slots} {SLOTS[output.side]}",
+        )
+        return
+    values, valid = rows(weights, output, batch)
+    some = valid.any(-1)
+    padding = values.abs().masked_fill(valid, 0)
+    sums = (values.masked_fill(~valid, 0).sum(-1) - 1).abs()[some]
+    unit = torch.finfo(weights.dtype).eps
+    for condition, leak, limit in (
+        (f"weight on padded {SLOTS[output.side]}", padding.max(), 0.0),
+        ("negative weights", (-values).clamp(min=0).max(), 0.0),
+        (f"the sum over valid {SLOTS[output.side]} is not 1", sums.max() if len(sums) else sums.sum(), SUM_EPS * unit),
+    ):
+        number = float(leak)
+        yield Observation(
+            condition=condition,
+            output=output.name,
+            leak=math.inf if math.isnan(number) else number,
+            limit=limit,
+        )
+
+
+def scaled(batch: Batch, factor: float) -> Batch:
+    return batch._replace(image=batch.image * factor, question=batch.question * factor)
+
+
+def attends(lab: Lab, output: Output) -> bool:
+    """Whether these weights depend on anything; a mean's do not."""
+    values, valid = rows(lab.reference[output.name], output, lab.batch)
+    uniform = valid / valid.sum(-1, keepdim=True).clamp(min=1)
+    again, _ = rows(lab.forward(scaled(lab.batch, 3.0))[output.name], output, lab.batch)
+    return not (torch.equal(values, again) and bool(((values - uniform).abs() < 1e-3).all()))
+
+
+def contrast(lab: Lab) -> Iterator[Observation]:
+    outputs = [output for output in weight_outputs(lab) if attends(lab, output)]
+    if not outputs:
+        raise Lacking("its weights depend on nothing")
+    largest = dict.fromkeys((output.name for output in outputs), 1.0)
+    handles = score_handles(lab)
+    for factor in (1.0, 10.0, 100.0):
+        for results in (lab.forward(scaled(lab.batch, factor)), _sharpened(lab, handles, factor)):
+            for output in outputs:
+                largest[output.name] = max(largest[output.name], _contrast(results[output.name], output, lab.batch))
+        if min(largest.values()) > CONTRAST:
+            break
+    for name, ratio in largest.items():
+        yield Observation(condition="scores scaled", output=name, leak=ratio, limit=CONTRAST, rule="moves")
+
+
+def _sharpened(lab: Lab, handles: tuple[ScoreHandle, ...], factor: float) -> dict[str, Tensor]:
+    with scaled_scores(lab.subject.module, handles, factor):
+        return lab.forward(lab.batch)
+
+
+def _contrast(weights: Tensor, output: Output, batch: Batch) -> float:
+    values, valid = rows(weights, output, batch)
+    several = valid.sum(-1) > 1
+    if not bool(several.any()) or not bool(values.isfinite().all()):
+        return 1.0
+    high = values.masked_fill(~valid, 0).amax(-1)[several]
+    low = values.masked_fill(~valid, math.inf).amin(-1)[several]
+    ratio = high / low.clamp(min=torch.finfo(torch.float32).tiny)
+    return float(ratio.max())
+
+
+def not_from_values(lab: Lab) -> Iterator[Observation]:
+    example, slot = 2, 1
+    outputs = weight_outputs(lab)
+    for output in outputs:
+        features, _ = slots_of(lab.batch, output.side)
+        zeroed = features.clone()
+        zeroed[example, slot] = 0
+        batch = with_side(lab.batch, output.side, features=zeroed)
+        weights = lab.forward(batch)[output.name][example : example + 1]
+        values, _ = rows(weights, output, Batch(*(tensor[example : example + 1] for tensor in batch)))
+        lowest = float(values[:, slot].min())
+        yield Observation(
+            condition=f"zero {SLOTS[output.side][:-1]}",
+            output=output.name,
+            leak=lowest if math.isfinite(lowest) else 0.0,
+            limit=0.0,
+            rule="moves",
+            note=f"its weight is {lowest:.3g}",
+        )
+
+
+def other_side_seen(lab: Lab) -> Iterator[Observation]:
+    guided = lab.subject.guided
+    if not guided:
+        raise Lacking("no output of it is meant to see the other side")
+    for name, side in guided:
+        output = lab.subject.output(name)
+        yield _seen(lab, output, side)
+
+
+def _seen(lab: Lab, output: Output, side: Side) -> Observation:
+    best: Observation | None = None
+    features, valid = slots_of(lab.batch, side)
+    for scale in (1.0, 3.0, 10.0):  # a guide may be weak; one that cancels is seen at no scale
+        start = with_side(lab.batch, side, features=features * scale)
+        fresh = scale * lab.normal(*features.shape, salt=24)
+        moved = lab.forward(with_side(lab.batch, side, features=torch.where(valid[..., None], fresh, features)))
+        condition = f"valid {SLOTS[side][:-1]}"
+        expected = {output.name: lab.forward(start)[output.name]}
+        found = next(iter(lab.compare(condition, expected, {output.name: moved[output.name]}, "moves")))
+        if best is None or found.leak > best.leak:
+            best = found
+        if best.verdict == "holds":
+            break
+    assert best is not None
+    return best

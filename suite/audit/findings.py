@@ -1,0 +1,132 @@
+"""From outcomes to findings: what is known, what is not, and one sentence for a person."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+from suite.audit.lab import Observation
+from suite.audit.properties import BY_ID, Outcome
+from suite.audit.subject import Subject
+from suite.records import Detail, Finding, Verdict
+from variants import KnownDefect
+
+EVERY = "any"
+"""The output of a known defect that shows wherever it shows."""
+
+
+def findings(
+    subject: Subject,
+    outcomes: Iterable[Outcome],
+    *,
+    task: str,
+    device: str,
+    evidence: Mapping[str, Mapping[str, Detail]] | None = None,
+    causes: str = "",
+) -> Iterator[Finding]:
+    """One finding per property, and one per known defect that ought to have been found and was not.
+
+    Args:
+        subject: what was examined.
+        outcomes: of the properties that were examined.
+        task: of the records.
+        device: label of the records.
+        evidence: further details by property.
+        causes: what the pattern of failures points to, added to the summary of every unexpected break.
+    """
+    verdict: Verdict
+    for outcome in outcomes:
+        item = outcome.examined
+        unexpected = [found for found in outcome.failures if not _known(subject.known_defects, outcome, found)]
+        broken = [found for found in unexpected if found.verdict == "broken"]
+        if outcome.verdict == "broken" and not broken:
+            verdict, shown = "known", outcome.worst
+        else:
+            verdict, shown = outcome.verdict, broken[0] if broken else outcome.worst
+        text = summary(outcome, shown)
+        if verdict == "broken" and causes:
+            text = f"{text}. {causes}"
+        yield Finding(
+            task=task,
+            variant=subject.name,
+            device=device,
+            quantity=item.id,
+            verdict=verdict,
+            severity=item.severity,
+            value=_number(shown.leak) if shown else None,
+            limit=_number(shown.limit) if shown else None,
+            summary=text,
+            details=_details(outcome, shown) | dict((evidence or {}).get(item.id, {})),
+        )
+        if outcome.verdict == "not applicable":
+            continue
+        for defect in subject.known_defects:
+            if defect.property == item.id and not any(_is(defect, found) for found in outcome.failures):
+                yield missing(subject, defect, task=task, device=device)
+
+
+def missing(subject: Subject, defect: KnownDefect, *, task: str, device: str) -> Finding:
+    """A known defect that did not show: the audit or the declaration is wrong."""
+    return Finding(
+        task=task,
+        variant=subject.name,
+        device=device,
+        quantity=defect.property,
+        verdict="broken",
+        severity=BY_ID[defect.property].severity,
+        summary=f"known defect not found: {defect.output} with {defect.condition} ({defect.summary})",
+        details={"missing": True, "output": defect.output, "condition": defect.condition},
+    )
+
+
+def summary(outcome: Outcome, shown: Observation | None) -> str:
+    """One sentence: what moved, by how much, where, and what was done."""
+    if outcome.verdict == "not applicable":
+        return outcome.reason
+    if shown is None or outcome.verdict == "holds":
+        return outcome.examined.statement
+    if shown.output == "any":
+        return f"with {shown.condition}, it {shown.note}"
+    leak = f"{shown.leak:.2g}" if math.isfinite(shown.leak) else "not finite"
+    text = outcome.examined.says.format(output=shown.output, leak=leak, condition=shown.condition)
+    text = text.replace("by not finite", "to something not finite")
+    place = f" at {list(shown.where)}" if shown.where else ""
+    return f"{text}{place}" + (f" ({shown.note})" if shown.note else "")
+
+
+def _known(defects: Iterable[KnownDefect], outcome: Outcome, found: Observation) -> bool:
+    return any(defect.property == outcome.examined.id and _is(defect, found) for defect in defects)
+
+
+def _is(defect: KnownDefect, found: Observation) -> bool:
+    return defect.output in (EVERY, found.output) and (defect.condition == EVERY or defect.condition in found.condition)
+
+
+def _details(outcome: Outcome, shown: Observation | None) -> dict[str, Detail]:
+    details: dict[str, Detail] = {"statement": outcome.examined.statement}
+    if shown is not None:
+        details |= {
+            "output": shown.output,
+            "condition": shown.condition,
+            "noise": shown.noise,
+            "position": list(shown.where),
+        }
+        if shown.noise:
+            details["leak_over_noise"] = _number(shown.leak / shown.noise)
+    failures = outcome.failures
+    if failures:
+        details["failures"] = [
+            [found.output, found.condition, _number(found.leak), _number(found.limit), found.note]
+            for found in _worst_of_each(failures)
+        ]
+    return details
+
+
+def _worst_of_each(failures: tuple[Observation, ...]) -> list[Observation]:
+    """The worst failure of each output and condition."""
+    first: dict[tuple[str, str], Observation] = {}
+    for found in failures:
+        first.setdefault((found.output, found.condition), found)
+    return list(first.values())
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

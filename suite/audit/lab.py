@@ -1,0 +1,472 @@
+"""One subject on the bench: its scene, its noise, and comparisons that know both."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from suite.audit.subject import SIDES, Side, Subject, slots_of, with_side
+from variants import Batch, valid_from_lengths
+
+Outputs = dict[str, Tensor]
+Rule = Literal["exact", "band", "moves"]
+
+IMAGE_LENGTHS = (12, 5, 9, 1)
+QUESTION_LENGTHS = (9, 1, 6, 4)
+"""Ragged on both sides, one row full, one row of a single slot, and never the same count on both sides."""
+
+FLOOR = {torch.float64: 4e-14, torch.float32: 2.4e-5, torch.bfloat16: 6e-2, torch.float16: 1.6e-2}
+"""Relative noise of a correct mechanism within its dtype, from reduction order alone."""
+FLOOR_TF32 = 4e-3
+CAP = 16
+"""How far above its floor a calibrated band may go before nothing can fail in it."""
+RAISES = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AssertionError, AttributeError)
+"""What a foreign module may raise on an input it cannot take."""
+
+
+class Lacking(Exception):
+    """A property that a subject has nothing to be tested on; the message is the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """One comparison and its outcome."""
+
+    condition: str
+    """What was done, in the words that a known defect uses."""
+    output: str
+    """Which output was looked at, ``gradients``, or ``any`` where the call itself failed."""
+    leak: float
+    limit: float
+    noise: float = 0.0
+    rule: Rule = "exact"
+    where: tuple[int, ...] = ()
+    """Index of the largest difference in that output."""
+    note: str = ""
+    """What happened, where a number does not say it."""
+
+    @property
+    def verdict(self) -> Literal["holds", "broken", "unclear"]:
+        if self.rule == "moves":
+            return "holds" if self.leak > self.limit else "broken"
+        if self.leak <= self.limit:
+            return "holds"
+        return "unclear" if self.rule == "band" and self.leak <= 4 * self.noise else "broken"
+
+    @property
+    def ratio(self) -> float:
+        """Leak over limit, larger is worse; for what must move, the inverse."""
+        if self.rule == "moves":
+            return self.limit / self.leak if self.leak else math.inf
+        if self.leak == 0:
+            return 0.0
+        return self.leak / self.limit if self.limit else math.inf
+
+
+def raised(condition: str, error: Exception) -> Observation:
+    """A call that raised where it should have answered."""
+    text = " ".join(str(error).split())
+    text = text if len(text) <= 160 else f"{text[:157]}..."
+    return Observation(
+        condition=condition, output="any", leak=math.inf, limit=0.0, note=f"raised {type(error).__name__}: {text}"
+    )
+
+
+def attempt(condition: str, compare: Callable[[], Iterable[Observation]]) -> Iterator[Observation]:
+    """The observations of one condition; a call that raises is an observation too, and the next condition goes on."""
+    try:
+        yield from compare()
+    except RAISES as error:
+        yield raised(condition, error)
+
+
+class Lab:
+    """A subject with a padded batch, what it gives on it, and how far its numbers scatter by themselves."""
+
+    def __init__(self, subject: Subject, seed: int = 0) -> None:
+        self.subject = subject
+        self.seed = seed
+
+    def generator(self, salt: int) -> torch.Generator:
+        return torch.Generator().manual_seed((self.seed << 16) + salt)
+
+    def normal(self, *shape: int, salt: int) -> Tensor:
+        """Standard normal numbers in the subject's dtype; the same in every dtype but for rounding."""
+        numbers = torch.randn(shape, generator=self.generator(salt), dtype=torch.float64)
+        return numbers.to(self.subject.device, self.subject.dtype)
+
+    def scene(
+        self,
+        image_lengths: Sequence[int] = IMAGE_LENGTHS,
+        question_lengths: Sequence[int] = QUESTION_LENGTHS,
+        *,
+        regions: int | None = None,
+        words: int | None = None,
+        salt: int = 1,
+    ) -> Batch:
+        """A padded batch of normal features; padded slots hold ordinary numbers, not zeros."""
+        regions, words = regions or max(image_lengths), words or max(question_lengths)
+        examples, device = len(image_lengths), self.subject.device
+        return Batch(
+            self.normal(examples, regions, self.subject.image_width, salt=2 * salt),
+            self.normal(examples, words, self.subject.question_width, salt=2 * salt + 1),
+            valid_from_lengths(torch.tensor(image_lengths), regions).to(device),
+            valid_from_lengths(torch.tensor(question_lengths), words).to(device),
+        )
+
+    @cached_property
+    def batch(self) -> Batch:
+        """The scene on which most properties are examined. A side that cannot be masked has no padding in it."""
+        lengths = {"image": IMAGE_LENGTHS, "question": QUESTION_LENGTHS}
+        for side in SIDES:
+            if side not in self.subject.masked:
+                lengths[side] = (max(lengths[side]),) * 4
+        return self.scene(lengths["image"], lengths["question"])
+
+    @cached_property
+    def full(self) -> Batch:
+        """The same shape without padding."""
+        return self.scene((max(IMAGE_LENGTHS),) * 4, (max(QUESTION_LENGTHS),) * 4, salt=2)
+
+    @cached_property
+    def loose(self) -> "Lab":
+        """The lab for checks that change shapes: of the eager form where the subject is static."""
+        return Lab(self.subject.loosened(), self.seed) if self.subject.static else self
+
+    @cached_property
+    def reference(self) -> Outputs:
+        """What the scene gives in eval mode without gradients."""
+        return self.forward(self.batch)
+
+    def forward(self, batch: Batch) -> Outputs:
+        """Judged outputs in eval mode without gradients: rows that stand on padding are zero."""
+        with mode(self.subject.module, train=False), torch.no_grad():
+            return self.judge(self.subject.call(_copied(batch)), batch)
+
+    def forward_as_given(self, batch: Batch) -> Outputs:
+        """As `forward`, with the very tensors: their strides matter."""
+        with mode(self.subject.module, train=False), torch.no_grad():
+            return self.judge(self.subject.call(batch), batch)
+
+    def without_mask(self) -> "Lab":
+        """The lab of the same subject called without masks."""
+        assert self.subject.unmasked is not None
+        return Lab(replace(self.subject, call=self.subject.unmasked), self.seed)
+
+    def train(self, batch: Batch) -> Outputs:
+        """Judged outputs in train mode with gradients, dropout 0 and statistics put back."""
+        with mode(self.subject.module, train=True), torch.enable_grad():
+            return self.judge(self.subject.call(_copied(batch, requires_grad=True)), batch)
+
+    def gradients(self, batch: Batch, *, examples: Sequence[int] | None = None) -> Outputs:
+        """Gradients of a fixed random projection of the outputs, by parameter name, and of ``image`` and ``question``.
+
+        Args:
+            batch: any batch.
+            examples: which examples the loss is made of; all of them unless given.
+        """
+        copied = _copied(batch, requires_grad=True)
+        with mode(self.subject.module, train=True), torch.enable_grad():
+            outputs = self.judge(self.subject.call(copied), batch)
+            loss = self._loss(outputs, batch, examples)
+            named = dict(self.subject.module.named_parameters()) | {"image": copied.image, "question": copied.question}
+            named = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
+            if not loss.requires_grad:
+                raise RuntimeError("the outputs carry no gradient")
+            values = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+        return {
+            name: torch.zeros_like(tensor) if value is None else value.detach()
+            for (name, tensor), value in zip(named.items(), values, strict=True)
+        }
+
+    def _loss(self, outputs: Outputs, batch: Batch, examples: Sequence[int] | None) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64, device=self.subject.device)
+        for output in self.subject.outputs:
+            value = outputs[output.name].double()
+            salt = sum(map(ord, output.name))
+            if output.kind != "weights":
+                value = value * _factors(value.shape[-1], salt, value)
+            for axis, side in output.slot_axes():
+                # by rank among the valid slots, so that the loss does not depend on where padding stands
+                valid = slots_of(batch, side)[1]
+                rank = (valid.cumsum(-1) - 1).clamp(min=0)
+                factors = _factors(valid.shape[1], salt + 1, value)[rank] * valid  # [B, L]
+                value = value * factors.view(_along(value, axis, factors))
+            total = total + (value if examples is None else value[list(examples)]).sum()
+        return total
+
+    def judge(self, outputs: Mapping[str, Tensor], batch: Batch) -> Outputs:
+        """Outputs with what stands on padded rows blanked: nobody should read it, so nobody judges it."""
+        judged = {}
+        for output in self.subject.outputs:
+            value = outputs[output.name]
+            axis = output.judged_axis()
+            if axis is not None:
+                valid = slots_of(batch, axis[1])[1]
+                value = value.masked_fill(~valid.view(_along(value, axis[0], valid)), 0)
+            judged[output.name] = value
+        return judged
+
+    @cached_property
+    def floor(self) -> float:
+        narrow = FLOOR[self.subject.computes_in]
+        tf32 = self.subject.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
+        return max(narrow, FLOOR_TF32) if tf32 and self.subject.computes_in == torch.float32 else narrow
+
+    @cached_property
+    def noise(self) -> dict[str, float]:
+        """How far each output moves when slots and examples of a batch without padding are permuted."""
+        noise = dict.fromkeys((output.name for output in self.subject.outputs), 0.0)
+        try:
+            reference = self.forward(self.full)
+            for batch, expected in self._permutations(reference):
+                for name, value in self.forward(batch).items():
+                    noise[name] = max(noise[name], _finite(relative(expected[name], value)[0]))
+        except RAISES:
+            return noise
+        return noise
+
+    @cached_property
+    def gradient_noise(self) -> float:
+        try:
+            reference = self.gradients(self.full)
+            reversed_batch = Batch(*(tensor.flip(0) for tensor in self.full))
+            moved = self.gradients(reversed_batch)
+            moved |= {side: moved[side].flip(0) for side in SIDES}
+            return max((_finite(leak) for leak, _, _ in compare_gradients(reference, moved)), default=0.0)
+        except RAISES:
+            return 0.0
+
+    @cached_property
+    def repeats(self) -> float:
+        """How far two equal calls differ: 0 where arithmetic is deterministic, as on the CPU."""
+        if self.subject.device.type == "cpu":
+            return 0.0
+        again = self.forward(self.batch)
+        return max(_finite(relative(self.reference[name], value)[0]) for name, value in again.items())
+
+    @property
+    def repeatable(self) -> Rule:
+        """How equal calls compare: bit for bit on the CPU."""
+        return "exact" if self.subject.device.type == "cpu" else "band"
+
+    def _permutations(self, reference: Outputs) -> Iterator[tuple[Batch, Outputs]]:
+        examples = torch.randperm(len(self.full.image), generator=self.generator(7))
+        yield Batch(*(tensor[examples] for tensor in self.full)), {name: v[examples] for name, v in reference.items()}
+        for side in SIDES:
+            if self.subject.order_of(side) == "free":
+                order = self.shuffle(self.full, side)
+                yield reorder(self.full, side, order), reorder_outputs(self.subject, reference, side, order)
+
+    def shuffle(self, batch: Batch, side: Side) -> Tensor:
+        """A random order of one side's slots for each example, ``[B, L]``."""
+        examples, slots = slots_of(batch, side)[1].shape
+        generator = self.generator(8)
+        return torch.stack([torch.randperm(slots, generator=generator) for _ in range(examples)])
+
+    def limit(self, name: str, rule: Rule) -> tuple[float, float]:
+        """What a difference in an output may be under a rule, and the noise it is judged against."""
+        noise = self.gradient_noise if name == "gradients" else self.noise[name]
+        if rule == "exact":
+            return 4 * self.repeats, self.repeats
+        band = min(max(self.floor, 4 * noise), CAP * self.floor)
+        if rule == "band":
+            return band, noise
+        wide = self.subject.computes_in in (torch.float32, torch.float64)
+        return (max(band, 100 * noise) if wide else band), noise
+
+    def compare(
+        self,
+        condition: str,
+        expected: Mapping[str, Tensor],
+        got: Mapping[str, Tensor],
+        rule: Rule,
+        *,
+        note: str = "",
+        only: Sequence[int] | None = None,
+    ) -> Iterator[Observation]:
+        """One observation per output that both have, over all examples or only some."""
+        for name, value in got.items():
+            if name not in expected:
+                continue
+            limit, noise = self.limit(name, rule)
+            reference = expected[name]
+            if value.shape != reference.shape:
+                yield Observation(
+                    condition=condition,
+                    output=name,
+                    leak=math.inf,
+                    limit=limit,
+                    noise=noise,
+                    rule=rule,
+                    note=f"has shape {list(value.shape)} where {list(reference.shape)} was expected",
+                )
+                continue
+            if only is not None:
+                reference, value = reference[list(only)], value[list(only)]
+            leak, where = relative(reference, value)
+            if only is not None and where:
+                where = (only[where[0]], *where[1:])
+            if rule == "moves":
+                leak = _finite(leak)
+            yield Observation(
+                condition=condition, output=name, leak=leak, limit=limit, noise=noise, rule=rule, where=where, note=note
+            )
+
+    def compare_gradients(
+        self, condition: str, expected: Outputs, got: Outputs, rule: Rule = "band"
+    ) -> Iterator[Observation]:
+        """One observation for all gradients: the worst of them."""
+        limit, noise = self.limit("gradients", rule)
+        worst = max(compare_gradients(expected, got), key=lambda found: found[0], default=(0.0, "", ()))
+        yield Observation(
+            condition=condition,
+            output="gradients",
+            leak=worst[0],
+            limit=limit,
+            noise=noise,
+            rule=rule,
+            where=worst[2],
+            note=f"of {worst[1]}" if worst[1] else "",
+        )
+
+
+def relative(expected: Tensor, got: Tensor) -> tuple[float, tuple[int, ...]]:
+    """Largest difference over the RMS of what was expected, and where it is; infinite where one is not finite."""
+    if expected.numel() == 0:
+        return 0.0, ()
+    expected, got = expected.detach().double(), got.detach().double()
+    difference = (got - expected).abs()
+    difference = torch.where(difference.isfinite(), difference, torch.full_like(difference, math.inf))
+    index = int(difference.argmax())
+    where = tuple(int(i) for i in torch.unravel_index(torch.tensor(index), difference.shape))
+    largest = float(difference.flatten()[index])
+    scale = float(expected.square().mean().sqrt())
+    if largest == 0:
+        return 0.0, where
+    return (largest / scale if scale > 0 and math.isfinite(scale) else math.inf), where
+
+
+def compare_gradients(expected: Outputs, got: Outputs) -> Iterator[tuple[float, str, tuple[int, ...]]]:
+    """Leak, name and position per gradient.
+
+    A gradient that is zero but for rounding, such as that of a bias in front of a softmax, is judged against the
+    others: its scale is at least a tenth of their common RMS.
+    """
+    pooled = torch.cat([value.detach().double().flatten() for value in expected.values()] or [torch.zeros(1)])
+    common = float(pooled.square().mean().sqrt()) / 10
+    for name, value in got.items():
+        leak, where = relative(expected[name], value)
+        own = float(expected[name].detach().double().square().mean().sqrt()) if value.numel() else 0.0
+        if 0 <= own < common:
+            difference = float((expected[name].double() - value.double()).abs().max())
+            leak = difference / common if math.isfinite(difference) else math.inf
+        yield leak, name, where
+
+
+def _along(value: Tensor, axis: int, per_slot: Tensor) -> list[int]:
+    """The shape that lays ``[B, L]`` along the first axis and another one of a tensor."""
+    shape = [1] * value.dim()
+    shape[0], shape[axis % value.dim()] = per_slot.shape
+    return shape
+
+
+def slot_index(order: Tensor, features: Tensor) -> Tensor:
+    return order.to(features.device).unsqueeze(-1).expand(-1, -1, features.shape[-1])
+
+
+def reorder(batch: Batch, side: Side, order: Tensor) -> Batch:
+    """One side's slots, validity with them, in another order: slot i becomes what ``order[b, i]`` was."""
+    features, valid = slots_of(batch, side)
+    return with_side(
+        batch,
+        side,
+        features=features.gather(1, slot_index(order, features)),
+        valid=valid.gather(1, order.to(valid.device)),
+    )
+
+
+def reorder_outputs(subject: Subject, outputs: Outputs, side: Side, order: Tensor) -> Outputs:
+    """What outputs become when one side's slots are reordered and nothing else changes."""
+    result = {}
+    for output in subject.outputs:
+        value = outputs[output.name]
+        for axis, owner in output.slot_axes():
+            if owner == side:
+                index = order.to(value.device).view(_along(value, axis, order)).expand(value.shape)
+                value = value.gather(axis % value.dim(), index)
+        result[output.name] = value
+    return result
+
+
+def alone(batch: Batch, example: int) -> Batch:
+    """One example, cut to its own valid slots."""
+    image = batch.image[example : example + 1, batch.image_valid[example]]
+    question = batch.question[example : example + 1, batch.question_valid[example]]
+    return Batch(image, question, image.new_ones(image.shape[:2]).bool(), question.new_ones(question.shape[:2]).bool())
+
+
+def restrict(subject: Subject, outputs: Outputs, batch: Batch, example: int) -> Outputs:
+    """What one example has in the outputs of a batch, cut to its own valid slots."""
+    result = {}
+    for output in subject.outputs:
+        value = outputs[output.name][example : example + 1]
+        for axis, owner in output.slot_axes():
+            keep = slots_of(batch, owner)[1][example].nonzero().squeeze(-1)
+            value = value.index_select(axis % value.dim(), keep)
+        result[output.name] = value
+    return result
+
+
+@contextmanager
+def mode(module: nn.Module, *, train: bool) -> Iterator[None]:
+    """Train or eval mode, without dropout; modes, dropout and buffers are put back."""
+    modes = [(part, part.training) for part in module.modules()]
+    rates = [
+        (part, field, getattr(part, field))
+        for part in module.modules()
+        for field in ("p", "dropout")
+        if train and isinstance(getattr(part, field, None), float) and getattr(part, field) != 0
+    ]
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()] if train else []
+    # set one by one and only where it differs: a compiled module guards on these
+    for part, was in modes:
+        if was != train:
+            part.training = train
+    for part, field, _ in rates:
+        setattr(part, field, 0.0)
+    try:
+        yield
+    finally:
+        for part, was in modes:
+            if part.training != was:
+                part.training = was
+        for part, field, rate in rates:
+            setattr(part, field, rate)
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
+def _copied(batch: Batch, *, requires_grad: bool = False) -> Batch:
+    """A batch of its own for each call, so that a module that writes into its input harms no later comparison."""
+    image, question = batch.image.detach().clone(), batch.question.detach().clone()
+    if requires_grad:
+        image.requires_grad_()
+        question.requires_grad_()
+    return Batch(image, question, batch.image_valid.clone(), batch.question_valid.clone())
+
+
+def _finite(number: float) -> float:
+    return number if math.isfinite(number) else 0.0
+
+
+def _factors(count: int, salt: int, like: Tensor) -> Tensor:
+    # drawn whole and cut, so that a slot's factor does not depend on how many there are
+    drawn = torch.randn(4096, generator=torch.Generator().manual_seed(salt), dtype=torch.float64)
+    return drawn[:count].to(like.device)

@@ -1,0 +1,273 @@
+"""The properties that "masked correctly" stands for: a table, and how one is examined."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from suite.audit.checks import examples, execution, gradients, numbers, padding, weights
+from suite.audit.lab import RAISES, Lab, Lacking, Observation, raised
+from suite.audit.subject import Subject
+
+Severity = Literal["wrong", "fragile"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Property:
+    """One property: what it says, how bad its failure is, and how it is examined."""
+
+    id: str
+    statement: str
+    severity: Severity
+    says: str
+    """What a failure means in a sentence, with ``{output}``, ``{leak}`` and ``{condition}``."""
+    check: Callable[[Lab], Iterator[Observation]]
+    """Raises `Lacking` where the subject has nothing to be examined on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What the examination of one property gave."""
+
+    examined: Property
+    verdict: Literal["holds", "broken", "unclear", "not applicable"]
+    observations: tuple[Observation, ...] = ()
+    """Every comparison that was made."""
+    reason: str = ""
+    """Why it does not apply."""
+
+    @property
+    def failures(self) -> tuple[Observation, ...]:
+        """What broke, the worst first; what is unclear after it."""
+        bad = [found for found in self.observations if found.verdict != "holds"]
+        return tuple(sorted(bad, key=lambda found: (found.verdict != "broken", -found.ratio)))
+
+    @property
+    def worst(self) -> Observation | None:
+        """The comparison that came nearest to failing, or failed worst."""
+        if self.failures:
+            return self.failures[0]
+        return max(self.observations, key=lambda found: found.ratio, default=None)
+
+
+def _property(
+    id: str, severity: Severity, statement: str, says: str, check: Callable[[Lab], Iterator[Observation]]
+) -> Property:
+    return Property(id=id, statement=statement, severity=severity, says=says, check=check)
+
+
+PROPERTIES: tuple[Property, ...] = (
+    _property(
+        "P1",
+        "wrong",
+        "what stands in padded slots reaches no output",
+        "{output} moved by {leak} when {condition} changed",
+        padding.contents,
+    ),
+    _property(
+        "P1n",
+        "fragile",
+        "NaN and Inf in padded slots reach no output and no gradient",
+        "{output} moved by {leak} when {condition} held NaN or Inf",
+        padding.quarantine,
+    ),
+    _property(
+        "P1v",
+        "fragile",
+        "a NaN in a valid slot shows in the outputs that see it",
+        "{output} hid a NaN in a {condition}",
+        padding.laundering,
+    ),
+    _property(
+        "P2",
+        "wrong",
+        "more padding changes nothing",
+        "{output} moved by {leak} when more {condition} were added",
+        padding.width,
+    ),
+    _property(
+        "P3",
+        "wrong",
+        "an example in a padded batch equals the same example alone",
+        "{output} differed by {leak} from the same {condition}",
+        examples.compaction,
+    ),
+    _property(
+        "P3o",
+        "wrong",
+        "an example does not depend on its batch mates",
+        "{output} moved by {leak} with {condition}",
+        examples.batch_mates,
+    ),
+    _property(
+        "P4",
+        "wrong",
+        "weights are at least 0, exactly 0 on padding, and sum to 1 over valid slots",
+        "{output} broke the simplex by {leak}: {condition}",
+        weights.simplex,
+    ),
+    _property(
+        "P4c",
+        "wrong",
+        "weights can differ within a row by more than a factor e",
+        "{output} stayed within a factor {leak} in every row, however large the scores",
+        weights.contrast,
+    ),
+    _property(
+        "P5",
+        "wrong",
+        "permuting slots with their validity permutes the weights and leaves the vectors",
+        "{output} moved by {leak} with {condition}",
+        examples.permutation,
+    ),
+    _property(
+        "P6",
+        "wrong",
+        "hiding a slot through the mask equals removing it, and matters",
+        "{output} differed by {leak}: {condition}",
+        examples.live_mask,
+    ),
+    _property(
+        "P7",
+        "wrong",
+        "validity is not inferred from the features",
+        "{output} took a valid {condition} for padding",
+        weights.not_from_values,
+    ),
+    _property(
+        "P8",
+        "wrong",
+        "padding gets no gradient, and gives the parameters none",
+        "{output} moved by {leak}: {condition}",
+        gradients.isolation,
+    ),
+    _property(
+        "P8g",
+        "wrong",
+        "gradients are those of the function",
+        "{output} differed from finite differences by {leak}",
+        gradients.finite_differences,
+    ),
+    _property(
+        "P9",
+        "fragile",
+        "a side without a valid slot gives exact zeros and changes no other example",
+        "{output} moved by {leak} with {condition}",
+        padding.empty_row,
+    ),
+    _property(
+        "P9b",
+        "fragile",
+        "a side without a valid slot leaves all gradients finite",
+        "{output} were not finite with {condition}",
+        gradients.empty_row,
+    ),
+    _property(
+        "P9r",
+        "fragile",
+        "an empty side hears nothing from the other side, and its padding reaches nobody",
+        "{output} moved by {leak} with {condition}",
+        padding.empty_residual,
+    ),
+    _property(
+        "P10",
+        "fragile",
+        "half precision and autocast neither raise nor overflow, and stay near float64",
+        "{output} was off by {leak} with {condition}",
+        numbers.narrow_types,
+    ),
+    _property(
+        "P11",
+        "wrong",
+        "the two validities are not swapped",
+        "{output} differed by {leak} with {condition}",
+        examples.sides,
+    ),
+    _property(
+        "P12",
+        "fragile",
+        "a mask means one thing, or is refused",
+        "{output} moved by {leak} with validity as {condition}",
+        execution.encodings,
+    ),
+    _property(
+        "P13",
+        "fragile",
+        "odd shapes work, and shapes, dtypes and devices that do not fit are refused",
+        "{output} was off by {leak} with {condition}",
+        execution.shapes,
+    ),
+    _property(
+        "P14",
+        "wrong",
+        "modes agree: eval and train without dropout, with and without gradients",
+        "{output} moved by {leak} in {condition}",
+        execution.modes,
+    ),
+    _property(
+        "P15",
+        "wrong",
+        "however it is executed, it is the same function",
+        "{output} differed by {leak} from eager execution: {condition}",
+        execution.agreement,
+    ),
+    _property(
+        "P16",
+        "fragile",
+        "equal calls give equal results, and leave inputs and earlier results alone",
+        "{output} moved by {leak}: {condition}",
+        execution.determinism,
+    ),
+    _property(
+        "P17",
+        "fragile",
+        "no score is so extreme that padding gets through",
+        "{output} moved by {leak} with extreme scores: {condition}",
+        numbers.extreme_scores,
+    ),
+    _property(
+        "P18",
+        "wrong",
+        "normalisation in train mode pools valid slots only",
+        "{output} moved by {leak} in train mode when {condition} changed",
+        padding.statistics,
+    ),
+    _property(
+        "P19",
+        "wrong",
+        "each side's weights see the other side",
+        "{output} moved by only {leak} when every {condition} changed",
+        weights.other_side_seen,
+    ),
+)
+
+BY_ID = {item.id: item for item in PROPERTIES}
+
+
+def examine(subject: Subject, *, seed: int = 0, only: Iterable[str] | None = None) -> Iterator[Outcome]:
+    """Examine a subject, property by property.
+
+    Args:
+        subject: the callable under audit.
+        seed: of the batches.
+        only: ids of properties; all of them unless given.
+    """
+    lab = Lab(subject, seed)
+    for item in PROPERTIES if only is None else [BY_ID[id] for id in only]:
+        yield _examine(item, lab)
+
+
+def _examine(item: Property, lab: Lab) -> Outcome:
+    observations: list[Observation] = []
+    try:
+        observations.extend(item.check(lab))
+    except Lacking as lacking:
+        return Outcome(examined=item, verdict="not applicable", reason=str(lacking))
+    except RAISES as error:
+        observations.append(raised("the scene itself", error))
+    verdicts = {found.verdict for found in observations}
+    if not verdicts:
+        return Outcome(examined=item, verdict="not applicable", reason="there was nothing to compare")
+    verdict: Literal["holds", "broken", "unclear"] = (
+        "broken" if "broken" in verdicts else "unclear" if "unclear" in verdicts else "holds"
+    )
+    return Outcome(examined=item, verdict=verdict, observations=tuple(observations))

@@ -1,0 +1,30 @@
+"""Is it masked correctly? The audit of a built variant, as findings."""
+
+from collections.abc import Iterator
+
+from suite.audit.findings import findings
+from suite.audit.properties import examine
+from suite.audit.subject import from_variant
+from suite.records import Record
+from variants import build
+
+WIDTH = 32
+"""Feature width of both sides: every mechanism takes it, and a full audit of it takes seconds."""
+
+
+def audit(name: str, device: str, *, task: str, seed: int = 0) -> Iterator[Record]:
+    """Examine one variant, property by property.
+
+    Args:
+        name: a variant's name.
+        device: label, such as ``cpu[threads=2]`` or ``cuda``.
+        task: of the records.
+        seed: of weights and batches.
+
+    Raises:
+        ValueError: the name is wrong.
+        Skip: the variant cannot be had here.
+    """
+    variant = build(name, width=WIDTH, device=device.partition("[")[0], seed=seed)
+    subject = from_variant(variant)
+    yield from findings(subject, examine(subject, seed=seed), task=task, device=device)
