@@ -126,6 +126,9 @@ class Hierarchical(CoAttention):
         """The co-attention of each level, in the order of `LEVELS`."""
         return tuple(getattr(self, name) for name in LEVELS)
 
+    def guided_weights(self) -> tuple[str, ...]:
+        return super().guided_weights() if set(LEVELS) - self.without else ()
+
     def gain(self, parameter: str) -> float:
         owner, _, name = parameter.partition(".")
         return getattr(self, owner).gain(name) if owner in LEVELS else 1.0

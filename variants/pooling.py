@@ -34,5 +34,8 @@ class Pool(CoAttention):
             image.unsqueeze(1), question.unsqueeze(1), image_weights.unsqueeze(1), question_weights.unsqueeze(1)
         )
 
+    def guided_weights(self) -> tuple[str, ...]:
+        return ()
+
     def matmul_flops(self, examples: int, regions: int, words: int) -> int:
         return 2 * examples * (regions * self.image_width + words * self.question_width)

@@ -1,0 +1,45 @@
+"""The audit of built variants: correct mechanisms hold everywhere, published ones show exactly what they declare."""
+
+import pytest
+
+from suite.probes.masking import audit
+from suite.records import Finding
+
+LACKS = {
+    "P15": "one execution",
+    "P18": "no normalisation",
+}
+"""What a plain eager mechanism has nothing to be examined on."""
+
+
+def verdicts(name: str, *, seed: int = 0) -> dict[str, Finding]:
+    return {
+        finding.quantity: finding for finding in audit(name, "cpu", task="t", seed=seed) if isinstance(finding, Finding)
+    }
+
+
+@pytest.mark.parametrize("name", ["parallel", "alternating", "hierarchical", "cross"])
+def test_a_correct_mechanism_holds_everywhere_in_eager_float32(name: str) -> None:
+    found = verdicts(name)
+    assert {
+        id: finding.summary for id, finding in found.items() if finding.verdict not in ("holds", "not applicable")
+    } == {}
+    lacking = {id: finding.summary for id, finding in found.items() if finding.verdict == "not applicable"}
+    assert set(lacking) == set(LACKS)
+    assert all(LACKS[id] in reason for id, reason in lacking.items())
+
+
+@pytest.mark.parametrize(
+    "name", ["parallel+fp16", "parallel+bf16", "parallel+amp_bf16", "parallel-image_attention", "pool"]
+)
+def test_other_forms_hold_too(name: str) -> None:
+    found = verdicts(name)
+    assert {id: finding.summary for id, finding in found.items() if finding.verdict in ("broken", "unclear")} == {}
+
+
+def test_exact_properties_are_judged_bit_for_bit_in_narrow_types() -> None:
+    found = verdicts("parallel+bf16")
+    assert all(
+        found[id].limit == 0.0 and found[id].value == 0.0 for id in ("P1", "P1n", "P7") if found[id].limit == 0.0
+    )
+    assert found["P1"].limit == found["P1n"].limit == 0.0
