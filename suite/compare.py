@@ -5,7 +5,6 @@ a ratio of ratios. The anchor itself was timed in several tasks of each run, and
 so is everything else where the anchor has changed.
 """
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from suite import exits, stats
+from suite import environment, exits, stats
 from suite.records import FAILURES, Cell, Finding, Measurement, Record, Skip
 
 ANCHOR = "parallel"
@@ -110,31 +109,13 @@ def compare(old: Sequence[Record], new: Sequence[Record], *, fail_above: float) 
     )
 
 
-def machine(folder: Path) -> Mapping[str, object]:
-    """What a run says of the machine that it was made on.
-
-    Raises:
-        ValueError: the folder has no readable ``environment.json``.
-    """
-    path = folder / "environment.json"
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{folder} holds no {path.name}: expected the folder of a run") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
-    if not isinstance(found, dict) or not isinstance(found.get("machine"), dict):
-        raise ValueError(f"{path} does not describe a machine: expected an object with the key 'machine'")
-    return dict(found["machine"])
-
-
 def check_machines(old: Path, new: Path) -> None:
     """Refuse two runs of different machines.
 
     Raises:
-        ValueError: they differ; says in what, and how to compare them all the same.
+        ValueError: they differ, or do not say; the message says in what, and how to compare them all the same.
     """
-    before, after = machine(old), machine(new)
+    before, after = (_machine(folder) for folder in (old, new))
     differences = [
         f"{key} was {before.get(key)!r} and is {after.get(key)!r}"
         for key in dict.fromkeys((*before, *after))
@@ -145,6 +126,13 @@ def check_machines(old: Path, new: Path) -> None:
             f"{old} and {new} were measured on different machines: {'; '.join(differences)}; "
             "--across-machines compares them all the same"
         )
+
+
+def _machine(folder: Path) -> Mapping[str, object]:
+    found = environment.read(folder).get("machine")
+    if not isinstance(found, dict):
+        raise ValueError(f"{folder / environment.FILE} does not describe a machine: expected an object named 'machine'")
+    return found
 
 
 def share(text: str) -> float:
@@ -168,14 +156,16 @@ class _Latencies:
 
     def __init__(self, records: Sequence[Record]) -> None:
         self._tasks: dict[str, dict[Place, Measurement]] = defaultdict(dict)
-        self._products: dict[str, list[float]] = defaultdict(list)
+        self._products: dict[str, float] = {}
         for record in records:
-            if not isinstance(record, Measurement) or not record.samples:
+            if not isinstance(record, Measurement):
                 continue
-            if record.quantity == "latency":
+            if record.quantity == "latency" and record.samples:
                 self._tasks[record.task][_place(record)] = record
-            elif record.quantity == "gemm_time" and record.details.get("dtype", "float32") == "float32":
-                self._products[record.device].append(stats.summarise(record.samples).median)
+            elif record.quantity == "gemm_time" and record.details.get("dtype") == "float32":
+                flops = record.details.get("flops")
+                if record.value and isinstance(flops, int):
+                    self._products[record.device] = record.value / flops
         siblings: dict[Place, int] = {}
         self.home: dict[Place, str] = {}
         """The task that a place is reported from: where most of the variants are of its own mechanism."""
@@ -201,8 +191,8 @@ class _Latencies:
         return [stats.summarise(members[place].samples).median for members in self._tasks.values() if place in members]
 
     def product(self, device: str) -> float | None:
-        """What this machine needed for a matrix product of fixed size, the fastest of the run."""
-        return min(self._products.get(device, ()), default=None)
+        """Seconds that this machine needed per FLOP of a matrix product."""
+        return self._products.get(device)
 
 
 def _latency_change(place: Place, old: _Latencies, new: _Latencies, margin: float) -> Change:

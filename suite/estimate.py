@@ -53,7 +53,7 @@ class Speed:
         """A comparison without its rounds."""
         total = _START_S
         for spec in specs:
-            total += 4 * self.call_s(spec, workload, phase) + 0.15 + self.compile_s(spec, workload, phase, first=first)
+            total += 7 * self.call_s(spec, workload, phase) + 0.15 + self.compile_s(spec, workload, phase, first=first)
             first = first and not compiles(spec)
         return total
 

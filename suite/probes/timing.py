@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from suite import stats
-from suite.probes import conditions, mode
+from suite.probes import conditions, honesty, mode
 from suite.probes.clocks import Clock, clock_of
 from suite.probes.failures import refusal
 from suite.probes.step import ANCHOR, About, Step, make_inputs, prepare, running_on
@@ -76,7 +76,7 @@ def compare(
 
     Yields:
         ``first_call`` as soon as it is known; then per variant ``latency`` (on CUDA also ``latency_cold`` and
-        ``launch``), the proof of its mode, and ``harness_time`` of the comparison.
+        ``launch``), the proof of its mode and of its honesty, and ``harness_time`` of the comparison.
     """
     every_name = list(dict.fromkeys([ANCHOR, *(str(canonical(name)) for name in names)]))
     with running_on(device):
@@ -216,6 +216,7 @@ def _rounds(
                 **about,
             )
         yield from mode.prove(lane.step, lane.proof, about)
+        yield honesty.examine(lane.step, about)
     yield Measurement(
         **About(task=task, variant="", workload=str(workload), phase=phase, device=device),
         quantity="harness_time",
