@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from suite.records import FAILURES, Finding, Measurement, Record, Skip
 
+HARNESS = ("task_time", "harness_time", "time_left", "run_time")
+"""Quantities about the run itself and not about what it measures."""
 DONE = 0
 """All asked-for cells were measured, or skipped with a reason."""
 INCORRECT = 1
@@ -25,7 +27,7 @@ def code(records: Iterable[Record]) -> int:
                 incorrect |= verdict == "broken"
                 measured = True
             case Measurement(quantity=quantity):
-                measured |= quantity not in ("task_time", "harness_time")
+                measured |= quantity not in HARNESS
             case Skip(cause=cause):
                 failed |= cause in FAILURES
     if incorrect:

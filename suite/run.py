@@ -7,7 +7,7 @@ import tempfile
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,15 +104,21 @@ class Session:
         self._done = store.finished(known)
         self._console = console
         self._started = time.monotonic()
+        self._foretold = False
         self._finished_planned_s = 0.0
         self._finished_actual_s = 0.0
         alone = any(device.kind == "cuda" for device in asked.devices)
         self._lanes = 1 if alone else min(_LANES, _cores())
 
+    @property
+    def records(self) -> Sequence[Record]:
+        """Everything stored so far, by this session and by those that it continues."""
+        return self._known
+
     def run(self) -> bool:
         """Work through the plan; whether the user interrupted it."""
         try:
-            self._work(machine_tasks(self._asked), None)
+            self.work(machine_tasks(self._asked))
             made = plan(self._asked, Speed.measured(self._known), lanes=self._lanes)
             stored = {
                 (skip.task, skip.variant, skip.workload, skip.device) for skip in self._known if isinstance(skip, Skip)
@@ -122,15 +128,19 @@ class Session:
             )
             self._show(made)
             with _progress(self._console) as progress:
-                self._work(list(made.tasks), progress)
+                self.work(made.tasks, progress)
+            elapsed_s = time.monotonic() - self._started
+            self._store([Measurement(task="run", quantity="run_time", unit="s", value=elapsed_s)])
         except KeyboardInterrupt:
             return True
         return False
 
-    def _work(self, tasks: list[Task], progress: Progress | None) -> None:
+    def work(self, tasks: Iterable[Task], progress: Progress | None = None) -> None:
+        """Work through tasks, whatever becomes of their workers; those that were finished before are passed over."""
         pending = deque(task for task in tasks if task.name not in self._done)
         running: list[Worker] = []
-        bar = progress.add_task("", total=duration(pending, lanes=self._lanes)) if progress else None
+        planned_s = duration(pending, lanes=self._lanes)
+        bar = progress.add_task("", total=planned_s) if progress else None
         try:
             while pending or running:
                 while pending and self._may_start(pending[0], running):
@@ -144,6 +154,9 @@ class Session:
                         continue
                     running.remove(one)
                     pending.extendleft(reversed(again))
+                    rest_s = self._rest_s(running, pending)
+                    if progress is not None and not self._foretold and rest_s <= 0.9 * planned_s:
+                        self._foretell(rest_s)
                 if progress is not None and bar is not None:
                     self._tell(progress, bar, running, pending)
         finally:
@@ -288,15 +301,28 @@ class Session:
         self._console.print(f"  into {self._folder}")
 
     def _tell(self, progress: Progress, bar: object, running: Sequence[Worker], pending: Sequence[Task]) -> None:
-        rest = duration([one.task for one in running], lanes=self._lanes) + duration(pending, lanes=self._lanes)
+        rest_s = self._rest_s(running, pending)
         current = ", ".join(one.at or one.task.name for one in running)
-        spent = sum(min(one.elapsed_s, one.task.planned_s) for one in running)
-        left_s = self._pace * max(rest - spent, 0.0)
         progress.update(
             bar,  # type: ignore[arg-type]  # a rich TaskID
-            completed=max(0.0, progress.tasks[0].total - rest + spent) if progress.tasks[0].total else 0,
+            completed=max(0.0, (progress.tasks[0].total or 0.0) - rest_s),
             description=f"{current[:60]}",
-            left=f"{units.seconds(left_s)} left",
+            left=f"{units.seconds(self._pace * rest_s)} left",
+        )
+
+    def _rest_s(self, running: Sequence[Worker], pending: Iterable[Task]) -> float:
+        """Planned seconds of what is not done yet."""
+        rest = duration([one.task for one in running], lanes=self._lanes) + duration(pending, lanes=self._lanes)
+        spent = sum(min(one.elapsed_s, one.task.planned_s) for one in running)
+        return max(rest - spent, 0.0)
+
+    def _foretell(self, rest_s: float) -> None:
+        """Put the estimate after the first tenth on record, so that it can be held against what came."""
+        self._foretold = True
+        left_s = self._pace * rest_s
+        elapsed_s = time.monotonic() - self._started
+        self._store(
+            [Measurement(task="run", quantity="time_left", unit="s", value=left_s, details={"after_s": elapsed_s})]
         )
 
 

@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 
 from suite import stats, workloads
+from suite.exits import HARNESS
 from suite.records import FAILURES, Artifact, Cell, Finding, Measurement, Record, Skip
 
 ANCHOR = "parallel"
 """In every comparison, so that mechanisms can be compared through it."""
-HARNESS = ("task_time", "harness_time")
-"""Quantities about the run and not about a variant."""
 SEVERITY = ("broken", "known", "unclear", "holds", "not applicable")
 """Verdicts, the one that a person must see first."""
 AXES = {"batch": "B", "regions": "N", "words": "T"}
