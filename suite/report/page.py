@@ -1,7 +1,7 @@
 """The page of a run: REPORT.md, its tables and its plots, from the records alone."""
 
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -9,7 +9,9 @@ import jinja2
 import pandas as pd
 
 from suite import store
-from suite.report import tables, units, wording
+from suite.records import Finding
+from suite.report import plots, tables, units, wording
+from suite.report.plots import Plot
 from suite.report.tables import Tables
 
 GLYPHS = {"holds": "✓", "broken": "✗", "known": "!", "unclear": "?", "not applicable": "–", "": ""}
@@ -25,7 +27,8 @@ def write(folder: Path) -> Path:
     records = store.read(folder)
     made = tables.make(records)
     _write_tables(made, folder / "tables")
-    text = _page(made, _environment(folder), title=folder.resolve().name)
+    drawn = plots.write(made, (record for record in records if isinstance(record, Finding)), folder / "plots")
+    text = _page(made, drawn, _environment(folder), title=folder.resolve().name)
     path = folder / "REPORT.md"
     path.write_text(text, encoding="utf-8")
     return path
@@ -52,7 +55,7 @@ def _environment(folder: Path) -> Mapping[str, object]:
     return environment
 
 
-def _page(made: Tables, environment: Mapping[str, object], *, title: str) -> str:
+def _page(made: Tables, drawn: Sequence[Plot], environment: Mapping[str, object], *, title: str) -> str:
     template = jinja2.Environment(
         undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True, trim_blocks=False
     ).from_string(resources.files("suite.report").joinpath("page.md.jinja").read_text(encoding="utf-8"))
@@ -62,8 +65,8 @@ def _page(made: Tables, environment: Mapping[str, object], *, title: str) -> str
         opening=_opening(made, environment),
         places=[_place(key, cells) for key, cells in _places(made.cells)],
         incorrect=[f"`{row.variant}`: **{row.property}** {row.summary}" for row in broken.itertuples()],
-        plots=[],
-        growth="",
+        plots=[{"title": plot.title, "path": f"plots/{plot.path.name}"} for plot in drawn],
+        growth=_growth(made.growth),
         published="",
         masking=_masking(made.masking),
         machine=_machine(made.peaks),
@@ -94,6 +97,29 @@ def _opening(made: Tables, environment: Mapping[str, object]) -> list[str]:
     lines = [f"{variants} variants on {made.cells['workload'].nunique()} workload(s), made from `records.jsonl` alone."]
     said = [f"{name}: {value}" for name, value in environment.items() if isinstance(value, str | int | float) and value]
     return [*lines, "", " · ".join(said)] if said else lines
+
+
+def _growth(growth: pd.DataFrame) -> str:
+    """A row per variant and sweep, a column per value of the axis."""
+    parts = []
+    for (axis, start, phase, device), line in growth.groupby(["axis", "start", "phase", "device"], sort=False):
+        values = sorted(line["value"].unique())
+        rows = []
+        for variant, group in line.groupby("variant", sort=False):
+            slope = group["slope"].iloc[0]
+            power = f"{slope:.2f}" if units.is_number(slope) else units.MISSING
+            row = {"variant": f"`{variant}`", "power": power}
+            cells = {row["value"]: row for row in wording.rows(group)}
+            rows.append(row | {f"{axis} {value:g}": _cost(cells.get(value)) for value in values})
+        parts.append(f"**{axis}** from {start} · {phase} · {device}\n\n{wording.markdown(pd.DataFrame(rows))}")
+    return "\n\n".join(parts)
+
+
+def _cost(row: wording.Row | None) -> str:
+    """Latency, and what it comes to a second."""
+    if row is None or row["hidden"] or wording.number(row, "latency_s") is None:
+        return units.MISSING
+    return f"{units.seconds(wording.number(row, 'latency_s'))}, {units.count(wording.number(row, 'examples_per_s'))}/s"
 
 
 def _masking(masking: pd.DataFrame) -> str:

@@ -17,7 +17,18 @@ ANCHOR = "parallel"
 """In every comparison, so that mechanisms can be compared through it."""
 SEVERITY = ("broken", "known", "unclear", "holds", "not applicable")
 """Verdicts, the one that a person must see first."""
-AXES = {"batch": "B", "regions": "N", "words": "T"}
+AXES = {
+    "batch": ("batch",),
+    "regions": ("regions",),
+    "words": ("words",),
+    "width": ("image_width", "question_width"),
+    "image_width": ("image_width",),
+    "question_width": ("question_width",),
+    "fill": ("image_fill", "question_fill"),
+    "image_fill": ("image_fill",),
+    "question_fill": ("question_fill",),
+}
+"""What a sweep may move, and the numbers of a workload that move with it."""
 _MEASURED = {
     "latency_cold": "cold_latency_s",
     "launch": "launch_s",
@@ -314,9 +325,10 @@ def _masking(findings: Sequence[Finding]) -> pd.DataFrame:
             known = worst[finding.variant].get(finding.quantity, SEVERITY[-1])
             worst[finding.variant][finding.quantity] = min(known, finding.verdict, key=SEVERITY.index)
     properties = sorted({name for row in worst.values() for name in row}, key=property_order)
-    table = pd.DataFrame([[row.get(name, "") for name in properties] for row in worst.values()], columns=properties)
-    table.insert(0, "variant", list(worst))
-    return table
+    parents = list(dict.fromkeys(map(parent_of, worst)))
+    variants = sorted(worst, key=lambda name: parents.index(parent_of(name)))
+    rows = [[name, *(worst[name].get(word, "") for word in properties)] for name in variants]
+    return pd.DataFrame(rows, columns=["variant", *properties])
 
 
 def _skips(skips: Sequence[Skip]) -> pd.DataFrame:
@@ -330,29 +342,32 @@ def _growth(cells: pd.DataFrame) -> pd.DataFrame:
     """Cells whose workloads differ in one axis alone, with the slope of log latency over log axis."""
     columns = [*("axis", "start", "value", "slope"), *CELL_COLUMNS]
     shapes = {name: workloads.named(name) for name in dict.fromkeys(cells["workload"])}
-    tables = []
-    for axis in AXES:
-        lines: dict[tuple[object, ...], list[str]] = defaultdict(list)
-        for name, shape in shapes.items():
-            rest = tuple(getattr(shape, item.name) for item in fields(shape) if item.name not in (axis, "overrides"))
-            lines[rest].append(name)
-        for names in lines.values():
-            if len(names) < 2:
+    found = []
+    for axis, names in AXES.items():
+        lines: dict[tuple[object, ...], dict[str, float]] = defaultdict(dict)
+        for workload, shape in shapes.items():
+            values = {getattr(shape, name) for name in names}
+            rest = tuple(getattr(shape, item.name) for item in fields(shape) if item.name not in (*names, "overrides"))
+            if len(values) == 1:
+                lines[rest][workload] = values.pop()
+        for line in lines.values():
+            if len(set(line.values())) < 2:
                 continue
-            line = cells[cells["workload"].isin(names)].copy()
-            line["axis"] = axis
-            line["start"] = names[0]
-            line["value"] = [getattr(shapes[name], axis) for name in line["workload"]]
-            line = line.sort_values("value", kind="stable")
-            line["slope"] = np.nan
-            for _, group in line.groupby(["variant", "phase", "device"], sort=False):
-                line.loc[group.index, "slope"] = _slope(group["value"], group["latency_s"])
-            tables.append(line)
-    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+            table = cells[cells["workload"].isin(list(line))].copy()
+            table["axis"], table["start"] = axis, next(iter(line))
+            table["value"] = table["workload"].map(line)
+            table["slope"] = np.nan
+            for _, group in table.groupby(["phase", "device"], sort=False):
+                table.loc[group.index, "slope"] = group["variant"].map(slopes(group, "latency_s"))
+            found.append(table.sort_values("value", kind="stable"))
+    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
 
-def _slope(values: "pd.Series[float]", times: "pd.Series[float]") -> float:
-    seen = times.notna()
-    if seen.sum() < 2:
-        return float("nan")
-    return float(np.polyfit(np.log(values[seen]), np.log(times[seen]), 1)[0])
+def slopes(line: pd.DataFrame, quantity: str) -> dict[str, float]:
+    """By variant, the power of the axis with which a quantity grows: the slope of its logarithms."""
+    powers = {}
+    for variant, group in line.groupby("variant", sort=False):
+        seen = group[group[quantity] > 0]
+        if seen["value"].nunique() > 1:
+            powers[str(variant)] = float(np.polyfit(np.log(seen["value"]), np.log(seen[quantity]), 1)[0])
+    return powers

@@ -45,6 +45,24 @@ def seconds_between(value: float | None, low: float | None, high: float | None) 
     return f"{digits(value / scale)} {symbol} ({digits(low / scale)}–{digits(high / scale)})"
 
 
+def round_seconds(value: float) -> str:
+    """A round duration, as axes have them: ``20 ms``."""
+    scale, symbol = _scale(value, _SMALL)
+    return f"{value / scale:g} {symbol}"
+
+
+def round_binary(value: float) -> str:
+    """A round size, as axes have them: ``64 MiB``."""
+    scale, symbol = _scale(value, _BINARY)
+    return f"{value / scale:g} {symbol}"
+
+
+def round_count(value: float) -> str:
+    """A round number, as axes have them: ``20 k``."""
+    scale, symbol = _scale(value, _SI)
+    return f"{value / scale:g} {symbol}".rstrip()
+
+
 def binary(value: float | None) -> str:
     """A size in bytes, such as ``4.5 MiB``; whole below a KiB."""
     if not is_number(value):

@@ -1,0 +1,153 @@
+"""Plots of the masking audit: every variant by every property, and where a leak comes from and goes to."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.path import Path
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Affine2D
+
+from suite.records import Finding
+from suite.report import style, units
+from suite.report.tables import SEVERITY
+
+Drawn = tuple[Figure, str]
+VERDICTS = {
+    # colour, glyph and its ink: legible in grey, and the eye goes to what is broken
+    "broken": ("#a63603", "✗", "white"),
+    "known": ("#fdae6b", "!", style.INK),
+    "unclear": ("#cfcfcf", "?", style.INK),
+    "holds": ("#e3f1fa", "✓", "#0173b2"),
+    "not applicable": ("#ffffff", "–", "#9a9a9a"),
+}
+PROPERTIES = {
+    "P1": "pad content",
+    "P1n": "quarantine",
+    "P1v": "no laundering",
+    "P2": "pad width",
+    "P3": "compaction",
+    "P3o": "batch mates",
+    "P4": "simplex",
+    "P4c": "contrast",
+    "P5": "permutation",
+    "P6": "live mask",
+    "P7": "not from values",
+    "P8": "gradients apart",
+    "P8g": "gradcheck",
+    "P9": "empty row",
+    "P9b": "empty, backward",
+    "P9r": "empty, residual",
+    "P10": "narrow types",
+    "P11": "sides apart",
+    "P12": "one meaning",
+    "P13": "shapes",
+    "P14": "train and eval",
+    "P15": "execution",
+    "P16": "determinism",
+    "P17": "extreme scores",
+    "P18": "statistics",
+    "P19": "other side seen",
+}
+
+
+def verdicts(masking: pd.DataFrame) -> Drawn | None:
+    """Which variant is masked correctly, and what is wrong with the others?"""
+    table = masking.set_index("variant")
+    if not any(str(name) in PROPERTIES for name in table.columns):
+        return None
+    title = _summary(table)
+    made = style.figure(title, 0.185 * len(table) + 2.2)
+    axes = made.subplots()
+    codes = table.map(lambda verdict: SEVERITY.index(verdict) if verdict else np.nan).to_numpy(dtype=float)
+    colours = ListedColormap([VERDICTS[verdict][0] for verdict in SEVERITY])
+    axes.pcolormesh(
+        codes, cmap=colours, norm=BoundaryNorm(np.arange(-0.5, len(SEVERITY)), len(SEVERITY)),
+        edgecolors="white", linewidth=1.0,
+    )  # fmt: skip
+    for verdict in SEVERITY:
+        at_row, at_column = np.nonzero(table.to_numpy() == verdict)
+        _, glyph, ink = VERDICTS[verdict]
+        # as markers: a text object for each of a thousand cells takes seconds
+        axes.scatter(at_column + 0.5, at_row + 0.5, marker=_marker(glyph), s=26, color=ink, linewidths=0.4)
+    axes.set_xticks(
+        np.arange(len(table.columns)) + 0.5,
+        [f"{name} {PROPERTIES.get(name, '')}".strip() for name in table.columns],
+        rotation=55, ha="left", rotation_mode="anchor",
+    )  # fmt: skip
+    axes.xaxis.tick_top()
+    axes.set_yticks(np.arange(len(table)) + 0.5, table.index)
+    for label, bad in zip(axes.get_yticklabels(), (table == "broken").any(axis=1), strict=True):
+        label.set_color("#a63603" if bad else style.INK)
+        label.set_fontweight("bold" if bad else "normal")
+    axes.tick_params(length=0)
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    handles = [
+        Line2D([], [], color=VERDICTS[verdict][0], marker="s", markersize=9, markeredgecolor="#bbbbbb", linestyle="",
+               label=f"{VERDICTS[verdict][1]} {verdict if verdict != 'known' else 'known defect'}")
+        for verdict in SEVERITY
+        if (table == verdict).any(axis=None)
+    ]  # fmt: skip
+    made.legend(handles=handles, loc="outside lower left", ncols=5, frameon=False, handletextpad=0.3)
+    return made, title
+
+
+def _marker(glyph: str) -> Path:
+    """A glyph's outline, centred, and as large beside the others as in the font."""
+    outline = TextPath((0, 0), glyph, size=1)
+    extent = outline.get_extents()
+    return outline.transformed(Affine2D().translate(-(extent.x0 + extent.x1) / 2, -(extent.y0 + extent.y1) / 2))
+
+
+def _summary(table: pd.DataFrame) -> str:
+    judged = [set(row) for row in table.to_numpy()]
+    broken = [str(name) for name, said in zip(table.index, judged, strict=True) if "broken" in said]
+    known = sum("known" in said and "broken" not in said for said in judged)
+    unclear = sum("unclear" in said and not said & {"broken", "known"} for said in judged)
+    text = f"{len(table) - len(broken) - known - unclear} of {len(table)} variants hold every property"
+    if broken:
+        text += f"; broken: {', '.join(broken[:3])}" + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
+    if known:
+        text += f"; {known} with known defects"
+    return text + (f"; {unclear} unclear" if unclear else "")
+
+
+def leak(finding: Finding) -> Drawn | None:
+    """Which padded slot moves which position of the output?"""
+    values = finding.details.get("leak")
+    if not isinstance(values, list | tuple) or not values:
+        return None
+    moved = np.array(values, dtype=float)
+    slots = finding.details.get("padding", "padded")
+    output = finding.details.get("output", "output")
+    row, column = np.unravel_index(np.nanargmax(moved), moved.shape)
+    rows, columns = (
+        _labels(finding, name, length) for name, length in zip(("slots", "positions"), moved.shape, strict=True)
+    )
+    title = (
+        f"{finding.variant} leaks ({finding.quantity}): padded {slots} slot {rows[row]} moves {output} "
+        f"at {columns[column]} by {units.digits(float(moved[row, column]))}"
+    )
+    made = style.figure(title, min(0.28 * moved.shape[0], 6.0) + 1.6)
+    axes = made.subplots()
+    mesh = axes.pcolormesh(moved, cmap="cividis", vmin=0)
+    axes.set(xlabel=f"position in {output}", ylabel=f"padded {slots} slot")
+    for axis, names in ((axes.xaxis, columns), (axes.yaxis, rows)):
+        picked = [
+            int(at) for at in MaxNLocator(24, integer=True).tick_values(0, len(names) - 1) if 0 <= at < len(names)
+        ]
+        axis.set_ticks([at + 0.5 for at in picked], [names[at] for at in picked])
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    made.colorbar(mesh, ax=axes, label="moved by, relative", pad=0.01)
+    return made, title
+
+
+def _labels(finding: Finding, name: str, length: int) -> list[str]:
+    given = finding.details.get(name)
+    return [str(value) for value in given] if isinstance(given, list | tuple) else [str(at) for at in range(length)]

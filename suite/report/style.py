@@ -1,0 +1,167 @@
+"""How every plot looks: nine inches wide, a title that is the answer, and nothing that rests on colour alone.
+
+Colour is precision and shape is how a variant runs, in every plot; names stand beside their points. Text keeps its size
+in a README's 900 pixels, with forty variants too, because figures grow in height and never in width.
+"""
+
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from suite.report import wording
+from suite.report.tables import parent_of, transforms_of
+
+WIDTH_IN = 9.0
+DOTS_PER_INCH = 200
+INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
+BLUE, ORANGE, GREEN, RED, PINK, _BROWN, _ROSE, GREY, _YELLOW, SKY = sns.color_palette("colorblind").as_hex()
+PRECISIONS = {"float32": BLUE, "bf16": ORANGE, "fp16": GREEN, "amp_bf16": PINK, "amp_fp16": SKY}
+EXECUTIONS = {
+    "eager": "o",
+    "compile": "D",
+    "compile_tuned": "P",
+    "fused": "^",
+    "chunked": "v",
+    "sdpa": "s",
+    "fast": ">",
+    "cudagraph": "X",
+}
+_SETTINGS = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "axes.edgecolor": "#bbbbbb",
+    "axes.titlelocation": "left",
+    "grid.color": "#e8e8e8",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """The look, for as long as figures are drawn and saved; the process keeps its own afterwards."""
+    with sns.axes_style("whitegrid"), mpl.rc_context(_SETTINGS):  # type: ignore[arg-type]  # a dict has plain keys
+        yield
+
+
+def figure(title: str, height_in: float) -> Figure:
+    """An empty figure with its answer on top, as wide as a README."""
+    made = Figure(figsize=(WIDTH_IN, height_in), layout=ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.05))
+    made.suptitle(textwrap.fill(title, 92, break_on_hyphens=False), x=0.008, ha="left", fontsize=11, fontweight="bold")
+    return made
+
+
+def precision_of(variant: str) -> str:
+    return next((word for word in transforms_of(variant) if word in PRECISIONS), "float32")
+
+
+def execution_of(variant: str) -> str:
+    return next((word for word in transforms_of(variant) if word in EXECUTIONS), "eager")
+
+
+def log_axis(axis: Axis, text: Callable[[float], str], *, base: int = 10) -> None:
+    """Labels of a logarithmic axis in units, as many as its range can carry; call it once everything is drawn."""
+    low, high = axis.get_view_interval()
+    steps = math.log(high / low, base)
+    if base == 10:
+        every = tuple(range(1, 10)) if steps < 0.6 else (1, 2, 5) if steps < 1.7 else (1, 3) if steps < 2.6 else (1,)
+        axis.set_major_locator(LogLocator(subs=every, numticks=12))
+    else:
+        axis.set_major_locator(LogLocator(base=base ** max(1, math.ceil(steps / 6)), numticks=12))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+
+
+class Line(NamedTuple):
+    """A row of a plot: its variant, its height, and the label beside it."""
+
+    variant: str
+    height: float
+    label: str
+    is_parent: bool
+
+
+def lines(cells: pd.DataFrame) -> list[Line]:
+    """One row per variant, downwards; transformed forms below their parent, the fastest first, under a short name."""
+    typical = cells.groupby("variant", sort=False)["latency_s"].min().to_dict()
+    made: list[Line] = []
+    height = 0.0
+    for parent in dict.fromkeys(cells["parent"]):
+        forms = [name for name in typical if parent_of(str(name)) == parent]
+        forms.sort(key=lambda name: (name != parent, typical[name] != typical[name], typical[name]))
+        for index, name in enumerate(map(str, forms)):
+            whole = index == 0
+            made.append(Line(name, height, name if whole else name.removeprefix(str(parent)), name == parent))
+            height -= 1.0
+        height -= 0.45
+    return made
+
+
+def rows_height_in(rows: Sequence[Line], *, each: float = 0.18) -> float:
+    return each * (rows[0].height - rows[-1].height + 1)
+
+
+def name_rows(axes: Axes, rows: Sequence[Line]) -> None:
+    """Names at the left; a faint band behind every other group keeps the eye in its row."""
+    axes.set_yticks([row.height for row in rows], [row.label for row in rows])
+    for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
+        tick.set_fontweight("bold" if not row.label.startswith("+") else "normal")
+    axes.set_ylim(rows[-1].height - 0.8, rows[0].height + 0.8)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+
+
+def legend(made: Figure, variants: Iterable[str], extra: Sequence[Line2D] = ()) -> None:
+    """What colours and shapes stand for, below the figure; only those that occur."""
+    names = list(map(str, variants))
+    handles = [
+        Line2D([], [], color=colour, marker="o", linestyle="", label=word)
+        for word, colour in PRECISIONS.items()
+        if any(precision_of(name) == word for name in names)
+    ]
+    handles += [
+        Line2D([], [], color=QUIET, marker=shape, linestyle="", label=word)
+        for word, shape in EXECUTIONS.items()
+        if any(execution_of(name) == word for name in names)
+    ]
+    handles += extra
+    made.legend(
+        handles=handles, loc="outside lower left", ncols=min(len(handles), 9), frameon=False,
+        handletextpad=0.2, columnspacing=1.2,
+    )  # fmt: skip
+
+
+def doubted() -> Line2D:
+    """The legend's entry for hollow points."""
+    return Line2D(
+        [], [], color=QUIET, marker="o", markerfacecolor="white", linestyle="", label="hollow: doubted, see table"
+    )
+
+
+def point(axes: Axes, x: float, y: float, row: wording.Row, *, size: float = 5.5) -> None:
+    """A variant's mark: coloured by precision, shaped by execution, hollow where there is a reason for doubt."""
+    variant = str(row["variant"])
+    colour = PRECISIONS[precision_of(variant)]
+    axes.plot(
+        [x], [y], marker=EXECUTIONS[execution_of(variant)], color=colour, markersize=size, linestyle="",
+        markerfacecolor="white" if row["trust"] else colour, markeredgewidth=1.1, zorder=3,
+    )  # fmt: skip

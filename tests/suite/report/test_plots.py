@@ -1,0 +1,169 @@
+"""Plots answer their question in the title and stay legible at a README's width with fifty variants."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from suite.records import Finding, Record
+from suite.report import matrix, plots, rows, scatter, style, tables
+from suite.report.tables import Tables
+from tests.suite.report import synthetic
+
+README_PX = 900
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    sweep = [f"tiny[regions={value}]" for value in (16, 64, 256)]
+    return list(synthetic.records(["vqa-grid[batch=8]", *sweep]))
+
+
+@pytest.fixture(scope="module")
+def made(records: list[Record]) -> Tables:
+    return tables.make(records)
+
+
+@pytest.fixture
+def cells(made: Tables) -> pd.DataFrame:
+    return made.cells[made.cells["workload"] == "vqa-grid[batch=8]"]
+
+
+@pytest.fixture(autouse=True)
+def look() -> Iterator[None]:
+    with style.applied():
+        yield
+
+
+def leak_of(records: list[Record]) -> Finding:
+    return next(record for record in records if isinstance(record, Finding) and "leak" in record.details)
+
+
+def drawn_by_name(made: Tables, records: list[Record]) -> dict[str, tuple[Figure, str] | None]:
+    cells = made.cells[made.cells["workload"] == "vqa-grid[batch=8]"]
+    return {
+        "latency": rows.latency(cells),
+        "memory": rows.memory(cells),
+        "error": scatter.error(cells),
+        "roofline": scatter.roofline(cells, made.peaks),
+        "growth": scatter.growth(made.growth[made.growth["phase"] == "forward"], "latency_s"),
+        "matrix": matrix.verdicts(made.masking),
+        "leak": matrix.leak(leak_of(records)),
+    }
+
+
+def labels_beyond_the_view(axes: Axes) -> Iterator[Text]:
+    """Labels that matplotlib holds ready but does not draw."""
+    for axis, place in ((axes.xaxis, 0), (axes.yaxis, 1)):
+        low, high = sorted(axis.get_view_interval())
+        yield from (label for label in axis.get_ticklabels() if not low <= label.get_position()[place] <= high)
+
+
+def test_everything_written_in_a_plot_can_be_read_in_a_readme(made: Tables, records: list[Record]) -> None:
+    for name, drawn in drawn_by_name(made, records).items():
+        assert drawn is not None, name
+        figure, _ = drawn
+        figure.set_dpi(README_PX / style.WIDTH_IN)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        beyond = {label for axes in figure.axes for label in labels_beyond_the_view(axes)}
+        for text in figure.findobj(Text):
+            if not text.get_text().strip() or text in beyond or (text.axes and not text.axes.axison):
+                continue
+            extent = text.get_window_extent(canvas.get_renderer())
+            assert extent.x0 >= -1, f"{name}: {text.get_text()!r} leaves the picture on the left"
+            assert extent.x1 <= README_PX + 1, f"{name}: {text.get_text()!r} leaves the picture on the right"
+            assert text.get_fontsize() * figure.dpi / 72 > 9, f"{name}: {text.get_text()!r} is too small"
+
+
+@pytest.mark.parametrize("draw", [rows.latency, rows.memory])
+def test_names_of_fifty_variants_do_not_run_into_each_other(draw: object, cells: pd.DataFrame) -> None:
+    figure, _ = draw(cells)  # type: ignore[operator]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    labels = figure.axes[0].get_yticklabels()
+    extents = sorted((label.get_window_extent(canvas.get_renderer()) for label in labels), key=lambda box: box.y0)
+    assert len(extents) == 51
+    assert all(below.y1 <= above.y0 + 0.5 for below, above in pairwise(extents))
+
+
+def test_titles_are_findings(made: Tables, records: list[Record]) -> None:
+    titles = {name: drawn[1] for name, drawn in drawn_by_name(made, records).items() if drawn}
+    assert titles["latency"].startswith("Fastest: alternating+bf16+compile forward (×3.4")
+    assert "parallel+bf16 needs 80.6 MiB, modular" in titles["memory"]
+    assert titles["error"].startswith("+bf16+compile is ×4.0")
+    assert "of what this machine can do" in titles["roofline"]
+    assert titles["growth"].startswith("Latency grows with N to the power")
+    assert (
+        titles["matrix"]
+        == "39 of 51 variants hold every property; broken: dense+compile; 3 with known defects; 8 unclear"
+    )
+    assert titles["leak"].startswith("dense+compile leaks (P1): padded question slot")
+
+
+def test_a_broken_variant_has_its_finding_where_its_point_would_be(cells: pd.DataFrame) -> None:
+    drawn = rows.latency(cells)
+    assert drawn is not None
+    texts = [text.get_text() for text in drawn[0].findobj(Text)]
+    assert sum("P1 broken" in text for text in texts) == 2
+    assert sum("too slow here" in text for text in texts) == 4
+    one = cells[cells["variant"].isin(["dense", "dense+compile"])]
+    drawn = rows.latency(one)
+    assert drawn is not None
+    points = [line for axes in drawn[0].axes for line in axes.lines if line.get_marker() in style.EXECUTIONS.values()]
+    assert len(points) == 2, "dense in two phases, and dense+compile in none"
+
+
+def test_a_doubted_cell_is_hollow(cells: pd.DataFrame) -> None:
+    one = cells[cells["variant"].isin(["alternating", "alternating+compile"])]
+    drawn = rows.latency(one)
+    assert drawn is not None
+    faces = {
+        line.get_marker(): line.get_markerfacecolor()
+        for line in drawn[0].axes[0].lines
+        if line.get_marker() in style.EXECUTIONS.values()
+    }
+    assert faces == {"o": style.PRECISIONS["float32"], "D": "white"}
+
+
+def test_pictures_are_as_wide_as_a_readme_at_twice_its_resolution_and_the_same_twice(
+    made: Tables, records: list[Record], tmp_path: Path
+) -> None:
+    small = replace(made, cells=made.cells.head(6), growth=made.growth.head(0))
+    findings = [record for record in records if isinstance(record, Finding)]
+    first = plots.write(small, findings, tmp_path / "first")
+    plots.write(small, findings, tmp_path / "second")
+    assert {plot.kind for plot in first} == {"latency", "memory", "error", "roofline", "masking", "leak"}
+    for plot in first:
+        with Image.open(plot.path) as image:
+            assert image.width == 2 * README_PX
+        assert plot.path.read_bytes() == (tmp_path / "second" / plot.path.name).read_bytes()
+
+
+def test_colours_differ_in_grey_too() -> None:
+    # glyphs aside, what must be seen is darker than what may be passed over
+    light = [
+        np.dot([0.299, 0.587, 0.114], tuple(int(matrix.VERDICTS[verdict][0][at : at + 2], 16) for at in (1, 3, 5)))
+        for verdict in ("broken", "known", "holds", "not applicable")
+    ]
+    assert all(darker < lighter - 12 for darker, lighter in pairwise(light))
+
+
+def test_nothing_measured_means_no_plots(tmp_path: Path) -> None:
+    assert plots.write(tables.make([]), [], tmp_path / "plots") == []
+
+
+@pytest.mark.parametrize("heights", [[0.5, 0.5, 0.5], [0.0, 0.01, 0.99, 1.0], [0.2]])
+def test_names_at_the_ends_of_lines_are_moved_apart(heights: list[float]) -> None:
+    moved = scatter.moved_apart(heights, 0.1)
+    assert all(above - below > 0.09 for below, above in pairwise(moved))
+    assert all(0 < height < 1 for height in moved)
