@@ -1,6 +1,6 @@
 """Co-attention mechanisms and ways to run them, behind one interface."""
 
-from variants import alternating, cross, hierarchical, parallel, pooling  # noqa: F401  # each registers itself
+from variants import alternating, cross, dense, hierarchical, modular, parallel, pooling  # noqa: F401  # each registers itself
 from variants.build import build, canonical, mechanisms, register
 from variants.interface import Attended, Batch, CoAttention, KnownDefect, Skip
 from variants.masking import valid_from_lengths
