@@ -100,9 +100,9 @@ def _one_slot(lab: Lab, side: Side) -> Iterator[Observation]:
         )
         yield Observation(condition=condition, output=name, leak=0.0 if good else math.inf, limit=0.0, note=note)
         if output.kind == "weights" and good:
-            before = simplex_of(output, lab.reference[name], lab.batch)
+            before = simplex_of(lab, output, lab.reference[name], lab.batch)
             if all(found.verdict == "holds" for found in before):
-                for found in simplex_of(output, value, batch):
+                for found in simplex_of(lab, output, value, batch):
                     yield replace(found, condition=condition, note=found.condition)
 
 

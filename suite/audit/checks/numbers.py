@@ -93,8 +93,8 @@ def _as_before(own: Lab, handles: tuple[ScoreHandle, ...], shift: float, conditi
     with shifted_scores(own.subject.module, handles, shift):
         shifted = own.forward(own.batch)
     for output in own.subject.weights():
-        if all(f.verdict == "holds" for f in simplex_of(output, own.reference[output.name], own.batch)):
-            for found in simplex_of(output, shifted[output.name], own.batch):
+        if all(f.verdict == "holds" for f in simplex_of(own, output, own.reference[output.name], own.batch)):
+            for found in simplex_of(own, output, shifted[output.name], own.batch):
                 yield replace(found, condition=condition, note=f"every score shifted by {shift:g}: {found.condition}")
 
 
@@ -124,7 +124,7 @@ def extreme_scores(lab: Lab) -> Iterator[Observation]:
             )
         for output in lab.subject.weights():
             if output.name in sound:
-                yield from simplex_of(output, reference[output.name], batch)
+                yield from simplex_of(lab, output, reference[output.name], batch)
         for side in sides:
             filling = 3 * grown * lab.normal(*slots_of(batch, side)[0].shape, salt=25)
             moved = lab.forward(poured(batch, side, filling))
@@ -143,6 +143,6 @@ def _sound(lab: Lab) -> set[str]:
             return set()
         sound -= {f.output for f in lab.compare("", lab.reference, moved, "exact") if f.verdict != "holds"}
     for output in lab.subject.weights():
-        if any(f.verdict != "holds" for f in simplex_of(output, lab.reference[output.name], lab.batch)):
+        if any(f.verdict != "holds" for f in simplex_of(lab, output, lab.reference[output.name], lab.batch)):
             sound.discard(output.name)
     return sound

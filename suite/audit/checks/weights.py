@@ -44,10 +44,10 @@ def simplex(lab: Lab) -> Iterator[Observation]:
     for batch in (lab.batch, scaled(lab.batch, 10.0)):
         results = lab.forward(batch)
         for output in outputs:
-            yield from simplex_of(output, results[output.name], batch)
+            yield from simplex_of(lab, output, results[output.name], batch)
 
 
-def simplex_of(output: Output, weights: Tensor, batch: Batch) -> Iterator[Observation]:
+def simplex_of(lab: Lab, output: Output, weights: Tensor, batch: Batch) -> Iterator[Observation]:
     """Whether one weights output is a distribution over the valid slots of each row."""
     slots = slots_of(batch, output.side)[1].shape[1]
     if weights.shape[-1] != slots:
@@ -63,7 +63,8 @@ def simplex_of(output: Output, weights: Tensor, batch: Batch) -> Iterator[Observ
     some = valid.any(-1)
     padding = values.abs().masked_fill(valid, 0)
     sums = (values.masked_fill(~valid, 0).sum(-1) - 1).abs()[some]
-    unit = torch.finfo(weights.dtype).eps
+    # autocast may round weights to the narrow type and hand them on in the wide one
+    unit = max(torch.finfo(weights.dtype).eps, torch.finfo(lab.subject.computes_in).eps)
     for condition, leak, limit in (
         (f"weight on padded {SLOTS[output.side]}", padding.max(), 0.0),
         ("negative weights", (-values).clamp(min=0).max(), 0.0),
