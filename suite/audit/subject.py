@@ -83,7 +83,7 @@ class Subject:
     call: Call
     """The very callable that is timed or used."""
     bind: Callable[[nn.Module], Call]
-    """An eager call of a module like ``module``: what a compiled form is compared with, and how copies are run."""
+    """An eager call of a module like ``module``, without autocast: how copies of it are run."""
     image_width: int
     question_width: int
     dtype: torch.dtype
@@ -124,7 +124,12 @@ class Subject:
         """The eager form of a static subject, which takes any shape; other subjects are their own."""
         if not self.static:
             return self
-        return replace(self, call=self.bind(self.module), static=False)
+        return replace(self, call=self.eagerly(), static=False)
+
+    def eagerly(self) -> Call:
+        """The eager call of the module in the same precision: what another execution is compared with."""
+        call = self.bind(self.module)
+        return call if self.computes_in == self.dtype else under_autocast(call, self.device.type, self.computes_in)
 
     def cast(self, dtype: torch.dtype) -> "Subject":
         """An eager copy with parameters in another dtype."""
@@ -145,6 +150,16 @@ class Subject:
 def attended(call: Callable[[Batch], Attended]) -> Call:
     """The named outputs of a callable that follows the contract."""
     return lambda batch: call(batch)._asdict()
+
+
+def under_autocast(call: Call, device: str, dtype: torch.dtype) -> Call:
+    """The same call under autocast."""
+
+    def run(batch: Batch) -> Mapping[str, Tensor]:
+        with torch.autocast(device, dtype=dtype):
+            return call(batch)
+
+    return run
 
 
 def from_module(module: CoAttention, *, name: str) -> Subject:
@@ -174,14 +189,9 @@ def from_variant(variant: Variant) -> Subject:
     narrow = [precision[word] for word in transforms if word in precision]
     axes = {TRANSFORMS[word].axis for word in transforms}
     subject = from_module(variant.module, name=variant.name)
-    if narrow:  # autocast belongs to the variant's own function, not to how it is executed
-        bind = _autocast(variant.device.type, narrow[0])
-    else:
-        bind = _checked
     return replace(
         subject,
         call=attended(variant.call),
-        bind=bind,
         dtype=variant.dtype,
         computes_in=narrow[0] if narrow else variant.dtype,
         static=bool(axes & {"compilation", "capture"}),
@@ -200,16 +210,3 @@ def _checked(module: nn.Module) -> Call:
         return result._asdict()
 
     return call
-
-
-def _autocast(kind: str, dtype: torch.dtype) -> Callable[[nn.Module], Call]:
-    def bind(module: nn.Module) -> Call:
-        inner = _checked(module)
-
-        def call(batch: Batch) -> Mapping[str, Tensor]:
-            with torch.autocast(kind, dtype=dtype):
-                return inner(batch)
-
-        return call
-
-    return bind

@@ -206,7 +206,7 @@ def agreement(lab: Lab) -> Iterator[Observation]:
 
 
 def _with_eager(lab: Lab) -> Iterator[Observation]:
-    eager = Lab(replace(lab.subject, call=lab.subject.bind(lab.subject.module), static=False), lab.seed)
+    eager = Lab(replace(lab.subject, call=lab.subject.eagerly(), static=False), lab.seed)
     second = lab.scene((6, 3, 8, 1, 2), (2, 7, 5, 1, 4), salt=4) if len(lab.subject.masked) == 2 else lab.full
     for condition, batch in (("first shape", lab.batch), ("second shape", second), ("first shape again", lab.batch)):
         yield from attempt(condition, partial(_same_as, lab, eager, condition, batch))

@@ -9,9 +9,9 @@ import torch
 
 from suite.audit.checks.padding import masked_sides, padded, poured
 from suite.audit.checks.weights import scaled, simplex_of
-from suite.audit.lab import RAISES, Lab, Lacking, Observation, Outputs, attempt
+from suite.audit.lab import RAISES, Lab, Lacking, Observation, attempt
 from suite.audit.scores import ScoreHandle, scaled_scores, score_handles, shifted_scores
-from suite.audit.subject import Subject, slots_of, with_side
+from suite.audit.subject import slots_of, under_autocast, with_side
 from variants import Batch
 
 NARROW = {torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -34,7 +34,12 @@ def narrow_types(lab: Lab) -> Iterator[Observation]:
         narrow = {condition: subject}
     else:
         narrow = {name: subject.cast(dtype) for dtype, name in NARROW.items()}
-        narrow |= {f"autocast to {name}": _autocast(subject, dtype) for dtype, name in NARROW.items()}
+        narrow |= {
+            f"autocast to {name}": replace(
+                subject, call=under_autocast(subject.call, subject.device.type, dtype), computes_in=dtype
+            )
+            for dtype, name in NARROW.items()
+        }
     handles = score_handles(lab)
     for condition, form in narrow.items():
         own = Lab(form, lab.seed)
@@ -42,16 +47,6 @@ def narrow_types(lab: Lab) -> Iterator[Observation]:
         yield from attempt(condition, partial(_empty_and_shifted, own, wide, handles, condition))
     if subject.computes_in not in NARROW:
         yield from attempt("shifted scores", partial(_empty_and_shifted, lab, wide, handles, "shifted scores"))
-
-
-def _autocast(subject: Subject, dtype: torch.dtype) -> Subject:
-    inner = subject.call
-
-    def call(batch: Batch) -> Outputs:
-        with torch.autocast(subject.device.type, dtype=dtype):
-            return dict(inner(batch))
-
-    return replace(subject, call=call, computes_in=dtype)
 
 
 def _near_float64(own: Lab, wide: Lab, condition: str) -> Iterator[Observation]:
