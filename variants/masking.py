@@ -58,8 +58,8 @@ def masked_softmax(scores: Tensor, valid: Tensor) -> Tensor:
     """
     wide = torch.promote_types(scores.dtype, torch.float32)
     # -inf only where the row has another entry: a row of -inf alone is NaN forwards and backwards
-    hidden = ~valid & valid.any(-1, keepdim=True)
-    weights = torch.softmax(scores.to(wide).masked_fill(hidden, float("-inf")), dim=-1)
+    floor = torch.where(valid.any(-1, keepdim=True), float("-inf"), 0.0)
+    weights = torch.softmax(torch.where(valid, scores.to(wide), floor), dim=-1)
     return weights.masked_fill(~valid, 0).to(scores.dtype)
 
 
