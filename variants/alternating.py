@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from variants.build import register
-from variants.interface import Attended, Batch, CoAttention, blanked
+from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
 from variants.masking import masked_mean, masked_softmax, pool
 from variants.regions import region
 
@@ -64,7 +64,7 @@ class Alternating(CoAttention):
         bias: bool = False,
     ) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
-        hidden = hidden or min(image_width, question_width)
+        hidden = hidden_width(hidden, image_width=image_width, question_width=question_width)
         if weights == "shared":
             if image_width != question_width:
                 raise ValueError(

@@ -128,12 +128,13 @@ def build(
     mechanism = _MECHANISMS[spec.mechanism]
     known = option_types(mechanism)
     options = {key: _read_option(str(spec), key, text, known[key][0]) for key, text in spec.options}
-    module: CoAttention = mechanism(
-        image_width=image_width,
-        question_width=question_width,
-        without=frozenset(spec.without),
-        **options,  # read by the types of this very signature
-    )
+    with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws; it is overwritten below
+        module: CoAttention = mechanism(
+            image_width=image_width,
+            question_width=question_width,
+            without=frozenset(spec.without),
+            **options,  # read by the types of this very signature
+        )
     initialise(module, seed)
     module.to(device)
     variant = Variant(
@@ -151,7 +152,8 @@ def initialise(module: CoAttention, seed: int) -> None:
     """
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            generator = torch.Generator().manual_seed(seed << 32 | zlib.crc32(name.encode()))
+            # both in one hash, since the generator reads the lowest 32 bits of its seed alone
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))
             if parameter.dim() >= 2:
                 field = math.prod(parameter.shape[2:])
                 bound = math.sqrt(6 / ((parameter.shape[0] + parameter.shape[1]) * field)) * module.gain(name)

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from torch import Tensor, nn
 
 from variants.build import register
-from variants.interface import Attended, Batch, CoAttention, blanked
+from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
 from variants.masking import masked_mean, masked_softmax, pool
 from variants.regions import region
 
@@ -72,7 +72,9 @@ class Cross(CoAttention):
         super().__init__(image_width=image_width, question_width=question_width, without=without)
         if heads < 1:
             raise ValueError(f"cross[heads={heads}]: expected at least one head")
-        hidden = hidden or -(-min(image_width, question_width) // heads) * heads
+        if hidden is None:
+            hidden = -(-min(image_width, question_width) // heads) * heads
+        hidden = hidden_width(hidden, image_width=image_width, question_width=question_width)
         if hidden % heads:
             raise ValueError(f"cross[heads={heads},hidden={hidden}]: expected hidden to be a multiple of heads")
         self.hidden = hidden

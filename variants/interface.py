@@ -106,3 +106,16 @@ class CoAttention(nn.Module, ABC):
     def written_out(self) -> "CoAttention":
         """This mechanism with the same weights, in operations that torch's FLOP counter sees; itself where it is so."""
         return self
+
+
+def hidden_width(hidden: int | None, *, image_width: int, question_width: int) -> int:
+    """K: as it is given, or the narrower of the two widths.
+
+    Raises:
+        ValueError: it is given as less than 1.
+    """
+    if hidden is None:
+        return min(image_width, question_width)
+    if hidden < 1:
+        raise ValueError(f"hidden is {hidden}: expected at least 1, or none for the narrower of the two widths")
+    return hidden

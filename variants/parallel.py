@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from variants.build import register
-from variants.interface import Attended, Batch, CoAttention, blanked
+from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
 from variants.masking import blank, masked_softmax, pool
 from variants.regions import region
 
@@ -48,7 +48,7 @@ class Parallel(CoAttention):
         bias: bool = False,
     ) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
-        hidden = hidden or min(image_width, question_width)
+        hidden = hidden_width(hidden, image_width=image_width, question_width=question_width)
         self.saturating = affinity == "tanh"
         self.affinity = nn.Linear(image_width, question_width, bias=bias)
         self.image_hidden = nn.Linear(image_width, hidden, bias=bias)

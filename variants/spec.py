@@ -8,7 +8,7 @@ _NAME = re.compile(
     r"(?:\[(?P<options>[^\[\]]*)\])?"
     r"(?P<rest>(?:[-+][a-z][a-z0-9_]*)*)"
 )
-_OPTION = re.compile(r"\s*(?P<key>[a-z][a-z0-9_]*)\s*=\s*(?P<value>[A-Za-z0-9_.]+)\s*")
+_OPTION = re.compile(r"\s*(?P<key>[a-z][a-z0-9_]*)\s*=\s*(?P<value>[-A-Za-z0-9_.]+)\s*")
 _SUFFIX = re.compile(r"([-+])([a-z][a-z0-9_]*)")
 
 
