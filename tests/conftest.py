@@ -1,0 +1,38 @@
+"""``pytest --benchmark``: times the variants through pytest-benchmark, whose own options all work beside it."""
+
+from typing import Any
+
+import pytest
+
+from suite import environment
+from suite.request import Request
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("benchmark")
+    group.addoption("--benchmark", action="store_true", help="Run the benchmarks of the variants, and nothing else.")
+    group.addoption(
+        "--benchmark-variant", action="append", default=[], metavar="NAME",
+        help="Such as parallel+bf16; may be repeated. The variants of the device's preset if left out.",
+    )  # fmt: skip
+    group.addoption(
+        "--benchmark-workload", action="append", default=[], metavar="NAME",
+        help="Such as vqa-grid; may be repeated. The workloads of the device's preset if left out.",
+    )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.benchmark_only |= config.option.benchmark
+    # the project's own settings turn timing off, so that a plain `pytest` does not time
+    config.option.benchmark_enable |= config.option.benchmark_only
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """Say which GPU it was; leave out what identifies a person's machine or changes from second to second."""
+    described = environment.describe(Request())
+    machine_info.pop("node", None)
+    for name in ("hz_actual", "hz_actual_friendly"):
+        machine_info["cpu"].pop(name, None)
+    machine_info["torch"] = described["torch"]
+    machine_info["gpu"] = None
+    machine_info.update(described["machine"])  # type: ignore[call-overload]  # a mapping, as described
