@@ -1,0 +1,189 @@
+"""Region features of images on disk, read batch by batch and never whole; pickles are refused."""
+
+import json
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from suite.ablation.scenes import Floats, Ints
+
+if TYPE_CHECKING:
+    pass
+
+
+class Regions(ABC):
+    """Where the regions of one part's images are."""
+
+    width: int
+    """V, numbers per region."""
+
+    @abstractmethod
+    def one(self, image_id: int) -> Floats:
+        """Regions of one image, ``[n, V]``.
+
+        Raises:
+            ValueError: naming file and image.
+        """
+
+    @abstractmethod
+    def check(self, image_ids: Ints) -> None:
+        """See that every image is there, without reading it.
+
+        Raises:
+            ValueError: naming the first that is not.
+        """
+
+    def read(self, image_ids: Ints) -> tuple[Floats, Ints]:
+        """Padded regions ``[B, N, V]`` of some images, and how many each of them has, ``[B]``."""
+        images = [self.one(int(image_id)) for image_id in image_ids]
+        counts = np.array([len(image) for image in images], dtype=np.int64)
+        padded = np.zeros((len(images), max(int(counts.max()), 1), self.width), dtype=np.float32)
+        for row, image in zip(padded, images, strict=True):
+            row[: len(image)] = image
+        return padded, counts
+
+
+def find(root: Path, part: str) -> Regions:
+    """The regions of ``train`` or ``val``, in whichever form the folder has.
+
+    Raises:
+        ValueError: none of them is there, or the one that is cannot be read.
+    """
+    folder = root / f"{part}2014"
+    if folder.is_dir():
+        return NpzFolder(folder, part)
+    for stem in (f"{part}36", part):
+        for suffix in (".hdf5", ".h5"):
+            path = root / f"{stem}{suffix}"
+            if path.exists():
+                return Hdf5File(path)
+    raise ValueError(
+        f"{root} holds no regions of {part}: expected a folder {part}2014/ of COCO_{part}2014_<12 digits>.jpg.npz, "
+        f"or {part}36.hdf5 (36 regions an image), or {part}.hdf5 (a varying number)"
+    )
+
+
+class NpzFolder(Regions):
+    """One ``.npz`` per image, its key ``x`` shaped (V, n)."""
+
+    def __init__(self, folder: Path, part: str) -> None:
+        self._folder = folder
+        self._part = part
+        first = next(iter(sorted(folder.glob("*.npz"))), None)
+        if first is None:
+            raise ValueError(f"{folder} holds no .npz file")
+        self.width = self._load(first).shape[0]
+
+    def one(self, image_id: int) -> Floats:
+        path = self._path(image_id)
+        columns = self._load(path)
+        if columns.shape[0] != self.width:
+            raise ValueError(f"{path}: x has shape {list(columns.shape)}; expected ({self.width}, n) as its neighbours")
+        return np.ascontiguousarray(columns.T, dtype=np.float32)
+
+    def check(self, image_ids: Ints) -> None:
+        there = {path.name for path in self._folder.iterdir()}
+        for image_id in image_ids:
+            path = self._path(int(image_id))
+            if path.name not in there:
+                raise ValueError(f"{path} is not there, but the questions ask about image {image_id}")
+
+    def _path(self, image_id: int) -> Path:
+        return self._folder / f"COCO_{self._part}2014_{image_id:012d}.jpg.npz"
+
+    def _load(self, path: Path) -> "np.ndarray[Any, np.dtype[Any]]":
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                columns: np.ndarray[Any, np.dtype[Any]] = file["x"]
+        except KeyError as error:
+            raise ValueError(f"{path}: no key 'x'; expected x shaped (2048, n)") from error
+        except FileNotFoundError as error:
+            raise ValueError(f"{path} is not there") from error
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+            raise ValueError(f"{path}: cannot be read, torn or pickled: {error}") from error
+        if columns.ndim != 2 or columns.dtype.kind != "f":
+            raise ValueError(
+                f"{path}: x has shape {list(columns.shape)} of {columns.dtype}; expected (2048, n) of floats"
+            )
+        return columns
+
+
+class Hdf5File(Regions):
+    """``image_features`` shaped (images, 36, V); or (regions, V) with the start and end of each image in ``pos_boxes``.
+
+    Which image is which row stands in a dataset ``image_ids``, or in a JSON object from image to row beside the file,
+    ``<name>_imgid2idx.json``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import h5py
+        except ImportError as error:
+            raise ValueError(f"{path} needs the package h5py: pip install h5py") from error
+        self._path = path
+        try:
+            self._file: h5py.File = h5py.File(path, "r")
+        except OSError as error:
+            raise ValueError(f"{path}: not whole HDF5: {error}") from error
+        features = self._file.get("image_features")
+        if features is None:
+            raise ValueError(f"{path}: no dataset 'image_features'; it has {', '.join(self._file) or 'none'}")
+        boxes = self._file.get("pos_boxes")
+        if features.ndim != (3 if boxes is None else 2):
+            wanted = "(images, 36, 2048)" if boxes is None else "(regions, 2048), as there are pos_boxes"
+            raise ValueError(f"{path}: image_features has shape {list(features.shape)}; expected {wanted}")
+        self._features = features
+        self.width = int(features.shape[-1])
+        self._bounds: Ints | None = None if boxes is None else np.asarray(boxes, dtype=np.int64)
+        self._row_of = self._rows()
+
+    def one(self, image_id: int) -> Floats:
+        row = self._row_of[image_id]
+        if self._bounds is None:
+            return np.asarray(self._features[row], dtype=np.float32)
+        start, end = self._bounds[row]
+        return np.asarray(self._features[start:end], dtype=np.float32)
+
+    def check(self, image_ids: Ints) -> None:
+        for image_id in image_ids:
+            if int(image_id) not in self._row_of:
+                raise ValueError(f"{self._path}: no row for image {image_id}, which the questions ask about")
+
+    def _rows(self) -> Mapping[int, int]:
+        count = len(self._features) if self._bounds is None else len(self._bounds)
+        if self._bounds is not None:
+            if self._bounds.ndim != 2 or self._bounds.shape[1] != 2:
+                raise ValueError(f"{self._path}: pos_boxes has shape {list(self._bounds.shape)}; expected (images, 2)")
+            start, end = self._bounds.T
+            wrong = np.flatnonzero((start < 0) | (end < start) | (end > len(self._features)))
+            if wrong.size:
+                raise ValueError(
+                    f"{self._path}: pos_boxes[{wrong[0]}] is {self._bounds[wrong[0]].tolist()}, but image_features has "
+                    f"{len(self._features)} rows"
+                )
+        listed = self._path.with_name(f"{self._path.stem}_imgid2idx.json")
+        if "image_ids" in self._file:
+            rows = {int(image): row for row, image in enumerate(np.asarray(self._file["image_ids"]))}
+        elif listed.exists():
+            rows = self._listed(listed)
+        else:
+            pickled = listed.with_suffix(".pkl")
+            hint = (
+                f"; {pickled.name} is a pickle, which runs code when read: write it as JSON" if pickled.exists() else ""
+            )
+            raise ValueError(f"{self._path}: neither a dataset 'image_ids' nor {listed.name} says who is who{hint}")
+        outside = next((image for image, row in rows.items() if not 0 <= row < count), None)
+        if outside is not None:
+            raise ValueError(f"{self._path}: image {outside} is row {rows[outside]} of {count}")
+        return rows
+
+    def _listed(self, path: Path) -> dict[int, int]:
+        try:
+            listed = json.loads(path.read_text(encoding="utf-8"))
+            return {int(image): int(row) for image, row in listed.items()}
+        except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: expected a JSON object from image number to row: {error}") from error
