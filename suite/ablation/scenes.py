@@ -6,7 +6,7 @@ gives the same arrays on every platform and with every version of numpy.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -55,6 +55,8 @@ class Setting:
     slots: int
     """N, the regions after padding."""
     noise: float = NOISE
+    families: tuple[str, ...] = FAMILIES
+    """Drawn uniformly."""
 
     @property
     def image_width(self) -> int:
@@ -70,6 +72,11 @@ STANDARD = Setting(name="standard", fewest=4, most=8, colours=8, slots=10)
 SHORT_OF_16 = Setting(name="short", fewest=4, most=8, colours=16, slots=10)
 LONG_OF_16 = Setting(name="long", fewest=9, most=16, colours=16, slots=18)
 """Sets longer than any of ``SHORT_OF_16``, of the same colours: can what was learnt there be used here?"""
+
+
+def easy(setting: Setting) -> Setting:
+    """The same regions and words with two to four objects and one referent, to begin training with."""
+    return replace(setting, name=f"{setting.name}-easy", fewest=2, most=4, families=("unary",))
 
 
 class Kind(NamedTuple):
@@ -162,7 +169,8 @@ def generate(count: int, *, seed: tuple[int, ...], setting: Setting = STANDARD) 
         setting: how large the scenes are.
     """
     draws = Draws(seed)
-    family = draws.below(len(FAMILIES), count)
+    families = np.array([FAMILIES.index(name) for name in setting.families])
+    family = families[draws.below(families.size, count)]
     scenes = Scenes(*(np.zeros((count, *shape), dtype=np.int64) for shape in _scene_shapes(setting)))
     kind, first, second, answer = (np.zeros(count, dtype=np.int64) for _ in range(4))
     pending = np.arange(count)

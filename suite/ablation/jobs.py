@@ -1,0 +1,241 @@
+"""One training at a time: tune a learning rate, or train a row with one seed and test it four ways."""
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from suite.ablation import scenes
+from suite.ablation.evaluation import ALONE, Accuracy, evaluate
+from suite.ablation.model import Classifier, Shape, inputs
+from suite.ablation.scenes import ANSWERS
+from suite.ablation.studies import Row
+from suite.ablation.task import SceneTask
+from suite.ablation.training import Diverged, Progress, Recipe, fit
+from suite.ablation.vqa2 import Vqa2Task
+from suite.records import Artifact, Measurement, Record, Scalar
+from suite.records import Skip as Skipped
+from variants import Skip
+
+TUNING_SEED = 1000
+"""Learning rates are chosen on weights and batches of their own."""
+PICTURED_SEED = 0
+"""Attention maps are kept of this one."""
+
+AnyTask = SceneTask | Vqa2Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training."""
+
+    row: Row
+    task: AnyTask
+    longer: AnyTask | None
+    """A task to be tested on as well."""
+    recipe: Recipe
+    seed: int
+    tunes: bool
+    studies: tuple[str, ...]
+    """For which the results count."""
+
+    @property
+    def name(self) -> str:
+        """The unit of loss and of resume."""
+        what = f"tune {self.recipe.learning_rate:g}" if self.tunes else f"seed {self.seed}"
+        return f"ablate {self.task.name} {self.row.label} {what}"
+
+    @property
+    def file(self) -> str:
+        """A name for its files."""
+        return re.sub(r"[^a-z0-9.]+", "-", self.name.removeprefix("ablate ")).strip("-")
+
+
+def work(job: Job, folder: Path, device: str, progress: Callable[[Progress], None]) -> list[Record]:
+    """Train and test; what fails becomes a record.
+
+    Args:
+        job: what to train.
+        folder: the run folder, for checkpoints and attention maps.
+        device: where to train.
+        progress: told after every epoch.
+    """
+    started = time.perf_counter()
+    checkpoint = folder / "checkpoints" / f"{job.file}.pt"
+    checkpoint.parent.mkdir(exist_ok=True)
+    try:
+        model = classifier(job, device)
+        losses = fit(
+            model, job.task, job.recipe, seed=job.seed, sight=job.row.sight, checkpoint=checkpoint, progress=progress
+        )
+        records = _tuned(job, model, device) if job.tunes else _tested(job, model, losses[-1], device)
+        if not job.tunes and _is_pictured(job):
+            records.append(_picture(job, model, folder))
+    except Skip as skip:
+        records = [_skip(job, str(skip), device)]
+    except Diverged as error:
+        records = [_skip(job, f"training diverged: {error}", device)]
+    except RuntimeError as error:
+        records = [_skip(job, f"raised in training: {_first_line(error)}", device, cause="error")]
+    checkpoint.unlink(missing_ok=True)
+    took = Measurement(
+        task=job.name,
+        variant=job.row.variant,
+        device=device,
+        quantity="task_time",
+        unit="s",
+        value=time.perf_counter() - started,
+        details={"data": job.task.name, "row": job.row.label, "epochs": job.recipe.epochs},
+    )
+    return [*records, took]
+
+
+def classifier(job: Job, device: str) -> Classifier:
+    """The untrained classifier of a job.
+
+    Raises:
+        ValueError: the variant does not exist.
+        Skip: it cannot be had here.
+    """
+    model = Classifier(job.row.variant, shape_of(job.task), width=job.row.width, reads=job.row.reads, seed=job.seed)
+    return model.to(device)
+
+
+def shape_of(task: AnyTask) -> Shape:
+    """What a task fixes of its classifiers."""
+    return Shape(image_width=task.image_width, vocabulary=task.vocabulary, classes=task.classes)
+
+
+def _tuned(job: Job, model: Classifier, device: str) -> list[Record]:
+    overall = evaluate(model, job.task, "validation")[0]
+    details: dict[str, Scalar] = {
+        "data": job.task.name,
+        "row": job.row.label,
+        "learning_rate": job.recipe.learning_rate,
+        "epochs": job.recipe.epochs,
+        "seed": job.seed,
+        "examples": overall.examples,
+    }
+    return [_measurement(job, device, "tuning_accuracy", overall.value, details)]
+
+
+def _tested(job: Job, model: Classifier, loss: float, device: str) -> list[Record]:
+    common: dict[str, Scalar] = {"data": job.task.name, "row": job.row.label, "seed": job.seed}
+    sight = job.row.sight
+    records: list[Record] = [
+        _measurement(job, device, "training_loss", loss, common | {"learning_rate": job.recipe.learning_rate})
+    ]
+    ways: list[tuple[str, Callable[[], list[Accuracy]]]] = [
+        ("as_is", lambda: evaluate(model, job.task, "test", sight=sight)),
+        ("noise_in_pads", lambda: evaluate(model, job.task, "test", way="noise_in_pads", sight=sight)),
+        ("twice_the_width", lambda: evaluate(model, job.task, "test", way="twice_the_width", sight=sight)),
+        # the same thousand in company and alone
+        ("as_is_of_alone", lambda: evaluate(model, job.task, "test", sight=sight, most=ALONE)),
+        ("alone", lambda: evaluate(model, job.task, "test", way="alone", sight=sight, most=ALONE)),
+    ]
+    longer = job.longer
+    if longer is not None:
+        ways.append(("longer", lambda: evaluate(model, longer, "test", sight=sight)))
+    for name, measure in ways:
+        try:
+            accuracies = measure()
+        except RuntimeError as error:
+            # published code may refuse what it was not written for; nothing else may
+            if not job.row.variant.startswith("published_"):
+                raise
+            records.append(_skip(job, f"raises on {name.replace('_', ' ')}: {_first_line(error)}", device))
+            continue
+        for study, accuracy in itertools.product(job.studies, accuracies):
+            details = common | {
+                "study": study,
+                "family": accuracy.family,
+                "evaluation": name,
+                "examples": accuracy.examples,
+            }
+            records.append(_measurement(job, device, "accuracy", accuracy.value, details))
+    return records
+
+
+def _is_pictured(job: Job) -> bool:
+    return job.seed == PICTURED_SEED and job.row.sight == "both" and isinstance(job.task, SceneTask)
+
+
+def _picture(job: Job, model: Classifier, folder: Path) -> Artifact:
+    assert isinstance(job.task, SceneTask)
+    path = folder / "attention" / f"{job.file}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(attention(model, job.task) | {"row": job.row.label}) + "\n", encoding="utf-8")
+    return Artifact(
+        task=job.name, variant=job.row.variant, quantity="attention", path=path.relative_to(folder).as_posix()
+    )
+
+
+def attention(model: Classifier, task: SceneTask) -> dict[str, object]:
+    """The weights of one test question per family, with all that a drawing of them needs, as plain data."""
+    examples = next(task.evaluation("test", 500)).examples
+    rows = np.array([int(np.flatnonzero(examples.family == family)[0]) for family in range(len(task.families))])
+    chosen = examples.take(rows)
+    given = inputs(chosen, model.device)
+    model.eval()
+    with torch.no_grad():
+        attended = model.attend(given)
+        predicted = model(given).argmax(dim=-1).tolist()
+    colours = task.tested_on.colours
+    pictures = []
+    for row, family in enumerate(task.families):
+        regions, words = int(chosen.regions[row]), int(chosen.word_count[row])
+        seen = chosen.image[row, :regions]
+        pictures.append(
+            {
+                "family": family,
+                "words": scenes.text(chosen.words[row, :words]).split(),
+                "answer": ANSWERS[chosen.answer[row]],
+                "predicted": ANSWERS[predicted[row]],
+                "colours": [scenes.VOCABULARY[scenes.FIRST_COLOUR + best] for best in seen[:, :colours].argmax(axis=1)],
+                "shapes": [scenes.SHAPES[best] for best in seen[:, colours:-2].argmax(axis=1)],
+                "places": seen[:, -2:].round(3).tolist(),
+                "image_weights": _rounded(attended.image_weights[row, :, :regions]),
+                "question_weights": _rounded(attended.question_weights[row, :, :words]),
+            }
+        )
+    return {"data": task.name, "examples": pictures}
+
+
+def _rounded(weights: Tensor) -> list[list[float]]:
+    return [[round(weight, 4) for weight in glimpse] for glimpse in weights.float().tolist()]
+
+
+def _measurement(job: Job, device: str, quantity: str, value: float, details: Mapping[str, Scalar]) -> Measurement:
+    return Measurement(
+        task=job.name,
+        variant=job.row.variant,
+        device=device,
+        quantity=quantity,
+        unit="1",
+        value=value,
+        details=details,
+    )
+
+
+def _skip(job: Job, reason: str, device: str, *, cause: Literal["impossible", "error"] = "impossible") -> Skipped:
+    return Skipped(
+        task=job.name,
+        variant=job.row.variant,
+        device=device,
+        quantity="accuracy",
+        reason=reason,
+        cause=cause,
+        details={"row": job.row.label, "seed": job.seed},
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

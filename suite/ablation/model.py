@@ -1,0 +1,141 @@
+"""A classifier around a co-attention: words and regions in, logits out."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from suite.ablation.leaky import LeakyHierarchical
+from suite.ablation.scenes import Examples
+from variants import Attended, Batch, CoAttention, Variant, build, canonical, valid_from_lengths
+from variants.build import initialise
+from variants.hierarchical import AnswerEncoder, Phrases
+from variants.masking import blank
+from variants.recurrence import Recurrence
+from variants.spec import Spec
+
+Reads = Literal["words", "phrases", "question"]
+
+
+class Inputs(NamedTuple):
+    """Examples as tensors."""
+
+    image: Tensor  # [B, N, V]
+    words: Tensor  # [B, T] int64, numbers of words
+    image_valid: Tensor  # [B, N] bool
+    question_valid: Tensor  # [B, T] bool
+
+
+def inputs(examples: Examples, device: torch.device | str = "cpu") -> Inputs:
+    """Examples as tensors, validity from their counts."""
+    image, words = torch.from_numpy(examples.image), torch.from_numpy(examples.words)
+    return Inputs(
+        image.to(device, torch.float32),
+        words.to(device),
+        valid_from_lengths(torch.from_numpy(examples.regions), image.shape[1]).to(device),
+        valid_from_lengths(torch.from_numpy(examples.word_count), words.shape[1]).to(device),
+    )
+
+
+class QuestionEncoder(nn.Module):
+    """The text encoder of hierarchical co-attention up to one of its levels, for mechanisms that have none.
+
+    So a comparison of mechanisms is one of attention, not of who has been given an LSTM.
+    """
+
+    def __init__(self, width: int, reads: Reads) -> None:
+        super().__init__()
+        self.phrases = Phrases(width, bias=False) if reads != "words" else None
+        self.recurrence = Recurrence(width, 1) if reads == "question" else None
+
+    def forward(self, words: Tensor, valid: Tensor) -> Tensor:
+        """``[B, T, D]`` from left-aligned words ``[B, T, D]``."""
+        words = blank(words, valid)
+        if self.phrases is not None:
+            words = blank(self.phrases(words), valid)
+        if self.recurrence is not None:
+            words = blank(self.recurrence(words), valid)
+        return words
+
+    def gain(self, parameter: str) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What the task fixes of a classifier."""
+
+    image_width: int
+    vocabulary: int
+    classes: int
+
+
+class Classifier(nn.Module):
+    """Embedded words and projected regions, a co-attention, its answer encoder (equation 7), and logits.
+
+    Args:
+        name: of a variant, or ``LEAKY``.
+        shape: what the task fixes.
+        width: D, of words, regions and everything after them.
+        reads: the level of the question that a mechanism without a text encoder of its own attends to.
+        seed: of all weights.
+    """
+
+    def __init__(self, name: str, shape: Shape, *, width: int, reads: Reads = "question", seed: int = 0) -> None:
+        super().__init__()
+        self.variant = build_mechanism(name, width=width, seed=seed)
+        self.mechanism = self.variant.module
+        encodes = self.mechanism.word_order_matters and name.startswith("hierarchical")
+        self.encoder = QuestionEncoder(width, "words" if encodes else reads)
+        initialise(self.encoder, seed)  # type: ignore[arg-type]  # it asks for parameters and gains only
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(seed)
+            self.embedding = nn.Embedding(shape.vocabulary, width)
+            self.projection = nn.Linear(shape.image_width, width)
+            glimpses, attended = self._attended_shape(shape)
+            self.fusion = AnswerEncoder(attended, width, glimpses=glimpses)
+            self.logits = nn.Linear(width, shape.classes)
+
+    @property
+    def device(self) -> torch.device:
+        return self.logits.weight.device
+
+    def forward(self, given: Inputs) -> Tensor:
+        """Logits ``[B, classes]``."""
+        attended = self.attend(given)
+        vectors = Attended(*(field.float() for field in attended))
+        logits: Tensor = self.logits(self.fusion(vectors))
+        return logits
+
+    def attend(self, given: Inputs) -> Attended:
+        """What the mechanism makes of the embedded words and projected regions."""
+        words = self.embedding(given.words)  # [B, T, D]
+        if not isinstance(self.mechanism, LeakyHierarchical):
+            words = self.encoder(words, given.question_valid)
+        image = self.projection(given.image)  # [B, N, D]
+        dtype = self.variant.dtype
+        return self.variant.run(Batch(image.to(dtype), words.to(dtype), given.image_valid, given.question_valid))
+
+    def _attended_shape(self, shape: Shape) -> tuple[int, int]:
+        ones = torch.ones(2, 3, dtype=torch.bool)
+        with torch.no_grad():
+            attended = self.attend(Inputs(torch.zeros(2, 3, shape.image_width), ones.long(), ones, ones))
+        return attended.image.shape[1], attended.image.shape[2]
+
+
+def build_mechanism(name: str, *, width: int, seed: int) -> Variant:
+    """The variant of that name, or the leaky port, which is measured here alone and so has no name of its own.
+
+    Raises:
+        ValueError: the name is not known.
+        Skip: the variant cannot be had here.
+    """
+    if name != LEAKY:
+        return build(canonical(name), width=width, seed=seed)
+    module: CoAttention = LeakyHierarchical(image_width=width, question_width=width)
+    initialise(module, seed)
+    return Variant(spec=Spec(LEAKY), module=module, dtype=torch.float32, run=module)
+
+
+LEAKY = "hierarchical_leaky"

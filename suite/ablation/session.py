@@ -1,0 +1,561 @@
+"""An ablation from a request to a run folder: what is trained in which order, side by side, within a budget."""
+
+import hashlib
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bars
+
+from suite import environment, exits, store
+from suite.ablation import oracle, scenes
+from suite.ablation.jobs import TUNING_SEED, AnyTask, Job, classifier, shape_of, work
+from suite.ablation.model import inputs
+from suite.ablation.studies import STUDIES, Row, Study, parameters, study
+from suite.ablation.task import SceneTask
+from suite.ablation.training import Progress, Recipe
+from suite.ablation.vqa2 import Vqa2Task
+from suite.records import Measurement, Record
+from suite.records import Skip as Skipped
+from suite.report import units
+from suite.request import Request as RunRequest
+from variants import Skip
+
+RESULTS = Path("results")
+LANES = 2
+"""Trainings side by side, a thread each."""
+DEFAULT_BUDGET_S = 840.0
+SEEDS = 5
+RATES = (0.0015, 0.003, 0.006)
+SCENES_EPOCHS, SCENES_BATCH, SCENES_STEPS, EASY_SHARE = 25, 64, 100, 0.2
+TUNING_SHARE = 0.4
+"""Of the epochs, on which a learning rate is judged."""
+VQA2_EPOCHS, VQA2_BATCH, VQA2_WIDTH = 10, 128, 512
+_SETTINGS = {setting.name: setting for setting in (scenes.STANDARD, scenes.SHORT_OF_16, scenes.LONG_OF_16)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for."""
+
+    studies: tuple[str, ...] = ()
+    """By name; empty for ``core``, or for all of them where ``full``."""
+    full: bool = False
+    seeds: int = SEEDS
+    budget_s: float | None = None
+    """Seconds after which no training is started; 0 for none, None for what fits the request."""
+    data: str = "scenes"
+    root: str | None = None
+    """Folder of the data set, for ``vqa2``."""
+    device: str = "cpu"
+    epochs: int | None = None
+    """Another length of training than the task's own."""
+
+    def limit_s(self) -> float | None:
+        if self.budget_s is not None:
+            return self.budget_s or None
+        return DEFAULT_BUDGET_S if not self.studies and not self.full else None
+
+
+def start(request: Request, *, out: Path | None = None, resume: Path | None = None) -> int:
+    """Train and test what was asked and return the exit code.
+
+    Raises:
+        ValueError: the request is wrong, data is missing, or a folder cannot be used; before any training.
+    """
+    if resume is not None:
+        described = environment.read(resume)
+        request = _resumed(request, described, resume)
+    else:
+        described = environment.describe(RunRequest()) | {"ablation": asdict(request), "ablation_sources": _sources()}
+    studies = _studies(request)
+    task = _task(request)
+    console = Console(stderr=True)
+    if isinstance(task, Vqa2Task):
+        task.check()
+        console.print(_needs(task, request), highlight=False)
+    folder = resume or out or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-ablation"
+    if resume is None:
+        if (folder / store.FILE).exists():
+            raise ValueError(f"{folder} holds a run already: continue it with --resume {folder}, or choose another")
+        folder.mkdir(parents=True, exist_ok=True)
+        environment.write(folder, described)
+    known = store.read(folder) if resume is not None else []
+    interrupted = False
+    try:
+        with store.Writer(folder) as writer:
+            session = Session(request, studies, folder, writer, known, console)
+            try:
+                session.run()
+            except KeyboardInterrupt:
+                interrupted = True
+    except store.DiskFull as error:
+        print(f"error: {error}; free some space, then --resume {folder}", file=sys.stderr)
+        return exits.CELLS_FAILED
+    return _finish(folder, interrupted=interrupted)
+
+
+class Session:
+    """Jobs on their way through two processes into the store."""
+
+    def __init__(
+        self,
+        request: Request,
+        studies: Sequence[Study],
+        folder: Path,
+        writer: store.Writer,
+        known: Sequence[Record],
+        console: Console,
+    ) -> None:
+        self._request = request
+        self._studies = studies
+        self._folder = folder
+        self._writer = writer
+        self._known = list(known)
+        self._done = store.finished(known)
+        self._console = console
+        self._lanes = 1 if request.device.startswith("cuda") else LANES
+        self._started = time.monotonic()
+        self._limit_s = request.limit_s()
+        self._took: dict[tuple[str, str], list[float]] = {}
+        for record in self._known:
+            self._learn(record)
+
+    def run(self) -> None:
+        """Tune every mechanism, then train all rows seed by seed, so that every seed that is there is paired."""
+        self._describe()
+        tuning = self._tuning_jobs()
+        self._console.print(
+            f"{len(tuning)} short trainings to choose learning rates, then {len(self._training_rows())} rows with "
+            f"{self._request.seeds} seeds, {self._lanes} side by side; interrupt at any time, then "
+            f"--resume {self._folder}",
+            highlight=False,
+        )
+        columns = (BarColumn(), TextColumn("{task.fields[left]}"), TextColumn("{task.description}"))
+        with Bars(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bars:
+            crew = _Crew(self._lanes, self._folder, self._request.device)
+            try:
+                self._work(tuning, crew, bars)
+                self._work(self._training_jobs(), crew, bars)
+            finally:
+                crew.close()
+
+    def _work(self, jobs: Sequence[Job], crew: "_Crew", bars: Bars) -> None:
+        pending = [job for job in jobs if job.name not in self._done]
+        bar = bars.add_task("", total=1.0, left="")
+        total = max(sum(map(self._expected_s, pending)), 1e-9)
+        while pending or crew.running:
+            while pending and crew.free:
+                job = pending.pop(0)
+                if self._fits(job):
+                    crew.start(job)
+                else:
+                    self._store([_left_out(job, self._folder, self._request)])
+            for job, progress, records in crew.wait(0.5):
+                if records is not None:
+                    self._store(records)
+                    self._say(job, records, pending, crew)
+                elif progress is not None:
+                    crew.running[job] = progress
+            left = self._left_s(pending, crew)
+            now = ", ".join(
+                f"{job.row.label} {progress.epoch}/{progress.epochs}" for job, progress in crew.running.items()
+            )
+            bars.update(
+                bar, completed=1 - left * self._lanes / total, left=f"{units.seconds(left)} left", description=now
+            )
+        bars.remove_task(bar)
+
+    def _fits(self, job: Job) -> bool:
+        if self._limit_s is None:
+            return True
+        return time.monotonic() - self._started + self._expected_s(job) <= self._limit_s
+
+    def _expected_s(self, job: Job) -> float:
+        """From trainings of that row, or of the row that it is tuned as, or of all."""
+        for row in (job.row, job.row.tuned_as, None):
+            seen = [
+                second
+                for (data, label), seconds in self._took.items()
+                if row is None or (data, label) == (job.task.name, row.label)
+                for second in seconds
+            ]
+            if seen:
+                return job.recipe.epochs * sum(seen) / len(seen)
+        return job.recipe.epochs * 2.0  # before anything is known
+
+    def _left_s(self, pending: Sequence[Job], crew: "_Crew") -> float:
+        running = [self._expected_s(job) * (1 - done.epoch / done.epochs) for job, done in crew.running.items()]
+        return max((sum(running) + sum(map(self._expected_s, pending))) / self._lanes, max(running, default=0.0))
+
+    def _learn(self, record: Record) -> None:
+        """Seconds per epoch of a row."""
+        if isinstance(record, Measurement) and record.quantity == "task_time" and record.value is not None:
+            row, epochs, data = (record.details.get(key) for key in ("row", "epochs", "data"))
+            if isinstance(epochs, int) and epochs > 0:
+                self._took.setdefault((str(data), str(row)), []).append(record.value / epochs)
+
+    def _store(self, records: Sequence[Record]) -> None:
+        self._writer.write(records)
+        self._known += records
+        for record in records:
+            self._learn(record)
+
+    def _say(self, job: Job, records: Sequence[Record], pending: Sequence[Job], crew: "_Crew") -> None:
+        found = next((record for record in records if _is_headline(record)), None)
+        skip = next((record for record in records if isinstance(record, Skipped)), None)
+        if isinstance(found, Measurement) and found.value is not None:
+            said = f"{100 * found.value:.1f} %"
+        else:
+            said = skip.reason if skip is not None else "nothing"
+        left = units.seconds(self._left_s(pending, crew))
+        self._console.print(f"{job.name.removeprefix('ablate ')}: {said} ({left} left of this stage)", highlight=False)
+
+    def _describe(self) -> None:
+        """What is known without training: rows and their sizes, ceilings, and the hash of what is tested on."""
+        name = "ablate description"
+        if name in self._done:
+            return
+        records: list[Record] = []
+        tasks: dict[str, AnyTask] = {}
+        for one in self._studies:
+            task, longer = self._tasks(one)
+            tasks |= {item.name: item for item in (task, longer) if item is not None}
+            for place, entry in enumerate(one.rows):
+                row = self._fitted(entry.row)
+                try:
+                    size = parameters(row, shape_of(task))
+                except Skip:
+                    continue
+                parent = self._fitted(entry.parent).label if entry.parent is not None else ""
+                details = {
+                    "study": one.name,
+                    "question": one.question,
+                    "data": task.name,
+                    "row": row.label,
+                    "parent": parent,
+                    "place": place,
+                    "reads": row.reads,
+                    "sight": row.sight,
+                    "width": row.width,
+                }
+                records.append(_plain(name, "parameters", size, details, variant=row.variant))
+        for task in tasks.values():
+            records.append(_plain(name, "tested_on", None, {"data": task.name, "sha256": task.digest()}))
+            if isinstance(task, SceneTask):
+                records += _ceilings(name, task)
+        records.append(replace(_plain(name, "task_time", time.monotonic() - self._started, {}), unit="s"))
+        self._store(records)
+
+    def _tuning_jobs(self) -> list[Job]:
+        jobs: dict[str, Job] = {}
+        for row, one, _ in self._training_rows():
+            task, _ = self._tasks(one)
+            epochs = max(round(TUNING_SHARE * self._epochs()), 1)
+            for rate in RATES:
+                job = Job(
+                    row=row.tuned_as,
+                    task=_eased(task, epochs),
+                    longer=None,
+                    recipe=Recipe(epochs=epochs, batch=self._batch(), learning_rate=rate),
+                    seed=TUNING_SEED,
+                    tunes=True,
+                    studies=(),
+                )
+                jobs.setdefault(job.name, job)
+        # the long ones first, so that the two processes end together
+        return sorted(jobs.values(), key=lambda job: job.row.variant.startswith("pool"))
+
+    def _training_jobs(self) -> list[Job]:
+        rates = self._rates()
+        jobs = []
+        for seed in range(self._request.seeds):
+            for row, one, studies in self._training_rows():
+                task, longer = self._tasks(one)
+                rate = rates.get((task.name, row.tuned_as.label))
+                if rate is None:
+                    continue  # none of its rates could be trained, which is on record
+                jobs.append(
+                    Job(
+                        row=row,
+                        task=_eased(task, self._epochs()),
+                        longer=longer,
+                        recipe=Recipe(epochs=self._epochs(), batch=self._batch(), learning_rate=rate),
+                        seed=seed,
+                        tunes=False,
+                        studies=studies,
+                    )
+                )
+        return jobs
+
+    def _rates(self) -> dict[tuple[str, str], float]:
+        """The learning rate of each mechanism that gave the best accuracy."""
+        best: dict[tuple[str, str], tuple[float, float]] = {}
+        for record in self._known:
+            if isinstance(record, Measurement) and record.quantity == "tuning_accuracy" and record.value is not None:
+                data, row, rate = (record.details[key] for key in ("data", "row", "learning_rate"))
+                assert isinstance(rate, float)
+                best[str(data), str(row)] = max(best.get((str(data), str(row)), (-1.0, 0.0)), (record.value, rate))
+        return {key: rate for key, (_, rate) in best.items()}
+
+    def _training_rows(self) -> list[tuple[Row, Study, tuple[str, ...]]]:
+        """Every row once per data, with the studies that it serves; those that cannot be had are on record."""
+        found: dict[tuple[str, Row], tuple[Study, list[str]]] = {}
+        for one in self._studies:
+            for entry in one.rows:
+                key = (self._tasks(one)[0].name, self._fitted(entry.row))
+                found.setdefault(key, (one, []))[1].append(one.name)
+        return [(row, one, tuple(names)) for (_, row), (one, names) in found.items()]
+
+    def _tasks(self, one: Study) -> tuple[AnyTask, AnyTask | None]:
+        if self._request.data == "vqa2":
+            return _task(self._request), None
+        train = _SETTINGS[one.train]
+        longer = SceneTask(setting=train, tested_on=_SETTINGS[one.longer]) if one.longer else None
+        return SceneTask(setting=train, tested_on=train), longer
+
+    def _fitted(self, row: Row) -> Row:
+        return replace(row, width=VQA2_WIDTH) if self._request.data == "vqa2" else row
+
+    def _epochs(self) -> int:
+        return self._request.epochs or (VQA2_EPOCHS if self._request.data == "vqa2" else SCENES_EPOCHS)
+
+    def _batch(self) -> int:
+        return VQA2_BATCH if self._request.data == "vqa2" else SCENES_BATCH
+
+
+class _Crew:
+    """Processes that train; each ends with its parent."""
+
+    def __init__(self, lanes: int, folder: Path, device: str) -> None:
+        self.running: dict[Job, Progress] = {}
+        self._context = multiprocessing.get_context("spawn")
+        self._folder = folder
+        self._device = device
+        self._free: list[tuple[Any, Connection]] = []
+        self._busy: dict[Connection, tuple[Any, Job]] = {}
+        self._lanes = lanes
+
+    @property
+    def free(self) -> bool:
+        return len(self._busy) < self._lanes
+
+    def start(self, job: Job) -> None:
+        process, pipe = self._free.pop() if self._free else self._hire()
+        pipe.send(job)
+        self._busy[pipe] = (process, job)
+        self.running[job] = Progress(epoch=0, epochs=job.recipe.epochs, loss=float("nan"))
+
+    def wait(self, timeout_s: float) -> Iterable[tuple[Job, Progress | None, Sequence[Record] | None]]:
+        """What was heard: progress of a job, or its records at the end."""
+        for ready in wait(list(self._busy), timeout_s):
+            assert isinstance(ready, Connection)
+            process, job = self._busy[ready]
+            try:
+                heard = ready.recv()
+            except EOFError:
+                process.join()
+                del self._busy[ready], self.running[job]
+                yield job, None, [_killed(job, process.exitcode, self._device)]
+                continue
+            if isinstance(heard, Progress):
+                yield job, heard, None
+            else:
+                del self._busy[ready], self.running[job]
+                self._free.append((process, ready))
+                yield job, None, heard
+
+    def close(self) -> None:
+        """End all processes; what they were at continues from its last epoch another time."""
+        for process, pipe in [*self._free, *((process, pipe) for pipe, (process, _) in self._busy.items())]:
+            pipe.close()
+            process.terminate()
+            process.join()
+
+    def _hire(self) -> tuple[Any, Connection]:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_train, args=(theirs, self._folder, self._device), daemon=True)
+        process.start()
+        theirs.close()  # so that the pipe ends when the process does
+        return process, ours
+
+
+def _train(pipe: Connection, folder: Path, device: str) -> None:
+    """Train job after job until the parent is gone."""
+    torch.set_num_threads(1)
+    try:
+        while True:
+            job: Job = pipe.recv()
+            pipe.send(work(job, folder, device, pipe.send))
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        return
+
+
+def _studies(request: Request) -> list[Study]:
+    names = request.studies or (STUDIES if request.full else ("core",))
+    if request.seeds < 1:
+        raise ValueError(f"--seeds {request.seeds}: expected at least 1, and 5 for an interval worth reading")
+    if request.epochs is not None and request.epochs < 1:
+        raise ValueError(f"--epochs {request.epochs}: expected at least 1")
+    if request.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device {request.device}: there is no CUDA device here")
+    if request.data == "vqa2":
+        names = tuple(name for name in names if name != "generalise")  # its longer sets are generated
+    return [study(name) for name in dict.fromkeys(names)]
+
+
+def _task(request: Request) -> AnyTask:
+    match request.data:
+        case "scenes":
+            if request.root is not None:
+                raise ValueError(f"--root {request.root} goes with --data vqa2; the generated scenes need no files")
+            return SceneTask()
+        case "vqa2":
+            if request.root is None:
+                raise ValueError("--data vqa2 needs --root DIR, the folder with the official files and the features")
+            return Vqa2Task(root=request.root)
+        case other:
+            raise ValueError(f"--data {other}: expected scenes or vqa2")
+
+
+def _resumed(request: Request, described: dict[str, object], folder: Path) -> Request:
+    stored = described.get("ablation")
+    if not isinstance(stored, dict):
+        raise ValueError(f"{folder} is not the folder of an ablation; a run is resumed by: run --resume {folder}")
+    if replace(request, budget_s=None) != Request():
+        raise ValueError(f"--resume {folder} continues with the ablation's own arguments: give it --budget at most")
+    if described.get("ablation_sources") != _sources():
+        raise ValueError(f"cannot resume {folder}: the variants or the ablation have changed; start a new one")
+    now = environment.describe(RunRequest())
+    if described.get("torch") != now.get("torch"):
+        raise ValueError(f"cannot resume {folder}: torch was {described.get('torch')} and is {now.get('torch')}")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    begun = Request(**values)
+    return replace(begun, budget_s=request.budget_s if request.budget_s is not None else begun.budget_s)
+
+
+def _sources() -> str:
+    """A hash of every source that an accuracy depends on."""
+    root = Path(__file__).parents[2]
+    total = hashlib.sha256()
+    for path in sorted([*root.glob("variants/**/*.py"), *root.glob("suite/ablation/*.py")]):
+        total.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def _eased(task: AnyTask, epochs: int) -> AnyTask:
+    """The task with its easy beginning in proportion to the epochs."""
+    if isinstance(task, SceneTask):
+        return replace(task, easy_epochs=round(EASY_SHARE * epochs), steps=SCENES_STEPS)
+    return task
+
+
+def _is_headline(record: Record) -> bool:
+    return isinstance(record, Measurement) and (
+        record.quantity == "tuning_accuracy"
+        or (record.quantity == "accuracy" and record.details.get("evaluation") == "as_is")
+    )
+
+
+def _left_out(job: Job, folder: Path, request: Request) -> Skipped:
+    limit = units.seconds(request.limit_s())
+    return Skipped(
+        task=job.name,
+        variant=job.row.variant,
+        device=request.device,
+        quantity="accuracy",
+        reason=f"does not fit in the {limit} of this ablation",
+        cause="budget",
+        remedy=f"python run_all.py ablate --resume {folder} --budget 0",
+        details={"row": job.row.label, "seed": job.seed},
+    )
+
+
+def _killed(job: Job, code: int | None, device: str) -> Skipped:
+    return Skipped(
+        task=job.name,
+        variant=job.row.variant,
+        device=device,
+        quantity="accuracy",
+        reason=f"the training process ended with code {code}",
+        cause="killed",
+        details={"row": job.row.label, "seed": job.seed},
+    )
+
+
+def _plain(task: str, quantity: str, value: float | None, details: dict[str, Any], *, variant: str = "") -> Measurement:
+    return Measurement(task=task, variant=variant, quantity=quantity, unit="1", value=value, details=details)
+
+
+def _ceilings(name: str, task: SceneTask) -> list[Record]:
+    """What an oracle, the question alone and the image alone can reach, per family."""
+    examples = scenes.generate(2000, seed=(4,), setting=task.tested_on)
+    right = oracle.oracle(examples, task.tested_on) == examples.answer
+    reached = {
+        "oracle": {family: float(right[examples.family == index].mean()) for index, family in enumerate(task.families)},
+        "question only": oracle.blind_ceilings(task.tested_on),
+        "image only": oracle.image_only_ceilings(200, setting=task.tested_on),
+    }
+    return [
+        _plain(name, "ceiling", value, {"data": task.name, "of": what, "family": family})
+        for what, of_families in reached.items()
+        for family, value in (of_families | {"all": sum(of_families.values()) / len(of_families)}).items()
+    ]
+
+
+def _needs(task: Vqa2Task, request: Request) -> str:
+    """Memory and time of an epoch, from reading and training on a few batches."""
+    corpus = task.corpus
+    row = replace(study("core").rows[1].row, width=VQA2_WIDTH)
+    job = Job(
+        row=row,
+        task=task,
+        longer=None,
+        recipe=Recipe(epochs=1, batch=VQA2_BATCH, learning_rate=RATES[0]),
+        seed=0,
+        tunes=True,
+        studies=(),
+    )
+    model = classifier(job, request.device)
+    batches = task.training(0, 0, VQA2_BATCH)
+    first = next(batches)
+    started = time.perf_counter()
+    logits = model(inputs(first, request.device))
+    logits.sum().backward()
+    second = next(batches, first)
+    batch_s = time.perf_counter() - started  # one batch trained, the next one read
+    widest_B = second.image.nbytes
+    epoch = units.seconds(batch_s * task.batches(VQA2_BATCH))
+    weights_B = 16 * sum(parameter.numel() for parameter in model.parameters())  # with gradients and Adam's two moments
+    return (
+        f"vqa2: {len(corpus.train.answer)} questions to learn from, {len(corpus.val.answer)} to be tested on, "
+        f"{task.vocabulary} words, {task.classes} answers, regions of {task.image_width} numbers read from disk by the "
+        f"batch; an epoch of {row.label} takes about {epoch}, a process about "
+        f"{units.binary(2 * widest_B + weights_B)} beside {units.binary(_index_B(task))} of questions"
+    )
+
+
+def _index_B(task: Vqa2Task) -> int:
+    corpus = task.corpus
+    arrays = sum(array.nbytes for part in (corpus.train, corpus.held_out, corpus.val) for array in part[:5])
+    earned = sum(len(part.earned) for part in (corpus.train, corpus.held_out, corpus.val)) * 400  # a small dict
+    return arrays + earned
+
+
+def _finish(folder: Path, *, interrupted: bool) -> int:
+    from suite.report import ablation, page
+
+    records = store.read(folder)
+    page.write(folder)
+    ablation.show(records)
+    print(folder)
+    return exits.INTERRUPTED if interrupted else exits.code(records)
