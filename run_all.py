@@ -106,10 +106,14 @@ def report(
 ) -> None:
     """Make the tables, plots and REPORT.md of a run again, from its records alone."""
     from suite import store
-    from suite.report import page, tables, terminal
+    from suite.report import ablation, page, tables, terminal
 
     path = page.write(folder)
-    terminal.show(tables.make(store.read(folder)))
+    records = store.read(folder)
+    if ablation.is_ablation(records):
+        ablation.show(records)
+    else:
+        terminal.show(tables.make(records))
     print(path)
 
 
@@ -144,25 +148,43 @@ def compare(
 
 
 @app.command()
-def selfcheck(
-    topics: Annotated[
-        list[str] | None, typer.Argument(metavar="TOPIC", help="Such as timing or memory; all if left out.")
+def ablate(
+    studies: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="STUDY",
+            help="core, levels, masking, precision, mechanism, parts, depth or generalise; core if left out.",
+        ),
     ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="The trials that the README's figures stand on, instead of ten minutes.")
-    ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; the best there is if left out.")] = None,
-    trials: Annotated[
-        int | None, typer.Option(help="At most so many trials a row, to try the checks themselves.")
+    full: Annotated[bool, typer.Option("--full", help="Every study, without a budget.")] = False,
+    seeds: Annotated[int, typer.Option(help="Trainings per row, paired: the same seed, the same batches.")] = 5,
+    epochs: Annotated[int | None, typer.Option(help="Another length of training than the data's own.")] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(help="Seconds after which no training starts; 0 trains all. 840 if no study is named."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Results folder; results/<stamp>-selfcheck-<device> if left out.")
+    out: Annotated[Path | None, typer.Option(help="Run folder; results/<stamp>-ablation if left out.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue the ablation in this folder from its last finished epochs.")
     ] = None,
+    data: Annotated[str, typer.Option(help="scenes (generated) or vqa2 (VQA v2 from disk).")] = "scenes",
+    root: Annotated[Path | None, typer.Option(help="Folder of the official files and the features, for vqa2.")] = None,
+    device: Annotated[str, typer.Option(help="Where to train: cpu or cuda.")] = "cpu",
 ) -> None:
-    """Examine this program on this machine: planted differences, planted faults, known answers."""
-    from suite.selfcheck import session
+    """Train mechanisms with and without their parts over seeds: what each part earns, and what a leaking mask costs."""
+    from suite.ablation import session
 
-    raise typer.Exit(session.start(tuple(topics or ()), device=device, full=full, trials=trials, out=out))
+    request = session.Request(
+        studies=tuple(studies or ()),
+        full=full,
+        seeds=seeds,
+        epochs=epochs,
+        budget_s=budget,
+        data=data,
+        root=None if root is None else str(root),
+        device=device,
+    )
+    raise typer.Exit(session.start(request, out=out, resume=resume))
 
 
 def main() -> None:

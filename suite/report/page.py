@@ -10,7 +10,7 @@ import pandas as pd
 
 from suite import store
 from suite.records import Finding
-from suite.report import plots, tables, units, wording
+from suite.report import ablation, plots, tables, units, wording
 from suite.report.plots import Plot
 from suite.report.tables import Tables
 
@@ -25,6 +25,8 @@ def write(folder: Path) -> Path:
         ValueError: the folder holds no records that can be read; says why.
     """
     records = store.read(folder)
+    if ablation.is_ablation(records):
+        return ablation.write(folder, records)
     made = tables.make(records)
     _write_tables(made, folder / "tables")
     drawn = plots.write(made, (record for record in records if isinstance(record, Finding)), folder / "plots")

@@ -1,0 +1,382 @@
+"""The page of an ablation: accuracies with intervals over seeds, what each part is worth, and what leaks cost."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from scipy import stats as scipy_stats
+
+from suite.records import Artifact, Measurement, Record, Scalar, Skip
+from suite.report import terminal, units, wording
+
+Verdict = Literal["helps", "hurts", "no difference seen", "unclear"]
+MARGIN = 0.01
+"""An interval that lies within a point of accuracy on either side says that there is no difference to speak of."""
+CONFIDENCE = 0.95
+WAYS = {"noise_in_pads": "noise in pads", "twice_the_width": "twice the width", "alone": "alone in the batch"}
+"""Changes to padding or batch that must change nothing, and what tables call them."""
+CEILINGS = {
+    "oracle": "*oracle*",
+    "question only": "*best possible from the question alone*",
+    "image only": "*upper bound from the image alone*",
+}
+
+_SHOWN = ("row", "seeds", "accuracy", "change", "verdict", *(f"lost: {title}" for title in WAYS.values()))
+BySeed = Mapping[int, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A mean over seeds with its 95 % t interval; infinite from a single seed."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A trained classifier in a study."""
+
+    study: str
+    data: str
+    label: str
+    variant: str
+    parent: str
+    parameters: int
+    is_control: bool
+
+
+class Accuracies:
+    """Every accuracy of a folder by study, row, family and evaluation, seed by seed."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.rows: dict[str, dict[str, Row]] = defaultdict(dict)
+        """Per study, by label, in the order of its table."""
+        self.questions: dict[str, str] = {}
+        self.families: list[str] = []
+        self.ceilings: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+        """By data and what it is a ceiling of, per family."""
+        self.tuning: list[Measurement] = []
+        self.skips: list[Skip] = []
+        self.attention: list[Artifact] = []
+        self.digests: dict[str, str] = {}
+        self._found: dict[tuple[str, str, str, str], dict[int, float]] = defaultdict(dict)
+        for record in records:
+            match record:
+                case Measurement(quantity="accuracy"):
+                    self._add(record)
+                case Measurement(quantity="parameters"):
+                    self._add_row(record)
+                case Measurement(quantity="ceiling") if record.value is not None:
+                    key = _text(record, "data"), _text(record, "of")
+                    self.ceilings[key][_text(record, "family")] = record.value
+                case Measurement(quantity="tuning_accuracy"):
+                    self.tuning.append(record)
+                case Measurement(quantity="tested_on"):
+                    self.digests[_text(record, "data")] = _text(record, "sha256")
+                case Skip():
+                    self.skips.append(record)
+                case Artifact(quantity="attention"):
+                    self.attention.append(record)
+
+    def of(self, study: str, row: str, *, family: str = "all", evaluation: str = "as_is") -> BySeed:
+        """Accuracy by seed; empty where nothing was measured."""
+        return self._found.get((study, row, family, evaluation), {})
+
+    def trained(self, study: str) -> list[Row]:
+        """Rows with at least one accuracy."""
+        return [row for row in self.rows[study].values() if self.of(study, row.label)]
+
+    def cost(self, study: str, row: str, way: str) -> dict[int, float]:
+        """Accuracy lost, by seed, where padding or batch changes and the questions stay the same."""
+        before = self.of(study, row, evaluation="as_is_of_alone" if way == "alone" else "as_is")
+        after = self.of(study, row, evaluation=way)
+        return {seed: before[seed] - after[seed] for seed in before if seed in after}
+
+    def _add(self, record: Measurement) -> None:
+        seed = record.details["seed"]
+        if record.value is None or not isinstance(seed, int):
+            return
+        study, row, family, evaluation = (_text(record, key) for key in ("study", "row", "family", "evaluation"))
+        self._found[study, row, family, evaluation][seed] = record.value
+        if family != "all" and family not in self.families:
+            self.families.append(family)
+
+    def _add_row(self, record: Measurement) -> None:
+        study = _text(record, "study")
+        self.questions[study] = _text(record, "question")
+        self.rows[study][_text(record, "row")] = Row(
+            study=study,
+            data=_text(record, "data"),
+            label=_text(record, "row"),
+            variant=record.variant,
+            parent=_text(record, "parent"),
+            parameters=int(record.value or 0),
+            is_control=_text(record, "sight") != "both" or record.variant == "pool",
+        )
+
+
+def interval(values: Iterable[float]) -> Interval:
+    """The mean and its 95 % t interval; without values everything is nan."""
+    numbers = list(values)
+    count = len(numbers)
+    if not count:
+        return Interval(mean=math.nan, low=math.nan, high=math.nan, seeds=0)
+    mean = sum(numbers) / count
+    if count == 1:
+        return Interval(mean=mean, low=-math.inf, high=math.inf, seeds=1)
+    error = math.sqrt(sum((number - mean) ** 2 for number in numbers) / (count - 1) / count)
+    reach = float(scipy_stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error
+    return Interval(mean=mean, low=mean - reach, high=mean + reach, seeds=count)
+
+
+def change(row: BySeed, parent: BySeed) -> Interval:
+    """Accuracy of the row minus its parent's, over the seeds that both have: the same seed saw the same batches."""
+    return interval(row[seed] - parent[seed] for seed in row if seed in parent)
+
+
+def verdict(difference: Interval) -> Verdict:
+    """Whether what sets a row apart from its parent helps or hurts."""
+    if difference.low > 0:
+        return "helps"
+    if difference.high < 0:
+        return "hurts"
+    if difference.low >= -MARGIN and difference.high <= MARGIN:
+        return "no difference seen"
+    return "unclear"
+
+
+def is_ablation(records: Iterable[Record]) -> bool:
+    """Whether these are the records of an ablation."""
+    return any(isinstance(record, Measurement) and record.quantity == "parameters" for record in records)
+
+
+def table(accuracies: Accuracies) -> pd.DataFrame:
+    """One line per study, row, family and evaluation, in base units."""
+    lines = []
+    for study, rows in accuracies.rows.items():
+        for row in rows.values():
+            for family in ("all", *accuracies.families):
+                for evaluation in ("as_is", *WAYS, "as_is_of_alone", "longer"):
+                    found = accuracies.of(study, row.label, family=family, evaluation=evaluation)
+                    if not found:
+                        continue
+                    here = interval(found.values())
+                    parent = accuracies.of(study, row.parent, family=family, evaluation=evaluation)
+                    gained = change(found, parent)
+                    lines.append(
+                        {
+                            "study": study,
+                            "row": row.label,
+                            "variant": row.variant,
+                            "parent": row.parent,
+                            "parameters": row.parameters,
+                            "family": family,
+                            "evaluation": evaluation,
+                            "seeds": here.seeds,
+                            "accuracy": here.mean,
+                            "low": here.low,
+                            "high": here.high,
+                            "change": gained.mean,
+                            "change_low": gained.low,
+                            "change_high": gained.high,
+                            "verdict": verdict(gained) if parent else "",
+                        }
+                    )
+    return pd.DataFrame(lines)
+
+
+def study_table(accuracies: Accuracies, study: str) -> pd.DataFrame:
+    """The table of a study as text: accuracies, the change from the parent, and what changed padding costs."""
+    lines = []
+    longer = any(accuracies.of(study, row.label, evaluation="longer") for row in accuracies.trained(study))
+    for row in accuracies.trained(study):
+        gained = change(accuracies.of(study, row.label), accuracies.of(study, row.parent))
+        line = {
+            "row": f"`{row.label}`",
+            "parameters": units.count(row.parameters),
+            "seeds": str(len(accuracies.of(study, row.label))),
+            "accuracy": points(interval(accuracies.of(study, row.label).values())),
+            **{
+                family: points(interval(accuracies.of(study, row.label, family=family).values()), digits=0)
+                for family in accuracies.families
+            },
+            "compared with": f"`{row.parent}`" if row.parent else "",
+            "change": points(gained, sign="+") if row.parent and gained.seeds else "",
+            "verdict": verdict(gained) if row.parent and gained.seeds else "",
+        }
+        if longer:
+            line["on longer sets"] = points(interval(accuracies.of(study, row.label, evaluation="longer").values()))
+        if not row.is_control:
+            line |= {
+                f"lost: {title}": points(interval(accuracies.cost(study, row.label, way).values()))
+                for way, title in WAYS.items()
+            }
+        lines.append(line)
+    data = next((row.data for row in accuracies.rows[study].values()), "")
+    for what, title in CEILINGS.items():
+        ceiling = accuracies.ceilings.get((data, what))
+        if ceiling:
+            lines.append(
+                {"row": title, "accuracy": f"{100 * ceiling['all']:.1f}"}
+                | {family: f"{100 * ceiling[family]:.0f}" for family in accuracies.families if family in ceiling}
+            )
+    return pd.DataFrame(lines).fillna("")
+
+
+def sentences(accuracies: Accuracies, study: str) -> list[str]:
+    """What the study found, one sentence a comparison, and what it could not tell."""
+    said, open_ = [], []
+    for row in accuracies.trained(study):
+        if not row.parent or row.is_control:
+            continue
+        gained = change(accuracies.of(study, row.label), accuracies.of(study, row.parent))
+        found = verdict(gained)
+        if found in ("helps", "hurts"):
+            word = "above" if found == "helps" else "below"
+            size = f"{100 * abs(gained.mean):.1f} points {word} `{row.parent}` {between(gained)}"
+            said.append(f"`{row.label}` ends {size}, over {gained.seeds} seeds.")
+        elif gained.seeds:
+            open_.append(f"`{row.label}` and `{row.parent}` ({found}: {points(gained, sign='+')})")
+        for way, title in WAYS.items():
+            lost = interval(accuracies.cost(study, row.label, way).values())
+            if lost.low > 0:
+                said.append(f"`{row.label}` loses {points(lost)} points with {title}; a correct mask loses nothing.")
+    if open_:
+        said.append("These seeds cannot tell apart: " + "; ".join(open_) + ".")
+    return said
+
+
+def points(value: Interval, *, sign: str = "", digits: int = 1) -> str:
+    """A share as points of a hundred with its interval."""
+    if not value.seeds:
+        return ""
+    mean = 100 * value.mean + 0.0
+    if round(abs(mean), digits) == 0:
+        mean, sign = 0.0, ""
+    if digits == 0:
+        return f"{mean:{sign}.0f}"
+    return f"{mean:{sign}.{digits}f} {between(value)}"
+
+
+def between(value: Interval) -> str:
+    """The interval alone, in points."""
+    if not math.isfinite(value.low):
+        return "[one seed]"
+    return f"[{100 * value.low + 0.0:.1f}, {100 * value.high + 0.0:.1f}]"
+
+
+def rates_table(accuracies: Accuracies) -> pd.DataFrame:
+    """Every learning rate that was tried, and what it gave; the best of a row is in bold."""
+    by_row: dict[tuple[str, str], dict[float, float]] = defaultdict(dict)
+    for record in accuracies.tuning:
+        rate = record.details["learning_rate"]
+        if record.value is not None and isinstance(rate, float):
+            by_row[_text(record, "data"), _text(record, "row")][rate] = record.value
+    rates = sorted({rate for tried in by_row.values() for rate in tried})
+    lines = []
+    for (data, row), tried in by_row.items():
+        best = max(tried, key=lambda rate: (tried[rate], rate))
+        cells = {
+            f"{rate:g}": f"**{100 * tried[rate]:.1f}**" if rate == best else f"{100 * tried[rate]:.1f}"
+            for rate in rates
+            if rate in tried
+        }
+        lines.append({"data": data, "row": f"`{row}`"} | cells)
+    return pd.DataFrame(lines).fillna("")
+
+
+def write(folder: Path, records: Sequence[Record]) -> Path:
+    """Write REPORT.md, tables/ablation.csv and plots/*.png into the folder of an ablation."""
+    from suite.report import ablation_plots
+
+    accuracies = Accuracies(records)
+    (folder / "tables").mkdir(exist_ok=True)
+    table(accuracies).to_csv(folder / "tables" / "ablation.csv", index=False)
+    plots = ablation_plots.write(accuracies, folder)
+    path = folder / "REPORT.md"
+    path.write_text(_page(accuracies, plots, title=folder.resolve().name), encoding="utf-8")
+    return path
+
+
+def _page(accuracies: Accuracies, plots: Mapping[str, Sequence[str]], *, title: str) -> str:
+    lines = [
+        f"# {title}",
+        "",
+        "Accuracies are means over seeds in percent, with 95 % t intervals in brackets; a change is paired, since the "
+        "same seed means the same batches. *Helps* and *hurts*: the interval leaves zero out. *No difference seen*: it "
+        f"lies within {100 * MARGIN:g} point of zero. *Unclear*: neither. What padding costs is taken on the same "
+        "questions, with nothing changed that a correct mask could see.",
+        "",
+    ]
+    for study in accuracies.rows:
+        if not accuracies.trained(study):
+            continue
+        lines += [f"## {study}: {accuracies.questions[study]}", ""]
+        lines += [f"- {sentence}" for sentence in sentences(accuracies, study)]
+        lines += ["", *(f"![{study}]({path})\n" for path in plots.get(study, ()))]
+        lines += [wording.markdown(study_table(accuracies, study)), ""]
+    if plots.get("attention"):
+        lines += ["## Attention", ""]
+        lines += [
+            "Each row of a picture is a classifier, each column a glimpse. A disc is as large as the weight of its "
+            "region, a word as dark as its own.",
+            "",
+            *(f"![attention]({path})\n" for path in plots["attention"]),
+        ]
+    rates = rates_table(accuracies)
+    if not rates.empty:
+        lines += ["## Learning rates that were tried", ""]
+        lines += ["Accuracy on the validation set after a short training; the best, in bold, was used.", ""]
+        lines += [wording.markdown(rates), ""]
+    skips = _skips(accuracies.skips)
+    if not skips.empty:
+        lines += ["## Not trained", "", wording.markdown(skips), ""]
+    if accuracies.digests:
+        lines += ["## Tested on", ""]
+        lines += [f"- {data}: SHA-256 `{digest}`" for data, digest in accuracies.digests.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _skips(skips: Sequence[Skip]) -> pd.DataFrame:
+    grouped: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for skip in skips:
+        grouped[skip.reason, skip.remedy].append(f"`{skip.details.get('row', skip.variant)}`")
+    lines = [
+        {"rows": ", ".join(dict.fromkeys(rows)), "why": reason, "what trains it": f"`{remedy}`" if remedy else ""}
+        for (reason, remedy), rows in grouped.items()
+    ]
+    return pd.DataFrame(lines)
+
+
+def show(records: Sequence[Record]) -> None:
+    """Print the table of every study."""
+    accuracies = Accuracies(records)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=terminal.WIDTH)
+    for study in accuracies.rows:
+        if not accuracies.trained(study):
+            continue
+        shown = study_table(accuracies, study)
+        grid = Table(title=f"{study}: {accuracies.questions[study]}", title_justify="left", box=None, pad_edge=False)
+        for name in _SHOWN:
+            grid.add_column(name.removeprefix("lost: "), justify="left" if name in ("row", "verdict") else "right")
+        for line in wording.rows(shown):
+            grid.add_row(*(str(line.get(name, "")).strip("`*") for name in _SHOWN))
+        console.print(grid)
+        for sentence in sentences(accuracies, study):
+            console.print(sentence.replace("`", ""), highlight=False)
+
+
+def _text(record: Measurement, key: str) -> str:
+    value: Scalar = record.details.get(key, "")  # type: ignore[assignment]  # these details are single values
+    return str(value)

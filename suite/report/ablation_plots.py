@@ -1,0 +1,238 @@
+"""Plots of an ablation, from its records and its attention files alone."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from suite.report import style
+from suite.report.ablation import WAYS, Accuracies, Row, between, interval
+
+MOST_PICTURED = 6
+"""Classifiers side by side in one picture of attention."""
+_PAINT = {
+    "red": "#d62728",
+    "green": "#2ca02c",
+    "blue": "#1f77b4",
+    "yellow": "#e7c820",
+    "purple": "#9467bd",
+    "orange": "#ff7f0e",
+    "cyan": "#17becf",
+    "brown": "#8c564b",
+    "pink": "#f7a6c4",
+    "grey": "#8f8f8f",
+    "black": "#111111",
+    "white": "#ffffff",
+    "olive": "#8a8a00",
+    "navy": "#10106e",
+    "teal": "#006d6d",
+    "maroon": "#6e1010",
+}
+_MARKS = {"circle": "o", "square": "s", "triangle": "^"}
+_NAMES = {"word_level": "words", "phrase_level": "phrases", "question_level": "question"}
+
+
+def write(accuracies: Accuracies, folder: Path) -> dict[str, list[str]]:
+    """Draw every plot that the records allow.
+
+    Returns:
+        Paths relative to the folder, by study, and by ``attention``.
+    """
+    (folder / "plots").mkdir(exist_ok=True)
+    paths: dict[str, list[str]] = defaultdict(list)
+    with style.applied():
+        for study in accuracies.rows:
+            if accuracies.trained(study):
+                paths[study].append(_save(accuracy(accuracies, study), folder, f"accuracy-{study}"))
+            if _leaks(accuracies, study):
+                paths[study].append(_save(costs(accuracies, study), folder, f"padding-{study}"))
+        for family, drawings in _drawings(accuracies, folder).items():
+            paths["attention"].append(_save(attention(family, drawings), folder, f"attention-{family}"))
+    return paths
+
+
+def accuracy(accuracies: Accuracies, study: str) -> Figure:
+    """Each row's accuracy with its interval and seeds, and beside it each family."""
+    rows = accuracies.trained(study)
+    best = max((row for row in rows), key=lambda row: interval(accuracies.of(study, row.label).values()).mean)
+    reached = interval(accuracies.of(study, best.label).values())
+    title = f"{best.label} is best, {100 * reached.mean:.1f} % {between(reached)} of {reached.seeds} seeds"
+    figure = style.figure(f"{study}: {title}", 1.5 + 0.3 * len(rows))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    for place, row in enumerate(rows):
+        _point(left, accuracies.of(study, row.label), place, row)
+    data = rows[0].data
+    for what, name in (("question only", "question alone\n(best possible)"), ("image only", "image alone\n(bound)")):
+        ceiling = accuracies.ceilings.get((data, what), {}).get("all")
+        if ceiling is not None:
+            left.axvline(100 * ceiling, color=style.QUIET, linestyle=":" if what == "image only" else "--", linewidth=1)
+            where = (100 * ceiling, len(rows) - 0.45)
+            left.annotate(name, where, fontsize=6.5, color=style.QUIET, ha="center", va="bottom")
+    left.set_yticks(range(len(rows)), [row.label for row in rows])
+    left.set_ylim(len(rows) + 0.3, -0.6)
+    left.set_xlabel("accuracy in %, mean, 95 % interval and each seed")
+    left.xaxis.grid(visible=True)
+    left.yaxis.grid(visible=False)
+    shares = np.array(
+        [
+            [
+                100 * interval(accuracies.of(study, row.label, family=family).values()).mean
+                for family in accuracies.families
+            ]
+            for row in rows
+        ]
+    )
+    right.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    right.grid(visible=False)
+    for (place, column), share in np.ndenumerate(shares):
+        colour = "white" if share > 65 else style.INK
+        right.text(column, place, f"{share:.0f}", ha="center", va="center", color=colour, fontsize=8)
+    right.set_xticks(range(len(accuracies.families)), accuracies.families, rotation=30, ha="right")
+    right.set_title("by family of questions, %")
+    right.tick_params(labelleft=False)
+    return figure
+
+
+def costs(accuracies: Accuracies, study: str) -> Figure:
+    """What each row loses where padding or batch change in ways that must change nothing."""
+    rows = [row for row in accuracies.trained(study) if not row.is_control]
+    worst, way = max(
+        ((row, way) for row in rows for way in WAYS),
+        key=lambda pair: _finite(interval(accuracies.cost(study, pair[0].label, pair[1]).values()).mean),
+    )
+    lost = interval(accuracies.cost(study, worst.label, way).values())
+    title = f"{worst.label} loses {100 * lost.mean:.1f} points {between(lost)} with {WAYS[way]}"
+    figure = style.figure(f"{study}: {title}", 1.3 + 0.34 * len(rows))
+    axes = figure.subplots(1, len(WAYS), sharey=True, sharex=True)
+    for axis, (key, name) in zip(axes, WAYS.items(), strict=True):
+        for place, row in enumerate(rows):
+            found = accuracies.cost(study, row.label, key)
+            if found:
+                _point(axis, found, place, row)
+        axis.axvline(0, color=style.INK, linewidth=1)
+        axis.set_title(name)
+        axis.yaxis.grid(visible=False)
+        axis.set_ylim(len(rows) - 0.4, -0.6)
+    axes[0].set_yticks(range(len(rows)), [row.label for row in rows])
+    axes[1].set_xlabel("points of accuracy lost; a correct mask loses none")
+    return figure
+
+
+def attention(family: str, drawings: Sequence[Mapping[str, Any]]) -> Figure:
+    """One question as each classifier attends to it: regions on the image plane, words below."""
+    glimpses = max(len(drawing["image_weights"]) for drawing in drawings)
+    first = drawings[0]
+    question, answer = " ".join(first["words"]), first["answer"]
+    figure = style.figure(f"{family}: “{question}” ({answer})", 0.7 + 2.5 * len(drawings))
+    grid = figure.subplots(len(drawings), glimpses, squeeze=False)
+    for cells, drawing in zip(grid, drawings, strict=True):
+        levels = list(_NAMES.values()) if len(drawing["image_weights"]) == len(_NAMES) else None
+        for glimpse, axis in enumerate(cells):
+            if glimpse >= len(drawing["image_weights"]):
+                axis.set_visible(False)
+                continue
+            _plane(axis, drawing, glimpse)
+            right = "right" if drawing["predicted"] == drawing["answer"] else "wrong"
+            name = f"{drawing['row']}: {drawing['predicted']} ({right})" if glimpse == 0 else ""
+            level = f"attending on {levels[glimpse]}" if levels else ""
+            axis.set_title("\n".join((name, level)), fontsize=8)
+    return figure
+
+
+def _plane(axis: Axes, drawing: Mapping[str, Any], glimpse: int) -> None:
+    regions, words = drawing["image_weights"][glimpse], drawing["question_weights"][glimpse]
+    for (x, y), colour, shape, weight in zip(
+        drawing["places"], drawing["colours"], drawing["shapes"], regions, strict=True
+    ):
+        axis.scatter(x, y, s=60 + 900 * weight, color=style.INK, alpha=0.14, linewidths=0, zorder=1)
+        axis.scatter(
+            x, y, s=42, color=_PAINT[colour], marker=_MARKS[shape], edgecolors=style.INK, linewidths=0.6, zorder=3
+        )
+        if weight >= 0.05:
+            axis.annotate(
+                f"{100 * weight:.0f}", (x, y), (6, 5), textcoords="offset points", fontsize=7, color=style.INK, zorder=4
+            )
+    axis.set_xlim(-1.25, 1.25)
+    axis.set_ylim(-2.1, 1.25)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.axhline(-1.25, color=style.FAINT, linewidth=1)
+    largest = max(*words, 1e-9)
+    lines = _wrapped(drawing["words"], 24)
+    start = 0
+    for line, texts in enumerate(lines):
+        x = -1.2
+        for word, weight in zip(texts, words[start : start + len(texts)], strict=True):
+            share = weight / largest
+            axis.text(
+                x,
+                -1.42 - 0.25 * line,
+                word,
+                fontsize=7,
+                va="center",
+                color="white" if share > 0.6 else style.INK,
+                bbox={"facecolor": style.BLUE, "alpha": share, "edgecolor": "none", "pad": 1.2},
+            )
+            x += 0.066 * (len(word) + 1.8)
+        start += len(texts)
+
+
+def _wrapped(words: Sequence[str], width: int) -> list[list[str]]:
+    lines: list[list[str]] = [[]]
+    for word in words:
+        if lines[-1] and sum(len(other) + 1 for other in lines[-1]) + len(word) > width:
+            lines.append([])
+        lines[-1].append(word)
+    return lines
+
+
+def _point(axis: Axes, by_seed: Mapping[int, float], place: int, row: Row) -> None:
+    """An interval with its mean, and the seeds behind it."""
+    here = interval(by_seed.values())
+    colour = style.QUIET if row.is_control else style.ORANGE if "leaky" in row.variant else style.BLUE
+    if math.isfinite(here.low):
+        axis.plot([100 * here.low, 100 * here.high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
+    axis.plot(100 * here.mean, place, "s" if row.is_control else "o", color=colour, markersize=6, zorder=3)
+    values = [100 * value for value in by_seed.values()]
+    axis.plot(values, [place + 0.22] * len(values), "|", color=colour, markersize=5, alpha=0.7)
+
+
+def _drawings(accuracies: Accuracies, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Per family, what each classifier made of its question; the same question for all."""
+    by_family: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for artifact in accuracies.attention:
+        path = folder / artifact.path
+        if not path.exists():
+            continue
+        whole = json.loads(path.read_text(encoding="utf-8"))
+        for example in whole["examples"]:
+            same = by_family[example["family"]]
+            if len(same) < MOST_PICTURED and (not same or same[0]["words"] == example["words"]):
+                same.append(example | {"row": whole["row"]})
+    return by_family
+
+
+def _leaks(accuracies: Accuracies, study: str) -> bool:
+    """Whether changed padding changes anything for anybody."""
+    return any(
+        any(abs(lost) > 1e-9 for lost in accuracies.cost(study, row.label, way).values())
+        for row in accuracies.trained(study)
+        if not row.is_control
+        for way in WAYS
+    )
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else -math.inf
+
+
+def _save(figure: Figure, folder: Path, name: str) -> str:
+    path = folder / "plots" / f"{name}.png"
+    figure.savefig(path, dpi=style.DOTS_PER_INCH)
+    return path.relative_to(folder).as_posix()
