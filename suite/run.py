@@ -28,6 +28,8 @@ RESULTS = Path("results")
 _FREE_DISK_B = 2**26
 _LANES = 2
 """Tasks that do not time anything run side by side, where there are cores for it."""
+_LONGEST_START_S = 120.0
+"""After which a process that did not begin counts as hung: the first one waits for torch to be loaded."""
 _PATIENCE = 5.0
 """A task that takes so many times as long as planned counts as hung; never less than a minute."""
 
@@ -56,6 +58,7 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
         if changed:
             raise ValueError(f"cannot resume {resume}: {'; '.join(changed)}; start a new run")
         folder = resume
+        store.drop_unfinished(folder)
         known = store.read(folder)
     else:
         folder = out or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{asked.devices[0].kind}"
@@ -137,7 +140,7 @@ class Session:
 
     def work(self, tasks: Iterable[Task], progress: Progress | None = None) -> None:
         """Work through tasks, whatever becomes of their workers; those that were finished before are passed over."""
-        pending = deque(task for task in tasks if task.name not in self._done)
+        pending = deque(self._without_culprits(task) for task in tasks if task.name not in self._done)
         running: list[Worker] = []
         planned_s = duration(pending, lanes=self._lanes)
         bar = progress.add_task("", total=planned_s) if progress else None
@@ -163,6 +166,11 @@ class Session:
             for one in running:
                 one.kill()
 
+    def _without_culprits(self, task: Task) -> Task:
+        """A comparison that was broken off before goes on without what broke it."""
+        culprits = {skip.variant for skip in self._known if isinstance(skip, Skip) and skip.task == task.name}
+        return replace(task, variants=tuple(name for name in task.variants if name not in culprits))
+
     def _may_start(self, task: Task, running: Sequence[Worker]) -> bool:
         if not running:
             return True
@@ -171,7 +179,7 @@ class Session:
     def _attend(self, one: Worker) -> list[Task] | None:
         """Look after a worker: None while it works, else what its end leaves to be done."""
         closed = one.receive()
-        if not closed and one.elapsed_s < self._limit_s(one.task):
+        if not closed and one.elapsed_s < self._limit_s(one.task) and one.waited_s < _LONGEST_START_S:
             return None
         task = one.task
         if closed:
@@ -189,7 +197,7 @@ class Session:
             failure = Skip(
                 **_about(one),
                 quantity="all",
-                reason=f"no end after {one.elapsed_s:.0f} s, planned were {task.planned_s:.0f} s",
+                reason=f"no end after {one.elapsed_s + one.waited_s:.0f} s, planned were {task.planned_s:.0f} s",
                 cause="timeout",
             )
         return self._after_failure(one, failure)
@@ -213,7 +221,7 @@ class Session:
         if task.probes != ("timing",) or not culprit or culprit == ANCHOR or not others:
             # an examination keeps what it found before it failed
             kept = [] if task.probes == ("timing",) else one.records
-            self._store([*kept, failure, _closing(one)])
+            self._store([failure, *kept, _closing(one)])
             self._done.add(task.name)
             return []
         self._store([failure])

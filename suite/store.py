@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from suite.records import FORMAT, Measurement, Record, decode, encode
+from suite.records import FORMAT, Measurement, Record, Skip, decode, encode
 
 FILE = "records.jsonl"
 _HEADER = json.dumps({"format": FORMAT})
@@ -32,6 +32,33 @@ def read(folder: Path) -> list[Record]:
 def finished(records: Iterable[Record]) -> set[str]:
     """The tasks that ran to their end."""
     return {record.task for record in records if isinstance(record, Measurement) and record.quantity == "task_time"}
+
+
+def drop_unfinished(folder: Path) -> None:
+    """Cut off what a task in flight had stored when its run was killed: it will be measured again.
+
+    Tasks are stored one after another, so that only the last can be unfinished.
+
+    Raises:
+        ValueError: as `read`.
+    """
+    path = folder / FILE
+    records = read(folder)
+    kept = len(records)
+    while kept and not _closes(records[kept - 1]):
+        kept -= 1
+    lines = _lines(path)[: kept + 1]
+    with path.open("r+b") as file:
+        file.truncate(sum(len(line) + 1 for line in lines))
+
+
+def _closes(record: Record) -> bool:
+    match record:
+        case Measurement(quantity="task_time"):
+            return True
+        case Skip(quantity="all"):  # stored on its own: a variant left out from the start, or the end of a process
+            return True
+    return False
 
 
 class Writer:

@@ -24,6 +24,7 @@ from suite.records import Measurement, Record, Skip
 
 PRELOADED = ("torch", "torch._dynamo", "torch.profiler", "torch.utils.flop_counter", "scipy.stats", "psutil", "typer")
 """Imported once, before the processes fork off; none of them starts a thread or a device."""
+_HELLO = "begun"
 _MEMORY_SHARE = 0.95
 """Of the memory that is free, what a worker on the CPU may take: its allocator fails before the kernel kills."""
 
@@ -67,7 +68,8 @@ class Worker:
         made = context()
         self.task = task
         self.records: list[Record] = []
-        self.started = time.monotonic()
+        self._asked_for = time.monotonic()
+        self._began: float | None = None
         self._log = cache / "worker.log" if task.alone else cache / f"worker-{abs(hash(task.name))}.log"
         self._at: Announcement = made.RawValue("i", -1)
         self._receiving, sending = made.Pipe(duplex=False)
@@ -90,15 +92,25 @@ class Worker:
 
     @property
     def elapsed_s(self) -> float:
-        return time.monotonic() - self.started
+        """Since the process began; the first one of a run waits for torch to be loaded."""
+        return time.monotonic() - self._began if self._began is not None else 0.0
+
+    @property
+    def waited_s(self) -> float:
+        """How long the process has been waited for, 0 once it began."""
+        return time.monotonic() - self._asked_for if self._began is None else 0.0
 
     def receive(self) -> bool:
         """Take what has arrived; whether the worker has closed its end."""
         while self._receiving.poll():
             try:
-                self.records.append(self._receiving.recv())
+                message = self._receiving.recv()
             except EOFError:
                 return True
+            if message == _HELLO:
+                self._began = time.monotonic()
+            else:
+                self.records.append(message)
         return False
 
     def end(self) -> int | None:
@@ -134,6 +146,7 @@ def _work(
 ) -> None:
     """The life of a worker: runs in the new process."""
     _die_with_parent()
+    sending.send(_HELLO)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     with log.open("wb") as output:
         os.dup2(output.fileno(), 1)

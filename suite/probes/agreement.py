@@ -55,7 +55,9 @@ def check(name: str, workload: Workload, phase: Phase, device: str, *, task: str
         limit=limit,
         summary=""
         if holds
-        else f"{worst} differs from float64 by {error:.3g} of its root mean square, allowed are {limit:.3g}",
+        else f"{worst} differs from float64 by {error:.3g} of its root mean square, allowed are {limit:.3g}"
+        if error == error
+        else f"{worst} is not finite",
         details={key: value if value == value else None for key, value in errors.items()},
         **about,
     )
