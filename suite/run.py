@@ -30,8 +30,9 @@ _LANES = 2
 """Tasks that do not time anything run side by side, where there are cores for it."""
 _LONGEST_START_S = 120.0
 """After which a process that did not begin counts as hung: the first one waits for torch to be loaded."""
-_PATIENCE = 5.0
-"""A task that takes so many times as long as planned counts as hung; never less than a minute."""
+_PATIENCE = 8.0
+"""A task that takes so many times as long as planned counts as hung."""
+_LEAST_PATIENCE_S = 120.0
 
 
 def start(request: Request, *, out: Path | None = None, resume: Path | None = None) -> int:
@@ -203,7 +204,7 @@ class Session:
         return self._after_failure(one, failure)
 
     def _limit_s(self, task: Task) -> float:
-        return self._asked.timeout_s or max(60.0, _PATIENCE * task.planned_s)
+        return self._asked.timeout_s or max(_LEAST_PATIENCE_S, _PATIENCE * task.planned_s)
 
     def _death(self, one: Worker, exitcode: int | None) -> Skip:
         words = f": {one.last_words}" if one.last_words else ""

@@ -3,9 +3,10 @@
 import errno
 import json
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 from suite.records import FORMAT, Measurement, Record, Skip, decode, encode
 
@@ -66,7 +67,7 @@ class Writer:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
-        self._file: BinaryIO
+        self._file: FileIO
 
     def __enter__(self) -> Self:
         exists = self._path.exists() and self._path.stat().st_size > 0
@@ -74,11 +75,11 @@ class Writer:
             lines = _lines(self._path)
             _check_header(self._path, lines[0] if lines else b"")
             whole = sum(len(line) + 1 for line in lines)
-            self._file = self._path.open("r+b")
+            self._file = self._path.open("r+b", buffering=0)
             self._file.truncate(whole)
             self._file.seek(whole)
         else:
-            self._file = self._path.open("wb")
+            self._file = self._path.open("wb", buffering=0)
             self._append(f"{_HEADER}\n".encode())
         return self
 
@@ -97,17 +98,16 @@ class Writer:
 
     def _append(self, data: bytes) -> None:
         start = self._file.tell()
+        rest = memoryview(data)
         try:
-            self._file.write(data)
-            self._file.flush()
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            # through the raw file: the buffer still holds what did not fit, and would try again
-            raw = self._file.detach()  # type: ignore[attr-defined]  # a buffered file has one
-            raw.truncate(start)
-            raw.close()
-            raise DiskFull(error.errno, f"{self._path}: no space left for the next records") from error
+            self._file.truncate(start)
+            self._file.seek(start)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise DiskFull(error.errno, f"{self._path}: no space left for the next records") from error
+            raise
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -33,8 +33,11 @@ def count(name: str, workload: Workload, phase: Phase, device: str, *, task: str
         variant = replace(variant, module=module, run=module)
         step = Step(variant, phase, make_inputs(workload, phase, parsed.kind, variant.dtype, turns=1))
         counted, seen = counted_flops(step)
-        forward = Step(variant, "forward", step.inputs)
-        counted_forward, _ = counted_flops(forward) if phase != "forward" else (counted, seen)
+        counted_forward = counted
+        if step.learns:
+            # on inputs of its own: the counter cannot follow leaves that want gradients where none are kept
+            forward = make_inputs(workload, "forward", parsed.kind, variant.dtype, turns=1)
+            counted_forward, _ = counted_flops(Step(variant, "forward", forward))
         closed = variant.module.matmul_flops(workload.batch, workload.regions, workload.words)
         yield Measurement(
             quantity="matmul_flops",

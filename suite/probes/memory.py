@@ -1,7 +1,7 @@
 """How much memory a variant takes beyond what stands before the call, to the byte."""
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -32,18 +32,18 @@ def measure(name: str, workload: Workload, phase: Phase, device: str, *, task: s
             yield Measurement(quantity="peak_memory", unit="B", value=float(peak), **about)
             yield Measurement(quantity="reserved_memory", unit="B", value=float(reserved), **about)
         else:
-            yield Measurement(quantity="peak_memory", unit="B", value=float(cpu_peak(step)), **about)
+            yield Measurement(quantity="peak_memory", unit="B", value=float(cpu_peak(lambda: step(0))), **about)
         step.clear()
         if step.learns:
             saved = saved_for_backward(step)
             yield Measurement(quantity="saved_for_backward", unit="B", value=float(saved), **about)
 
 
-def cpu_peak(step: Step) -> int:
-    """Exact peak above the start, from the profiler's allocation events, in bytes."""
+def cpu_peak(call: Callable[[], object]) -> int:
+    """Exact peak of one call above its start, from the profiler's allocation events, in bytes."""
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
-        outputs = step(0)
+        outputs = call()
     del outputs
     events = profiler.profiler.kineto_results.events() if profiler.profiler else []
     return replay([event.nbytes() for event in events if event.name() == "[memory]"])

@@ -217,6 +217,7 @@ def _rounds(
             )
         yield from mode.prove(lane.step, lane.proof, about)
         yield honesty.examine(lane.step, about)
+        yield honesty.examine(lane.step, about)
     yield Measurement(
         **About(task=task, variant="", workload=str(workload), phase=phase, device=device),
         quantity="harness_time",

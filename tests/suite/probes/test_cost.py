@@ -1,0 +1,42 @@
+"""Closed forms of cost are checked against torch's counter, and a wrong one is a finding."""
+
+import pytest
+
+from suite.probes import cost
+from suite.probes.step import prepared
+from suite.records import Finding, Measurement
+from suite.workloads import PHASES, Phase, Workload
+from variants import mechanisms
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    prepared.cache_clear()
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("name", sorted(mechanisms()))
+def test_closed_forms_equal_the_counter(tiny: Workload, name: str, phase: Phase) -> None:
+    records = list(cost.count(name, tiny, phase, "cpu", task="t"))
+    for record in records:
+        if isinstance(record, Finding):
+            assert record.verdict == "holds", record.summary
+    flops = next(item for item in records if isinstance(item, Measurement) and item.quantity == "matmul_flops")
+    assert flops.value is not None
+    if not name.startswith("published_"):
+        assert flops.details["closed_form_forward"] is not None, "our own mechanisms know their FLOPs"
+
+
+def test_a_wrong_closed_form_is_found(tiny: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mechanisms()["parallel"], "matmul_flops", lambda self, *shape: 12345)
+    (found,) = [item for item in cost.count("parallel", tiny, "forward", "cpu", task="t") if isinstance(item, Finding)]
+    assert found.verdict == "broken"
+    assert "12345" in found.summary
+
+
+def test_least_bytes_count_parameters_inputs_and_outputs_once(tiny: Workload) -> None:
+    step = prepared("pool", tiny, "forward", "cpu")  # no parameters
+    batch, regions, words, width = tiny.batch, tiny.regions, tiny.words, tiny.image_width
+    inputs = 4 * batch * (regions + words) * width + batch * (regions + words)
+    outputs = 4 * batch * (2 * width + regions + words)
+    assert cost.least_bytes(step) == inputs + outputs

@@ -1,0 +1,126 @@
+"""Records survive whatever happens to the run that writes them."""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from suite import store
+from suite.records import FORMAT, Artifact, Finding, Measurement, Record, Skip
+
+ROOT = Path(__file__).parents[2]
+RECORDS: list[Record] = [
+    Measurement(task="a", variant="parallel", quantity="latency", unit="s", samples=(1e-3, 2e-3), rounds=(0, 1)),
+    Finding(task="a", variant="parallel", quantity="P1", verdict="holds", value=0.0, limit=0.0),
+    Artifact(task="a", quantity="trace", path="traces/parallel/a.json"),
+    Measurement(task="a", quantity="task_time", unit="s", value=1.5),
+]
+
+
+def written(folder: Path, records: list[Record]) -> Path:
+    with store.Writer(folder) as writer:
+        writer.write(records)
+    return folder / store.FILE
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    written(tmp_path, RECORDS)
+    assert store.read(tmp_path) == RECORDS
+
+
+def test_a_second_writer_goes_on_where_the_first_ended(tmp_path: Path) -> None:
+    written(tmp_path, RECORDS[:2])
+    written(tmp_path, RECORDS[2:])
+    assert store.read(tmp_path) == RECORDS
+
+
+@pytest.mark.parametrize("cut", [1, 10, 40])
+def test_a_torn_last_line_is_passed_over_and_written_over(tmp_path: Path, cut: int) -> None:
+    path = written(tmp_path, RECORDS)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut])
+    assert store.read(tmp_path) == RECORDS[:-1]
+    written(tmp_path, RECORDS[-1:])
+    assert path.read_bytes() == whole
+
+
+def test_what_was_in_flight_is_dropped_before_a_run_goes_on(tmp_path: Path) -> None:
+    in_flight = [Measurement(task="b", quantity="first_call", unit="s", value=1.0)]
+    path = written(tmp_path, [*RECORDS, *in_flight])
+    path.write_bytes(path.read_bytes() + b'{"kind":"measu')
+    store.drop_unfinished(tmp_path)
+    assert store.read(tmp_path) == RECORDS
+    assert store.finished(store.read(tmp_path)) == {"a"}
+
+
+def test_a_failure_is_kept_although_its_task_did_not_end(tmp_path: Path) -> None:
+    failure = Skip(task="b", variant="x", quantity="all", reason="ended by SIGSEGV", cause="killed")
+    written(tmp_path, [*RECORDS, failure, Measurement(task="b", quantity="first_call", unit="s", value=1.0)])
+    store.drop_unfinished(tmp_path)
+    assert store.read(tmp_path) == [*RECORDS, failure]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"format": 0}\n', "is of an older format, 0: this program reads format"),
+        (f'{{"format": {FORMAT + 1}}}\n', "is of another format"),
+        ('{"kind": "finding"}\n', "names no format"),
+        ("", "names no format"),
+        (f'{{"format": {FORMAT}}}\n{{"kind":"timing"}}\n', r"records\.jsonl:2: unknown kind 'timing'"),
+    ],
+)
+def test_another_format_is_refused_in_one_line(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / store.FILE).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        store.read(tmp_path)
+
+
+def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no records\.jsonl"):
+        store.read(tmp_path)
+
+
+def test_a_full_disk_loses_the_records_of_one_task_and_no_line_of_another(tmp_path: Path) -> None:
+    # a limit on the size of files stands in for the disk
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with store.Writer(tmp_path) as writer:
+            writer.write(RECORDS)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+            with pytest.raises(store.DiskFull, match="no space left"):
+                writer.write([*RECORDS * 20])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert store.read(tmp_path) == RECORDS
+
+
+def test_a_hundred_thousand_records_are_stored_and_read_in_ten_seconds_and_a_gibibyte(tmp_path: Path) -> None:
+    program = f"""
+import json, resource, sys, time
+from pathlib import Path
+from suite import store
+from suite.records import Measurement
+folder = Path({str(tmp_path)!r})
+started = time.process_time()
+with store.Writer(folder) as writer:
+    for task in range(5000):
+        writer.write(
+            Measurement(task=f"t{{task}}", variant="parallel+bf16", workload="tiny", phase="forward", device="cpu",
+                        quantity="task_time", unit="s", value=1.0, samples=(1e-3,) * 20, rounds=tuple(range(20)))
+            for _ in range(20)
+        )
+store.drop_unfinished(folder)
+assert len(store.finished(store.read(folder))) == 5000
+print(json.dumps([time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
+"""
+    output = subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True, text=True)
+    seconds, peak = json.loads(output.stdout)
+    assert seconds < 10
+    assert peak < 2**30
