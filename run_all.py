@@ -102,12 +102,24 @@ def list_(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Run folder, such as results/<stamp>-<device>.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="Run folder, such as results/<stamp>-<device>; not needed with --readme.")
+    ] = None,
+    readme: Annotated[
+        Path | None, typer.Option(help="Also write the tables of results/reference into this file, between its marks.")
+    ] = None,
 ) -> None:
     """Make the tables, plots and REPORT.md of a run again, from its records alone."""
     from suite import store
     from suite.report import ablation, page, tables, terminal
+    from suite.report import readme as front
 
+    if readme is not None:
+        front.write(readme, front.REFERENCES)
+    if folder is None:
+        if readme is None:
+            raise ValueError("report: expected a run folder, --readme README.md, or both")
+        return
     path = page.write(folder)
     records = store.read(folder)
     if ablation.is_ablation(records):

@@ -30,7 +30,7 @@ def write(folder: Path) -> Path:
     made = tables.make(records)
     _write_tables(made, folder / "tables")
     drawn = plots.write(made, (record for record in records if isinstance(record, Finding)), folder / "plots")
-    text = _page(made, drawn, _environment(folder), title=folder.resolve().name)
+    text = _page(made, drawn, environment_of(folder), title=folder.resolve().name)
     path = folder / "REPORT.md"
     path.write_text(text, encoding="utf-8")
     return path
@@ -44,7 +44,8 @@ def _write_tables(made: Tables, folder: Path) -> None:
             table.to_csv(folder / f"{name}.csv", index=False)
 
 
-def _environment(folder: Path) -> Mapping[str, object]:
+def environment_of(folder: Path) -> Mapping[str, object]:
+    """What a run folder says of its machine; nothing where it says nothing."""
     path = folder / "environment.json"
     if not path.exists():
         return {}

@@ -85,12 +85,6 @@ def _overlap(best: Row, other: Row) -> bool:
     return low is not None and high is not None and low <= high
 
 
-def fastest_forms(cells: pd.DataFrame) -> pd.DataFrame:
-    """Per mechanism in eager float32 (options and parts included), its fastest form in one place."""
-    shown = trusted(cells).sort_values("latency_s")
-    return shown.groupby("parent", sort=False).head(1)
-
-
 def footnotes(cells: pd.DataFrame) -> dict[str, str]:
     """Reasons against believing a cell, each with the letter that stands for it in the table."""
     reasons = dict.fromkeys(reason for text in cells["trust"] if text for reason in str(text).split("; "))
