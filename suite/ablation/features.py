@@ -97,7 +97,8 @@ class NpzFolder(Regions):
 
     def _load(self, path: Path) -> "np.ndarray[Any, np.dtype[Any]]":
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # a torn file that numpy opened itself would stay open
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 columns: np.ndarray[Any, np.dtype[Any]] = file["x"]
         except KeyError as error:
             raise ValueError(f"{path}: no key 'x'; expected x shaped (2048, n)") from error

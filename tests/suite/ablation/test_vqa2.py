@@ -1,0 +1,308 @@
+"""VQA v2 from disk, on small files in exactly the official formats."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from suite.ablation import vqa2
+from suite.ablation.evaluation import evaluate
+from suite.ablation.jobs import shape_of
+from suite.ablation.model import Classifier
+from suite.ablation.training import Recipe, fit
+from suite.ablation.vqa2 import Vqa2Task, credit, normalise
+
+WIDTH = 16
+IMAGES = {"train": (1, 2, 3, 50), "val": (7, 8)}
+
+
+def regions_of(image: int) -> np.ndarray:
+    """Ten to fifteen regions, different for each image."""
+    return np.random.default_rng(image).standard_normal((10 + image % 6, WIDTH)).astype(np.float32)
+
+
+def annotate(part: str, number: int, image: int) -> tuple[dict, dict]:
+    answer, kind = [("yes", "yes/no"), ("2", "number"), ("a red car", "other")][number % 3]
+    text = ("Is it on?", "How many men's hats?", "What is that?")[number % 3]
+    question = {"image_id": image, "question_id": number, "question": text}
+    answers = [{"answer": answer, "answer_confidence": "yes", "answer_id": index + 1} for index in range(10)]
+    annotation = {
+        "question_id": number,
+        "image_id": image,
+        "question_type": "what is",
+        "answer_type": kind,
+        "multiple_choice_answer": answer,
+        "answers": answers,
+    }
+    return question, annotation
+
+
+def questions_file(root: Path, part: str) -> Path:
+    return root / f"v2_OpenEnded_mscoco_{part}2014_questions.json"
+
+
+def annotations_file(root: Path, part: str) -> Path:
+    return root / f"v2_mscoco_{part}2014_annotations.json"
+
+
+def npz_file(root: Path, part: str, image: int) -> Path:
+    return root / f"{part}2014" / f"COCO_{part}2014_{image:012d}.jpg.npz"
+
+
+def write_text_files(root: Path) -> None:
+    for part, images in IMAGES.items():
+        pairs = [annotate(part, 10 * image + turn, image) for image in images for turn in range(3)]
+        questions_file(root, part).write_text(json.dumps({"questions": [question for question, _ in pairs]}))
+        # the annotations need not stand in the order of the questions
+        annotations = [annotation for _, annotation in reversed(pairs)]
+        annotations_file(root, part).write_text(json.dumps({"annotations": annotations}))
+
+
+def write_npz(root: Path) -> None:
+    for part, images in IMAGES.items():
+        (root / f"{part}2014").mkdir()
+        for image in images:
+            np.savez(npz_file(root, part, image), x=regions_of(image).T, bbox=np.zeros((10, 4)))
+
+
+def write_hdf5(root: Path, *, adaptive: bool, ids: str) -> None:
+    for part, images in IMAGES.items():
+        path = root / (f"{part}.hdf5" if adaptive else f"{part}36.hdf5")
+        with h5py.File(path, "w") as file:
+            if adaptive:
+                counts = [len(regions_of(image)) for image in images]
+                ends = np.cumsum(counts)
+                file["image_features"] = np.concatenate([regions_of(image) for image in images])
+                file["pos_boxes"] = np.stack((ends - counts, ends), axis=1)
+            else:
+                file["image_features"] = np.stack([np.resize(regions_of(image), (36, WIDTH)) for image in images])
+            if ids == "dataset":
+                file["image_ids"] = np.array(images)
+        if ids == "json":
+            listed = {str(image): row for row, image in enumerate(images)}
+            path.with_name(f"{path.stem}_imgid2idx.json").write_text(json.dumps(listed))
+        if ids == "pickle":
+            path.with_name(f"{path.stem}_imgid2idx.pkl").write_bytes(b"not opened")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_text_files(tmp_path)
+    return tmp_path
+
+
+def test_one_to_four_of_ten_annotators_make_three_tenths_to_one() -> None:
+    for count, worth in ((1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (9, 1.0)):
+        others = [f"other {index}" for index in range(10 - count)]
+        assert credit(["cat"] * count + others)["cat"] == pytest.approx(worth)
+    assert credit(["cat"] * 10) == {"cat": 1.0}
+
+
+def test_answers_are_normalised_unless_all_agree() -> None:
+    assert credit(["The cat"] * 4 + ["dog"] * 6)["cat"] == pytest.approx(1.0)
+    assert credit(["The cat"] * 10) == {"The cat": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("A Dog", "dog"),
+        ("two", "2"),
+        ("none", "0"),
+        ("dont know", "don't know"),
+        ("isnt", "isn't"),
+        ("10,000", "10000"),
+        ("3.5", "3.5"),
+        ("u.s.", "us"),
+        ("red/white", "red white"),
+        ("yes!", "yes"),
+        ("  an  apple\n", "apple"),
+        ("its", "its"),
+        ("", ""),
+    ],
+)
+def test_normalising(written: str, meant: str) -> None:
+    assert normalise(written) == meant
+
+
+@pytest.mark.parametrize("form", ["npz", "fixed", "adaptive", "listed"])
+def test_each_form_of_features_gives_each_image_its_own_regions(root: Path, form: str) -> None:
+    if form == "npz":
+        write_npz(root)
+    else:
+        write_hdf5(root, adaptive=form != "fixed", ids="json" if form == "listed" else "dataset")
+    task = Vqa2Task(root=str(root))
+    task.check()
+    assert task.image_width == WIDTH
+    image, counts = task.regions("train").read(np.array([3, 1]))
+    for row, number in enumerate((3, 1)):
+        expected = np.resize(regions_of(number), (36, WIDTH)) if form == "fixed" else regions_of(number)
+        assert counts[row] == len(expected)
+        assert np.array_equal(image[row, : counts[row]], expected)
+        assert not image[row, counts[row] :].any()
+
+
+def test_questions_meet_their_annotations_and_an_image_is_on_one_side_of_the_split(root: Path) -> None:
+    write_npz(root)
+    task = Vqa2Task(root=str(root))
+    assert set(task.corpus.train.image_id) == {1, 2, 3}
+    assert set(task.corpus.held_out.image_id) == {50}
+    assert set(task.corpus.answers) == {"yes", "2", "red car"}
+    for split in ("validation", "test"):
+        for graded in task.evaluation(split, 4):
+            assert (graded.credit.max(axis=1) == np.where(graded.examples.family == 2, 0, 1)).all()
+            # "a red car" is written alike by all ten, so it is compared as it stands, and no class is spelt so
+    words = [task.corpus.vocabulary[word] for word in task.corpus.val.words[-1, : task.corpus.val.word_count[-1]]]
+    assert words == ["how", "many", "men", "'s", "hats"]
+
+
+def test_an_epoch_shows_every_question_once_in_an_order_of_its_own(root: Path) -> None:
+    write_npz(root)
+    task = Vqa2Task(root=str(root))
+
+    def shown(seed: int, epoch: int) -> list[int]:
+        return [int(image) for batch in task.training(seed, epoch, 4) for image in batch.regions]
+
+    assert sum(len(batch.answer) for batch in task.training(0, 0, 4)) == 9
+    assert shown(0, 0) == shown(0, 0)
+    assert sorted(shown(0, 0)) == sorted(shown(0, 1))
+    assert shown(0, 0) != shown(0, 1)
+    assert task.batches(4) == 3
+
+
+def test_a_classifier_learns_from_it(root: Path) -> None:
+    write_npz(root)
+    task = Vqa2Task(root=str(root))
+    model = Classifier("hierarchical", shape_of(task), width=8, seed=0)
+    losses = fit(model, task, Recipe(epochs=20, batch=4, learning_rate=0.02), seed=0)
+    assert losses[-1] < 0.5 * losses[0]
+    assert {entry.family for entry in evaluate(model, task, "test", way="alone")} == {"all", *vqa2.FAMILIES}
+
+
+def spoil_missing(root: Path) -> str:
+    questions_file(root, "val").unlink()
+    return r"val2014_questions\.json is not there"
+
+
+def spoil_torn(root: Path) -> str:
+    path = annotations_file(root, "train")
+    path.write_text(path.read_text()[:-50])
+    return r"train2014_annotations\.json: not whole JSON"
+
+
+def spoil_key(root: Path) -> str:
+    questions_file(root, "train").write_text(json.dumps({"question": []}))
+    return r"train2014_questions\.json: no list under 'questions'"
+
+
+def change_annotation(root: Path, index: int, **fields: object) -> None:
+    path = annotations_file(root, "train")
+    whole = json.loads(path.read_text())
+    whole["annotations"][index] |= fields
+    path.write_text(json.dumps(whole))
+
+
+def spoil_stranger(root: Path) -> str:
+    change_annotation(root, 2, question_id=99999)
+    return r"annotations\[2\]: question_id 99999 is not in v2_OpenEnded"
+
+
+def spoil_image(root: Path) -> str:
+    change_annotation(root, 1, image_id=4)
+    return r"annotations\[1\]: image_id 4, but .* asks about image 50"
+
+
+def spoil_answers(root: Path) -> str:
+    change_annotation(root, 3, answers=[{"answer": "yes"}] * 9)
+    return r"annotations\[3\]: 9 answers; expected 10"
+
+
+def spoil_field(root: Path) -> str:
+    change_annotation(root, 0, multiple_choice_answer=3)
+    return r"annotations\[0\]: 'multiple_choice_answer' is 3; expected str"
+
+
+def spoil_count(root: Path) -> str:
+    path = annotations_file(root, "val")
+    whole = json.loads(path.read_text())
+    whole["annotations"].pop()
+    path.write_text(json.dumps(whole))
+    return r"val2014_annotations\.json: no annotation for question_id 70"
+
+
+def spoil_npz_missing(root: Path) -> str:
+    npz_file(root, "val", 8).unlink()
+    return r"000000000008\.jpg\.npz is not there, but the questions ask about image 8"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        spoil_missing,
+        spoil_torn,
+        spoil_key,
+        spoil_stranger,
+        spoil_image,
+        spoil_answers,
+        spoil_field,
+        spoil_count,
+        spoil_npz_missing,
+    ],
+)
+def test_what_is_wrong_with_the_files_is_said_before_training(root: Path, spoil) -> None:
+    write_npz(root)
+    expected = spoil(root)
+    with pytest.raises(ValueError, match=expected):
+        Vqa2Task(root=str(root)).check()
+
+
+def test_a_torn_a_foreign_and_a_pickled_npz_are_named(root: Path) -> None:
+    write_npz(root)
+    torn, foreign, pickled, narrow = (npz_file(root, "train", image) for image in (2, 3, 50, 1))
+    torn.write_bytes(torn.read_bytes()[:200])
+    np.savez(foreign, y=np.zeros(3))
+    np.savez(pickled, x=np.array([{"a": 1}], dtype=object))
+    np.savez(narrow, x=np.zeros((WIDTH - 1, 4), dtype=np.float32))
+    np.savez(npz_file(root, "train", 0), x=np.zeros((WIDTH, 4), dtype=np.float32))  # the one that tells the width
+    regions = Vqa2Task(root=str(root)).regions("train")
+    for image, message in (
+        (2, r"000002\.jpg\.npz: cannot be read"),
+        (3, r"000003\.jpg\.npz: no key 'x'"),
+        (50, r"000050\.jpg\.npz: cannot be read, torn or pickled"),
+        (1, r"000001\.jpg\.npz: x has shape \[15, 4\]; expected \(16, n\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            regions.one(image)
+
+
+def test_hdf5_that_is_torn_or_says_not_who_is_who_is_named(root: Path) -> None:
+    write_hdf5(root, adaptive=False, ids="pickle")
+    with pytest.raises(ValueError, match=r"train36_imgid2idx\.json says who is who; train36_imgid2idx\.pkl is a"):
+        Vqa2Task(root=str(root)).check()
+    path = root / "train36.hdf5"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"train36\.hdf5: not whole HDF5"):
+        Vqa2Task(root=str(root)).check()
+
+
+def test_boxes_beyond_the_features_are_named(root: Path) -> None:
+    write_hdf5(root, adaptive=True, ids="dataset")
+    with h5py.File(root / "val.hdf5", "r+") as file:
+        file["pos_boxes"][1] = (0, 10_000)
+    with pytest.raises(ValueError, match=r"val\.hdf5: pos_boxes\[1\] is \[0, 10000\], but image_features has"):
+        Vqa2Task(root=str(root)).check()
+
+
+def test_an_image_without_a_row_is_named(root: Path) -> None:
+    write_hdf5(root, adaptive=True, ids="dataset")
+    with h5py.File(root / "train.hdf5", "r+") as file:
+        file["image_ids"][0] = 77
+    with pytest.raises(ValueError, match=r"train\.hdf5: no row for image 1, which the questions ask about"):
+        Vqa2Task(root=str(root)).check()
+
+
+def test_a_folder_without_features_says_what_is_expected(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no regions of train: expected a folder train2014/"):
+        Vqa2Task(root=str(root)).check()
