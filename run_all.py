@@ -199,6 +199,28 @@ def ablate(
     raise typer.Exit(session.start(request, out=out, resume=resume))
 
 
+@app.command()
+def selfcheck(
+    topics: Annotated[
+        list[str] | None, typer.Argument(metavar="TOPIC", help="Such as timing or memory; all if left out.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="The trials that the README's figures stand on, instead of ten minutes.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; the best there is if left out.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="At most so many trials a row, to try the checks themselves.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Results folder; results/<stamp>-selfcheck-<device> if left out.")
+    ] = None,
+) -> None:
+    """Examine this program on this machine: planted differences, planted faults, known answers."""
+    from suite.selfcheck import session
+
+    raise typer.Exit(session.start(tuple(topics or ()), device=device, full=full, trials=trials, out=out))
+
+
 def main() -> None:
     """Run a command; what the user got wrong is one line, what we got wrong is a traceback."""
     try:

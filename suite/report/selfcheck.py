@@ -1,0 +1,153 @@
+"""The page of a self-check: every row with its counts, its exact interval, and the samples behind it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from suite import stats, store
+from suite.records import Finding, Measurement, Record
+from suite.report import units
+from suite.selfcheck.row import QUANTITY
+
+FILE = "SELFCHECK.md"
+PLOT = "plots/pairs.png"
+PAIRS = "timing pairs"
+"""How the names of the tasks begin whose comparisons are plotted."""
+_GLYPHS = {"holds": "✓", "broken": "✗ FAILS", "unclear": "? no trials", "not applicable": "– not here"}
+
+
+def write(folder: Path) -> Path:
+    """Write SELFCHECK.md and its plot into the folder of a self-check, from its records alone.
+
+    Raises:
+        ValueError: the folder holds no records that can be read; says why.
+    """
+    records = store.read(folder)
+    rows = [record for record in records if isinstance(record, Finding) and record.quantity == QUANTITY]
+    failed = [row for row in rows if row.verdict == "broken"]
+    lines = [
+        "# Self-check",
+        "",
+        *_opening(folder, records, rows, failed),
+        "",
+        "| | what | count | exact 95 % interval | limit | remark |",
+        "|---|---|---|---|---|---|",
+        *(_line(row) for row in rows),
+        "",
+        *_reading(),
+    ]
+    pairs = ratios(records)
+    if pairs:
+        path = folder / PLOT
+        path.parent.mkdir(exist_ok=True)
+        plot(pairs).savefig(path, dpi=150)
+        lines += [f"![Every pair with its interval]({PLOT})", "", *_plotted(pairs)]
+    path = folder / FILE
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return path
+
+
+def ratios(records: Sequence[Record]) -> dict[str, list[stats.Ratio]]:
+    """Each planted variant over its base, comparison by comparison, computed again from the raw samples."""
+    tasks: dict[str, dict[str, Measurement]] = {}
+    for record in records:
+        if isinstance(record, Measurement) and record.quantity == "latency" and record.task.startswith(PAIRS):
+            tasks.setdefault(record.task, {})[record.variant] = record
+    found: dict[str, list[stats.Ratio]] = {}
+    for timed in tasks.values():
+        planted = [name for name in timed if name.startswith("work")]
+        for name in planted[1:]:
+            one, base = timed[name], timed[planted[0]]
+            ratio = stats.ratio(one.samples, one.rounds, base.samples, base.rounds)
+            found.setdefault(f"{name} over {planted[0]}", []).append(ratio)
+    return found
+
+
+def plot(pairs: Mapping[str, Sequence[stats.Ratio]]) -> Figure:
+    """A panel for each planted variant: its intervals in order of their estimates, and the margin as a band."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(pairs), sharey=True, squeeze=False)[0]
+    panel: Axes
+    for panel, (name, found) in zip(panels, pairs.items(), strict=True):
+        panel.axhspan(1 / 1.02, 1.02, color="#e8e8e8", zorder=0)
+        panel.axhline(1, color="#808080", linewidth=0.8)
+        for place, ratio in enumerate(sorted(found, key=lambda ratio: ratio.estimate)):
+            colour = {"slower": "#b2182b", "faster": "#2166ac"}.get(ratio.verdict, "#4d4d4d")
+            panel.plot([place, place], [max(ratio.low, 0.5), min(ratio.high, 2.0)], color=colour, linewidth=1)
+            panel.plot(place, ratio.estimate, "o", color=colour, markersize=2.5)
+        slower = sum(ratio.verdict == "slower" for ratio in found)
+        faster = sum(ratio.verdict == "faster" for ratio in found)
+        panel.set_title(f"{name}\n{slower} slower, {faster} faster of {len(found)}", fontsize=9, loc="left")
+        panel.set_xticks([])
+        panel.spines[["top", "right", "bottom"]].set_visible(False)
+    panels[0].set_ylabel("ratio of times, 95 % interval")
+    return figure
+
+
+def _opening(folder: Path, records: Sequence[Record], rows: Sequence[Finding], failed: Sequence[Finding]) -> list[str]:
+    judged = sum(row.verdict in ("holds", "broken") for row in rows)
+    took = next(
+        (record.value for record in records if isinstance(record, Measurement) and record.task == "selfcheck"), None
+    )
+    verdict = f"**{len(failed)} of {judged} rows fail.**" if failed else f"**All {judged} rows hold.**"
+    path = folder / "environment.json"
+    environment = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    said = [
+        f"{key}: {environment[key]}"
+        for key in ("device", "torch", "python", "commit", "started")
+        if environment.get(key)
+    ]
+    machine = environment.get("machine", {})
+    if machine.get("cores"):
+        said.insert(1, f"{machine['cores']} cores")
+    return [f"{verdict} It took {units.seconds(took)}.", "", " · ".join(said)]
+
+
+def _line(row: Finding) -> str:
+    details = row.details
+    trials = details.get("trials")
+    low, high = details.get("low"), details.get("high")
+    interval = (
+        f"{units.percent(low)} to {units.percent(high)}"
+        if trials and isinstance(low, float) and isinstance(high, float)
+        else units.MISSING
+    )
+    cells = (
+        _GLYPHS.get(row.verdict, row.verdict) if details.get("limit") or row.verdict != "holds" else "for show",
+        str(details.get("check", "")),
+        f"{details.get('count')} of {trials}" if trials else units.MISSING,
+        interval,
+        str(details.get("limit") or units.MISSING),
+        row.summary or units.MISSING,
+    )
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _reading() -> list[str]:
+    return [
+        "A row fails where its exact (Clopper-Pearson) interval excludes the limit; a count alone may miss it by",
+        "chance, and few trials prove little either way, which is why their number stands beside every count.",
+        "",
+        "Every pair went through the planner, the worker processes and the store of an ordinary run. Its raw samples,",
+        "the round of each, and what the machine was doing meanwhile are in `records.jsonl` beside this page, under",
+        "tasks that begin with `timing pairs`; the rows here are findings of the quantity `selfcheck`.",
+        "",
+    ]
+
+
+def _plotted(pairs: Mapping[str, Sequence[stats.Ratio]]) -> list[str]:
+    """The figures behind the plot."""
+    lines = [
+        "| | pairs | median estimate | median half width | slower | faster | same | unclear |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, found in pairs.items():
+        verdicts = [ratio.verdict for ratio in found]
+        estimate = stats.summarise([ratio.estimate for ratio in found]).median
+        half = stats.summarise([ratio.half_width for ratio in found]).median
+        counts = " | ".join(str(verdicts.count(word)) for word in ("slower", "faster", "same", "unclear"))
+        lines.append(f"| `{name}` | {len(found)} | {estimate:.4f} | {half:.2%} | {counts} |")
+    return lines

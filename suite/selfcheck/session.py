@@ -1,0 +1,75 @@
+"""`python run_all.py selfcheck`: topics, one after the other, into a results folder."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from suite import exits, store, worker
+from suite.records import Finding, Measurement
+from suite.report import selfcheck as page
+from suite.selfcheck import bench as benches
+from suite.selfcheck.bench import Bench
+from suite.selfcheck.row import QUANTITY
+
+TOPICS = {
+    "flops": "closed forms against torch's counter",
+    "memory": "graphs counted by hand, to the byte",
+    "mode": "names that say more than the code does",
+    "cheats": "variants that look fast without being better",
+    "faults": "crashes, hangs and exhausted memory, beside healthy cells",
+    "kills": "kill -9 at random moments, then --resume",
+    "conditions": "a machine that is not quiet is noticed",
+    "clocks": "other clocks, and work of known length",
+    "estimate": "how long a run takes, and whether it knew",
+    "timing": "the same twice, work of known size, and the naive rule beside it",
+}
+"""Each a module of this package with a function `check` that yields rows; quick ones first."""
+
+
+def start(topics: tuple[str, ...], *, device: str | None, full: bool, trials: int | None, out: Path | None) -> int:
+    """Check what was asked, and return the exit code: 1 where a row fails.
+
+    Raises:
+        ValueError: a topic or device is unknown, or the folder holds a run already.
+    """
+    for topic in topics:
+        if topic not in TOPICS:
+            raise ValueError(f"selfcheck {topic}: expected one of {', '.join(TOPICS)}")
+    if device not in (None, "cpu", "cuda"):
+        raise ValueError(f"--device {device}: expected cpu or cuda")
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if chosen == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch sees no CUDA device here")
+    folder = out or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-selfcheck-{chosen}"
+    if (folder / store.FILE).exists():
+        raise ValueError(f"{folder} holds a run already: choose another folder")
+    worker.warm_up()
+    console = Console(stderr=True)
+    started = time.monotonic()
+    with benches.opened(folder, chosen, full=full, trials=trials, console=console) as bench:
+        for topic in topics or TOPICS:
+            _check(topic, bench)
+        took = time.monotonic() - started
+        bench.writer.write([Measurement(task="selfcheck", quantity="run_time", unit="s", value=took)])
+    print(page.write(folder).resolve())
+    broken = any(isinstance(record, Finding) and _fails(record) for record in store.read(folder))
+    return exits.INCORRECT if broken else exits.DONE
+
+
+def _check(topic: str, bench: Bench) -> None:
+    bench.console.print(f"{topic}: {TOPICS[topic]}", style="bold", highlight=False)
+    check: Callable[[Bench], Iterator[Finding]] = import_module(f"suite.selfcheck.{topic}").check
+    started = time.monotonic()
+    for finding in check(bench):
+        bench.keep(finding)
+    took = time.monotonic() - started
+    bench.writer.write([Measurement(task=f"selfcheck {topic}", quantity="task_time", unit="s", value=took)])
+
+
+def _fails(finding: Finding) -> bool:
+    return finding.quantity == QUANTITY and finding.verdict == "broken"
