@@ -139,6 +139,18 @@ def compare(
     fail_above: Annotated[
         str, typer.Option(help="Exit 3 where the whole interval of new over old lies beyond this.")
     ] = "5%",
+    remeasure: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="OLD_TREE NEW_TREE",
+            help="Time suspects of two source trees again, interleaved, in fresh processes; what recurs counts.",
+        ),
+    ] = None,
+    with_: Annotated[
+        list[Path] | None, typer.Option("--with", help="For --remeasure: the files of your own that the runs used.")
+    ] = None,
+    budget: Annotated[float, typer.Option(help="For --remeasure: seconds for each suspect and pair.")] = 10.0,
+    timeout: Annotated[float, typer.Option(help="For --remeasure: seconds after which a call counts as hung.")] = 120.0,
     out: Annotated[
         Path | None, typer.Option(help="Where the page goes; NEW/against-<name of OLD> if left out.")
     ] = None,
@@ -152,6 +164,12 @@ def compare(
         comparing.check_machines(old, new)
     limit = comparing.share(fail_above)
     comparison = comparing.compare(store.read(old), store.read(new), fail_above=limit)
+    if remeasure is not None:
+        from suite import remeasure as again
+
+        comparison = again.suspects(
+            comparison, *remeasure, budget_s=budget, timeout_s=timeout, files=tuple(with_ or ())
+        )
     names = old.resolve().name, new.resolve().name
     page = changes.write(comparison, out or new / f"against-{names[0]}", old=names[0], new=names[1])
     changes.show(comparison)
