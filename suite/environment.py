@@ -166,7 +166,12 @@ def _details() -> dict[str, object]:
         "governor": governor.read_text().strip() if governor.exists() else "unknown",
         "matmul_precision": torch.get_float32_matmul_precision(),
         "openmp_wait_policy": "passive",
-        "torch_build": " ".join(torch.__config__.show().split()),
+        # without its build settings, which hold the paths of whoever built it
+        "torch_build": [
+            line.removeprefix("  - ")
+            for line in torch.__config__.show().splitlines()[1:]
+            if not line.startswith("  - Build settings")
+        ],
         "byte_order": sys.byteorder,
     }
 

@@ -7,13 +7,14 @@ import psutil
 
 from suite.records import Measurement, Record
 from suite.workloads import Phase, Workload
-from variants import CoAttention, Skip, build
+from variants import CoAttention, Skip
+from variants.build import blueprint
 from variants.spec import Spec
 
-_START_S = 0.5
+_START_S = 0.3
 """A worker process with its first calls."""
-_PROFILE_S = 0.7
-_AUDIT_S = 2.0
+_PROFILE_S = 0.5
+_AUDIT_S = 1.0
 _UNKNOWN_FLOPS = 4
 """A mechanism that does not tell its FLOPs is taken for so many anchors."""
 
@@ -59,7 +60,8 @@ class Speed:
 
     def examine_s(self, spec: Spec, workload: Workload, phase: Phase) -> float:
         """Memory, cost, agreement and trace of one variant; what was compiled before comes from the cache."""
-        calls = 8 * self.call_s(spec, workload, phase) + 3 * self.call_s(plain(spec), workload, phase)
+        # float64 takes twice the time of float32
+        calls = 3 * self.call_s(spec, workload, phase) + 2 * self.call_s(plain(spec), workload, phase)
         return _START_S + _PROFILE_S + calls + self.compile_s(spec, workload, phase, first=False)
 
     def audit_s(self, spec: Spec) -> float:
@@ -103,7 +105,7 @@ class Speed:
         key = (plain(spec), workload.image_width, workload.question_width)
         if key not in self._built:
             try:
-                self._built[key] = build(key[0], image_width=key[1], question_width=key[2]).module
+                self._built[key] = blueprint(key[0], image_width=key[1], question_width=key[2])
             except (Skip, ValueError) as error:
                 self._built[key] = str(error)
         return self._built[key]

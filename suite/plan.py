@@ -15,8 +15,9 @@ from variants.spec import Spec
 
 MACHINE = "machine"
 """The task that measures what the device can do; estimates stand on it."""
-EXAMINATIONS: tuple[Probe, ...] = ("memory", "cost", "agreement", "trace")
-"""Probes that look at one variant at a time and share its worker process, in this order."""
+LARGEST_BATCH = "largest_batch"
+EXAMINATIONS: tuple[Probe, ...] = ("agreement", "memory", "cost", "trace")
+"""Probes that look at one variant at a time and share its worker process, in this order: the first warms it up."""
 AROUND_S = 12.0
 """Of a budget, what the start and the report take."""
 LEAST_SAMPLING_S = 0.8
@@ -52,7 +53,7 @@ class Task:
     @property
     def alone(self) -> bool:
         """Whether nothing may run beside it."""
-        return self.probes[0] in (MACHINE, "timing") or self.device == "cuda"
+        return self.probes[0] in (MACHINE, "timing", LARGEST_BATCH) or self.device == "cuda"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,9 +178,13 @@ def _tasks(asked: Asked, cells: Sequence[Cell], speed: Speed, *, sampling_s: flo
                 first = first and not comparison.compiles
                 yield comparison
         examinations = tuple(probe for probe in EXAMINATIONS if probe in asked.probes)
-        for cell, phase in itertools.product(here if examinations else (), asked.phases):
+        for cell, phase in itertools.product(here, asked.phases):
+            # a trace of the last phase shows the others too
+            probes = tuple(probe for probe in examinations if probe != "trace" or phase == asked.phases[-1])
+            if not probes:
+                continue
             yield Task(
-                probes=examinations,
+                probes=probes,
                 label=str(cell.spec),
                 variants=(str(cell.spec),),
                 workload=workload,
@@ -187,6 +192,17 @@ def _tasks(asked: Asked, cells: Sequence[Cell], speed: Speed, *, sampling_s: flo
                 device=str(device),
                 planned_s=speed.examine_s(cell.spec, workload, phase),
                 required=cell.wanted.required,
+                compiles=compiles(cell.spec),
+            )
+        for cell, phase in itertools.product(here if asked.largest_batch else (), asked.phases):
+            yield Task(
+                probes=(LARGEST_BATCH,),
+                label=str(cell.spec),
+                variants=(str(cell.spec),),
+                workload=workload,
+                phase=phase,
+                device=str(device),
+                planned_s=20.0,
                 compiles=compiles(cell.spec),
             )
     if "masking" in asked.probes:
@@ -207,8 +223,8 @@ def _comparison(
     # the anchor, and what each variant's speed-up is over, stand in the same rounds
     specs = list(dict.fromkeys([Spec(ANCHOR), *(plain(cell.spec) for cell in group), *(cell.spec for cell in group)]))
     calls_s = sum(speed.call_s(spec, workload, phase) for spec in specs)
-    # sixteen rounds of an untimed and a timed call, so that nothing required is too slow for its share
-    sampling_s = max(sampling_s, min(32 * calls_s, MOST_SAMPLING_S))
+    # sixteen rounds where they are cheap, and the fewest in any case: nothing asked for is too slow for its share
+    sampling_s = max(sampling_s, min(32 * calls_s, MOST_SAMPLING_S), 4 * calls_s)
     return Task(
         probes=("timing",),
         label=mechanism,
@@ -245,5 +261,5 @@ def _turn(task: Task) -> tuple[int, int]:
 
 def shortened(task: Task, share: float) -> Task:
     """A comparison with less time to sample, where the run is behind its plan."""
-    sampling_s = max(task.sampling_s * share, LEAST_SAMPLING_S)
+    sampling_s = max(task.sampling_s * share, min(LEAST_SAMPLING_S, task.sampling_s))
     return replace(task, sampling_s=sampling_s, planned_s=task.planned_s - task.sampling_s + sampling_s)

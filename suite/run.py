@@ -66,7 +66,7 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
         _claim(folder)
         environment.write(folder, described)
         known = []
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     try:
         with tempfile.TemporaryDirectory(prefix="coattention-") as cache, store.Writer(folder) as writer:
             session = Session(asked, folder, Path(cache), writer, known, console)

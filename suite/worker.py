@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -19,7 +20,7 @@ from typing import Protocol, cast
 
 import psutil
 
-from suite.plan import MACHINE, Task
+from suite.plan import LARGEST_BATCH, MACHINE, Task
 from suite.records import Measurement, Record, Skip
 
 PRELOADED = ("torch", "torch._dynamo", "torch.profiler", "torch.utils.flop_counter", "scipy.stats", "psutil", "typer")
@@ -166,10 +167,13 @@ def _work(
     def announce(name: str) -> None:
         at.value = task.variants.index(name) if name in task.variants else -1
 
-    for probe in task.probes:
+    fitting, left_out = _fitting(task, announce)
+    for skip in left_out:
+        sending.send(skip)
+    for probe in task.probes if fitting.variants or task.probes == (MACHINE,) else ():
         announce(task.variants[0] if task.variants else "")
         try:
-            for record in _probe(probe, task, folder, announce):
+            for record in _probe(probe, fitting, folder, announce):
                 sending.send(record)
         except Exception as error:  # a probe on a user's mechanism may raise anything; the next probe goes on
             sending.send(_failed(probe, task, error))
@@ -185,6 +189,34 @@ def _work(
         )
     )
     sending.close()
+
+
+def _fitting(task: Task, announce: Callable[[str], None]) -> tuple[Task, list[Skip]]:
+    """The task without the variants whose memory would not suffice, by an estimate from smaller batches."""
+    if task.workload is None or task.phase is None or task.probes == (LARGEST_BATCH,):
+        return task, []
+    from suite.probes import capacity
+
+    left_out = []
+    for name in task.variants:
+        announce(name)
+        reason = capacity.shortfall(name, task.workload, task.phase, task.device)
+        if reason:
+            left_out.append(
+                Skip(
+                    task=task.name,
+                    variant=name,
+                    workload=str(task.workload),
+                    phase=task.phase,
+                    device=task.device,
+                    quantity="+".join(task.probes),
+                    reason=reason,
+                    cause="impossible",
+                    remedy="a smaller batch; --largest-batch finds the largest that fits",
+                )
+            )
+    lost = {skip.variant for skip in left_out}
+    return replace(task, variants=tuple(name for name in task.variants if name not in lost)), left_out
 
 
 def _die_with_parent() -> None:
@@ -239,6 +271,10 @@ def _probe(probe: str, task: Task, folder: Path, announce: Callable[[str], None]
             announce=announce,
         )
     variant = task.variants[0]
+    if probe == LARGEST_BATCH:
+        from suite.probes import capacity
+
+        return capacity.largest(variant, task.workload, task.phase, task.device, task=task.name)
     if probe == "memory":
         from suite.probes import memory
 

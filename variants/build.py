@@ -125,16 +125,8 @@ def build(
         if value < 1:
             raise ValueError(f"{argument} is {value}: expected at least 1")
     spec = canonical(name)
-    mechanism = _MECHANISMS[spec.mechanism]
-    known = option_types(mechanism)
-    options = {key: _read_option(str(spec), key, text, known[key][0]) for key, text in spec.options}
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws; it is overwritten below
-        module: CoAttention = mechanism(
-            image_width=image_width,
-            question_width=question_width,
-            without=frozenset(spec.without),
-            **options,  # read by the types of this very signature
-        )
+        module = _construct(spec, image_width, question_width)
     initialise(module, seed)
     module.to(device)
     variant = Variant(
@@ -143,6 +135,30 @@ def build(
     for word in spec.transforms:
         variant = TRANSFORMS[word].apply(variant)
     return variant
+
+
+def blueprint(spec: Spec, *, image_width: int, question_width: int) -> CoAttention:
+    """The mechanism without numbers, on torch's meta device: for its shapes and its closed forms, in milliseconds.
+
+    Raises:
+        ValueError: as `build`.
+        Skip: as `build`, for what the mechanism itself asks for.
+    """
+    with torch.device("meta"):
+        return _construct(canonical(spec), image_width, question_width)
+
+
+def _construct(spec: Spec, image_width: int, question_width: int) -> CoAttention:
+    mechanism = _MECHANISMS[spec.mechanism]
+    known = option_types(mechanism)
+    options = {key: _read_option(str(spec), key, text, known[key][0]) for key, text in spec.options}
+    module: CoAttention = mechanism(
+        image_width=image_width,
+        question_width=question_width,
+        without=frozenset(spec.without),
+        **options,  # read by the types of this very signature
+    )
+    return module
 
 
 def initialise(module: CoAttention, seed: int) -> None:

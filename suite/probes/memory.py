@@ -24,8 +24,8 @@ def measure(name: str, workload: Workload, phase: Phase, device: str, *, task: s
     about = About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
     with running_on(device) as parsed:
         step = prepared(name, workload, phase, device)
-        for turn in range(2):  # what is made once, such as a workspace or a compiled function, is not the call's
-            step(turn)
+        if not step.calls:  # what is made once, such as a workspace or a compiled function, is not the call's
+            step(0)
             step.clear()
         if parsed.kind == "cuda":
             peak, reserved = _cuda_peak(step)

@@ -36,6 +36,8 @@ class Step:
         self.variant = variant
         self.phase = phase
         self.inputs = inputs
+        self.calls = 0
+        """How often it has run."""
         self._cotangent: list[Tensor] = []
         variant.module.train(phase == "forward+backward")
         without_dropout(variant.module)
@@ -47,6 +49,7 @@ class Step:
     def __call__(self, turn: int) -> Attended:
         """Run on the inputs of that turn; the outputs, with gradients in ``.grad`` where the phase asks for them."""
         batch = self.inputs[turn % len(self.inputs)]
+        self.calls += 1
         if not self.learns:
             with torch.no_grad():
                 return self.variant.call(batch)

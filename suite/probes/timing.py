@@ -21,6 +21,8 @@ LEAST_ROUNDS = 3
 """A variant that cannot be timed this often within its share of the budget is skipped as too slow here."""
 WARM_CALLS = 2
 """Untimed calls after the first: a capture or an autotuner may act on the second."""
+SLOW_CALL_S = 0.2
+"""A call that takes longer fills the caches by itself in a small part of its time, and is not called before."""
 MARGIN = 0.02
 
 
@@ -41,6 +43,11 @@ class Lane:
     rounds: list[int] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
     switched: int = 0
+
+    @property
+    def turn_s(self) -> float:
+        """What one round costs."""
+        return self.call_s * (1 if self.call_s > SLOW_CALL_S else 2)
 
 
 def ignore(name: str) -> None:
@@ -124,7 +131,7 @@ def _start(
     before = mode.compilations()
     first_call_s = clock.wall(step, 0)
     compiled = mode.compilations()
-    for turn in range(WARM_CALLS):
+    for turn in range(WARM_CALLS if first_call_s < SLOW_CALL_S or compiled != before else 1):
         step.clear()
         call_s = clock.wall(step, turn)
     step.clear()
@@ -136,14 +143,14 @@ def _pace(lanes: list[Lane], budget_s: float) -> tuple[list[Lane], list[Lane]]:
     """How often each lane is timed, so that all fit; and the lanes that do not fit at all."""
     share = budget_s / max(len(lanes), 1)
     # the anchor is never left out: without it nothing can be compared
-    slow = [lane for lane in lanes if 2 * LEAST_ROUNDS * lane.call_s > budget_s and lane.name != ANCHOR]
+    slow = [lane for lane in lanes if LEAST_ROUNDS * lane.turn_s > budget_s and lane.name != ANCHOR]
     kept = [lane for lane in lanes if lane not in slow]
-    quick = [lane for lane in kept if 2 * stats.FIRST_LOOK * lane.call_s <= share]
-    round_s = sum(2 * lane.call_s for lane in quick)
+    quick = [lane for lane in kept if stats.FIRST_LOOK * lane.turn_s <= share]
+    round_s = sum(lane.turn_s for lane in quick)
     for lane in kept:
         if lane in quick:
             continue
-        affordable = max(LEAST_ROUNDS, int(share / (2 * lane.call_s)))
+        affordable = max(LEAST_ROUNDS, int(share / lane.turn_s))
         # as many rounds as the quick ones will need at least, spread evenly over them
         wanted = max(stats.FIRST_LOOK, int(0.5 * budget_s / round_s)) if round_s else affordable
         lane.every = max(1, round(min(wanted, 20 * affordable) / affordable))
@@ -217,7 +224,6 @@ def _rounds(
             )
         yield from mode.prove(lane.step, lane.proof, about)
         yield honesty.examine(lane.step, about)
-        yield honesty.examine(lane.step, about)
     yield Measurement(
         **About(task=task, variant="", workload=str(workload), phase=phase, device=device),
         quantity="harness_time",
@@ -228,8 +234,8 @@ def _rounds(
 
 
 def _sample(lane: Lane, clock: Clock, turn: int) -> float:
-    """One untimed and one timed call; the seconds that both took."""
-    busy_s = clock.wall(lane.step, turn)
+    """One untimed call where it is quick, and one timed call; the seconds that they took."""
+    busy_s = clock.wall(lane.step, turn) if lane.call_s <= SLOW_CALL_S else 0.0
     lane.step.clear()
     switched = conditions.switches()
     started = time.perf_counter()

@@ -11,11 +11,10 @@ from suite.records import Artifact
 from suite.workloads import Phase, Workload
 
 FOLDER = "traces"
-_STEPS = 2
 
 
 def record(name: str, workload: Workload, phase: Phase, device: str, *, task: str, folder: Path) -> Iterator[Artifact]:
-    """Trace two warm steps into ``traces/<variant>/<workload>-<phase>-<device>.<time>.pt.trace.json.gz``.
+    """Trace a warm step into ``traces/<variant>/<workload>-<phase>-<device>.<time>.pt.trace.json.gz``.
 
     One directory per variant makes each a run of its own in TensorBoard.
     """
@@ -29,20 +28,22 @@ def record(name: str, workload: Workload, phase: Phase, device: str, *, task: st
             str(directory), worker_name=plain_words(f"{workload}-{phase}-{device}"), use_gzip=True
         )
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if parsed.kind == "cuda" else [])]
+        if not step.calls:
+            step(0)
+            step.clear()
         with profile(
             activities=activities,
-            schedule=schedule(wait=0, warmup=1, active=_STEPS),
+            schedule=schedule(wait=0, warmup=0, active=1),  # a step, which TensorBoard's overview asks for
             on_trace_ready=handler,
             record_shapes=True,
             profile_memory=True,
             acc_events=True,
         ) as profiler:
-            for turn in range(1 + _STEPS):
-                step(turn)
-                if parsed.kind == "cuda":
-                    torch.cuda.synchronize()
-                step.clear()
-                profiler.step()
+            step(0)
+            if parsed.kind == "cuda":
+                torch.cuda.synchronize()
+            step.clear()
+            profiler.step()
     for path in sorted(set(directory.iterdir()) - before):
         yield Artifact(quantity="trace", path=str(path.relative_to(folder)), **about)
 

@@ -3,15 +3,9 @@
 import pytest
 
 from suite.probes import cost
-from suite.probes.step import prepared
 from suite.records import Finding, Measurement
 from suite.workloads import PHASES, Phase, Workload
 from variants import mechanisms
-
-
-@pytest.fixture(autouse=True)
-def _fresh() -> None:
-    prepared.cache_clear()
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -34,9 +28,15 @@ def test_a_wrong_closed_form_is_found(tiny: Workload, monkeypatch: pytest.Monkey
     assert "12345" in found.summary
 
 
-def test_least_bytes_count_parameters_inputs_and_outputs_once(tiny: Workload) -> None:
-    step = prepared("pool", tiny, "forward", "cpu")  # no parameters
+def test_least_bytes_count_inputs_and_outputs_once_and_their_gradients(tiny: Workload) -> None:
     batch, regions, words, width = tiny.batch, tiny.regions, tiny.words, tiny.image_width
-    inputs = 4 * batch * (regions + words) * width + batch * (regions + words)
-    outputs = 4 * batch * (2 * width + regions + words)
-    assert cost.least_bytes(step) == inputs + outputs
+    numbers = batch * (regions + words) * width + batch * (2 * width + regions + words)  # pool has no parameters
+    validity = batch * (regions + words)
+    for name, phase, expected in (
+        ("pool", "forward", 4 * numbers + validity),
+        ("pool+bf16", "forward", 2 * numbers + validity),
+        ("pool", "forward+backward", 8 * numbers + validity),
+    ):
+        records = cost.count(name, tiny, phase, "cpu", task="t")
+        (found,) = [item for item in records if isinstance(item, Measurement) and item.quantity == "least_bytes"]
+        assert found.value == expected
