@@ -239,6 +239,26 @@ def selfcheck(
     raise typer.Exit(session.start(tuple(topics or ()), device=device, full=full, trials=trials, out=out))
 
 
+@app.command()
+def pareto(
+    ablation: Annotated[Path, typer.Argument(help="Folder of an ablation; the plots and the table go there.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a timing run of the same variants.")],
+    study: Annotated[str, typer.Option(help="Whose accuracies.")] = "core",
+    workload: Annotated[str | None, typer.Option(help="Whose costs; the run's first if left out.")] = None,
+    phase: Annotated[str | None, typer.Option(help="forward or forward+backward; the run's first if left out.")] = None,
+    device: Annotated[str | None, typer.Option(help="The run's first if left out.")] = None,
+) -> None:
+    """Set accuracy beside latency and memory, and name the variants that nothing dominates."""
+    from suite import store
+    from suite.report import pareto as front
+    from suite.report import wording
+
+    timed = store.read(run)
+    place = front.choose(timed, workload=workload, phase=phase, device=device)
+    made = front.write(store.read(ablation), timed, ablation, study=study, place=place)
+    print(wording.markdown(made))
+
+
 def main() -> None:
     """Run a command; what the user got wrong is one line, what we got wrong is a traceback."""
     try:

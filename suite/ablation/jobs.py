@@ -31,6 +31,8 @@ PICTURED_SEED = 0
 """Attention maps are kept of this one."""
 
 AnyTask = SceneTask | Vqa2Task
+_RAISED = (RuntimeError, ValueError, IndexError)
+"""What code of others raises on shapes that it was not written for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +85,9 @@ def work(job: Job, folder: Path, device: str, progress: Callable[[Progress], Non
         records = [_skip(job, str(skip), device)]
     except Diverged as error:
         records = [_skip(job, f"training diverged: {error}", device)]
-    except RuntimeError as error:
-        records = [_skip(job, f"raised in training: {_first_line(error)}", device, cause="error")]
+    except _RAISED as error:
+        cause: Literal["impossible", "error"] = "impossible" if job.row.may_refuse else "error"
+        records = [_skip(job, f"raised: {_first_line(error)}", device, cause=cause)]
     checkpoint.unlink(missing_ok=True)
     took = Measurement(
         task=job.name,
@@ -147,9 +150,8 @@ def _tested(job: Job, model: Classifier, loss: float, device: str) -> list[Recor
     for name, measure in ways:
         try:
             accuracies = measure()
-        except RuntimeError as error:
-            # published code may refuse what it was not written for; nothing else may
-            if not job.row.variant.startswith("published_"):
+        except _RAISED as error:
+            if not job.row.may_refuse:
                 raise
             records.append(_skip(job, f"raises on {name.replace('_', ' ')}: {_first_line(error)}", device))
             continue

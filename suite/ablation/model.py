@@ -10,7 +10,7 @@ from suite.ablation.leaky import LeakyHierarchical
 from suite.ablation.scenes import Examples
 from variants import Attended, Batch, CoAttention, Variant, build, canonical, valid_from_lengths
 from variants.build import initialise
-from variants.hierarchical import AnswerEncoder, Phrases
+from variants.hierarchical import AnswerEncoder, Hierarchical, Phrases
 from variants.masking import blank
 from variants.recurrence import Recurrence
 from variants.spec import Spec
@@ -41,7 +41,8 @@ def inputs(examples: Examples, device: torch.device | str = "cpu") -> Inputs:
 class QuestionEncoder(nn.Module):
     """The text encoder of hierarchical co-attention up to one of its levels, for mechanisms that have none.
 
-    So a comparison of mechanisms is one of attention, not of who has been given an LSTM.
+    So a comparison of mechanisms is one of attention, not of who has been given an LSTM. Words themselves pass as they
+    are, padding included: a mechanism has to mask what it is given.
     """
 
     def __init__(self, width: int, reads: Reads) -> None:
@@ -51,9 +52,8 @@ class QuestionEncoder(nn.Module):
 
     def forward(self, words: Tensor, valid: Tensor) -> Tensor:
         """``[B, T, D]`` from left-aligned words ``[B, T, D]``."""
-        words = blank(words, valid)
         if self.phrases is not None:
-            words = blank(self.phrases(words), valid)
+            words = blank(self.phrases(blank(words, valid)), valid)
         if self.recurrence is not None:
             words = blank(self.recurrence(words), valid)
         return words
@@ -75,7 +75,7 @@ class Classifier(nn.Module):
     """Embedded words and projected regions, a co-attention, its answer encoder (equation 7), and logits.
 
     Args:
-        name: of a variant, or ``LEAKY``.
+        name: of a variant, or what `build_mechanism` knows beside them.
         shape: what the task fixes.
         width: D, of words, regions and everything after them.
         reads: the level of the question that a mechanism without a text encoder of its own attends to.
@@ -86,8 +86,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.variant = build_mechanism(name, width=width, seed=seed)
         self.mechanism = self.variant.module
-        encodes = self.mechanism.word_order_matters and name.startswith("hierarchical")
-        self.encoder = QuestionEncoder(width, "words" if encodes else reads)
+        self.encoder = QuestionEncoder(width, "words" if isinstance(self.mechanism, Hierarchical) else reads)
         initialise(self.encoder, seed)  # type: ignore[arg-type]  # it asks for parameters and gains only
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
@@ -110,9 +109,7 @@ class Classifier(nn.Module):
 
     def attend(self, given: Inputs) -> Attended:
         """What the mechanism makes of the embedded words and projected regions."""
-        words = self.embedding(given.words)  # [B, T, D]
-        if not isinstance(self.mechanism, LeakyHierarchical):
-            words = self.encoder(words, given.question_valid)
+        words = self.encoder(self.embedding(given.words), given.question_valid)  # [B, T, D]
         image = self.projection(given.image)  # [B, N, D]
         dtype = self.variant.dtype
         return self.variant.run(Batch(image.to(dtype), words.to(dtype), given.image_valid, given.question_valid))
@@ -124,18 +121,21 @@ class Classifier(nn.Module):
         return attended.image.shape[1], attended.image.shape[2]
 
 
+LEAKY = "hierarchical_leaky"
+"""The leaky port, which is measured here alone and so has no name of its own among the variants."""
+
+
 def build_mechanism(name: str, *, width: int, seed: int) -> Variant:
-    """The variant of that name, or the leaky port, which is measured here alone and so has no name of its own.
+    """The variant of that name, or one of those that are measured here alone.
 
     Raises:
         ValueError: the name is not known.
         Skip: the variant cannot be had here.
     """
-    if name != LEAKY:
+    module: CoAttention
+    if name == LEAKY:
+        module = LeakyHierarchical(image_width=width, question_width=width)
+        initialise(module, seed)
+    else:
         return build(canonical(name), width=width, seed=seed)
-    module: CoAttention = LeakyHierarchical(image_width=width, question_width=width)
-    initialise(module, seed)
-    return Variant(spec=Spec(LEAKY), module=module, dtype=torch.float32, run=module)
-
-
-LEAKY = "hierarchical_leaky"
+    return Variant(spec=Spec(name), module=module, dtype=torch.float32, run=module)

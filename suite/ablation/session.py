@@ -36,7 +36,9 @@ LANES = 2
 DEFAULT_BUDGET_S = 840.0
 SEEDS = 5
 RATES = (0.0015, 0.003, 0.006)
-SCENES_EPOCHS, SCENES_BATCH, SCENES_STEPS, EASY_SHARE = 25, 64, 100, 0.2
+SCENES_EPOCHS, SCENES_BATCH, SCENES_STEPS, SCENES_TESTED = 25, 64, 100, 5000
+EASY_SHARE = 0.2
+"""Of the epochs, that begin with easy scenes."""
 TUNING_SHARE = 0.4
 """Of the epochs, on which a learning rate is judged."""
 VQA2_EPOCHS, VQA2_BATCH, VQA2_WIDTH = 10, 128, 512
@@ -320,8 +322,9 @@ class Session:
         if self._request.data == "vqa2":
             return _task(self._request), None
         train = _SETTINGS[one.train]
-        longer = SceneTask(setting=train, tested_on=_SETTINGS[one.longer]) if one.longer else None
-        return SceneTask(setting=train, tested_on=train), longer
+        task = SceneTask(setting=train, tested_on=train, steps=SCENES_STEPS, examples=SCENES_TESTED)
+        longer = None if one.longer is None else replace(task, tested_on=_SETTINGS[one.longer])
+        return task, longer
 
     def _fitted(self, row: Row) -> Row:
         return replace(row, width=VQA2_WIDTH) if self._request.data == "vqa2" else row
@@ -455,7 +458,7 @@ def _sources() -> str:
 def _eased(task: AnyTask, epochs: int) -> AnyTask:
     """The task with its easy beginning in proportion to the epochs."""
     if isinstance(task, SceneTask):
-        return replace(task, easy_epochs=round(EASY_SHARE * epochs), steps=SCENES_STEPS)
+        return replace(task, easy_epochs=round(EASY_SHARE * epochs))
     return task
 
 

@@ -18,7 +18,7 @@ class Row:
     """A classifier to be trained, seed by seed."""
 
     variant: str
-    """Canonical name, or `LEAKY`."""
+    """Canonical name, or one that `build_mechanism` knows beside them."""
     reads: Reads = "question"
     """The level of the question that a single-level mechanism attends to."""
     sight: Sight = "both"
@@ -29,10 +29,20 @@ class Row:
         """What tables call it: the variant, and whatever is not usual about it."""
         notes = [
             *([self.sight.replace("_", " ")] if self.sight != "both" else []),
-            *([f"on {self.reads}"] if self.reads != "question" else []),
+            *([f"on {self.reads}"] if self.reads != "question" and not self.is_local else []),
             *([f"width {self.width}"] if self.width != WIDTH else []),
         ]
         return self.variant + (f" ({', '.join(notes)})" if notes else "")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is no registered variant but something that is measured here alone."""
+        return self.variant == LEAKY
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether it may raise on shapes that it was not written for."""
+        return self.variant.startswith("published_")
 
     @property
     def tuned_as(self) -> "Row":
@@ -40,7 +50,7 @@ class Row:
 
         What a part is worth would drown in what another learning rate is worth.
         """
-        if self.variant == LEAKY:
+        if self.is_local:
             return self
         spec = canonical(self.variant)
         plain = replace(spec, without=(), transforms=())
@@ -106,23 +116,32 @@ def _levels() -> tuple[Compared, ...]:
 
 
 def _masking() -> tuple[Compared, ...]:
-    """Correct mechanisms beside the leaky port and beside published code that does something alike."""
-    alternatives = {
-        "published_csdn": Row(variant="parallel"),
-        "published_hieco": Row(variant="parallel"),
-        "published_skyol5": Row(variant="parallel"),
-        "published_zhangtd": Row(variant="alternating"),
-        "published_dcn": Row(variant="dense"),
-        "published_mcan": Row(variant="modular"),
-    }
-    known = [name for name in mechanisms() if name.startswith("published_")]
-    pairs = [(Row(variant=name), alternatives.get(name, Row(variant="parallel"))) for name in known]
-    correct = dict.fromkeys((PARALLEL, *(parent for _, parent in pairs if parent.variant in mechanisms())))
+    """Correct mechanisms beside published code that does something alike.
+
+    All of them read words as they are, so that nothing masks on their behalf.
+    """
+    published = [name for name in mechanisms() if name.startswith("published_")]
+    pairs = [
+        (Row(variant=name, reads="words"), _SOUND_FORMS.get(name, Row(variant="parallel", reads="words")))
+        for name in published
+    ]
     return (
-        *(Compared(row=row, parent=None) for row in correct),
+        Compared(row=PARALLEL, parent=None),
         Compared(row=Row(variant=LEAKY), parent=PARALLEL),
-        *(Compared(row=row, parent=parent if parent in correct else None) for row, parent in pairs),
+        *(Compared(row=row, parent=None) for row in dict.fromkeys(parent for _, parent in pairs)),
+        *(Compared(row=row, parent=parent) for row, parent in pairs),
     )
+
+
+_SOUND_FORMS = {
+    "published_hiecoatt": PARALLEL,
+    "published_hiecoatt_alternating": Row(variant="alternating", reads="words"),
+    "published_zhangtd_alternating": Row(variant="alternating", reads="words"),
+    "published_skyol5_net": PARALLEL,
+    "published_dcn": Row(variant="dense", reads="words"),
+    "published_mcan": Row(variant="modular", reads="words"),
+}
+"""What is correct and nearest to each published form; the others come nearest to `parallel`."""
 
 
 def _precision() -> tuple[Compared, ...]:

@@ -52,6 +52,8 @@ class Row:
     parent: str
     parameters: int
     is_control: bool
+    """Mean pooling, or a blindfold."""
+    is_blindfolded: bool
 
 
 class Accuracies:
@@ -121,6 +123,7 @@ class Accuracies:
             parent=_text(record, "parent"),
             parameters=int(record.value or 0),
             is_control=_text(record, "sight") != "both" or record.variant == "pool",
+            is_blindfolded=_text(record, "sight") != "both",
         )
 
 

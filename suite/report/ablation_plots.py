@@ -68,12 +68,14 @@ def accuracy(accuracies: Accuracies, study: str) -> Figure:
     for place, row in enumerate(rows):
         _point(left, accuracies.of(study, row.label), place, row)
     data = rows[0].data
-    for what, name in (("question only", "question alone\n(best possible)"), ("image only", "image alone\n(bound)")):
+    for what, name in (("question only", "question alone (best possible)"), ("image only", "image alone (bound)")):
         ceiling = accuracies.ceilings.get((data, what), {}).get("all")
         if ceiling is not None:
             left.axvline(100 * ceiling, color=style.QUIET, linestyle=":" if what == "image only" else "--", linewidth=1)
-            where = (100 * ceiling, len(rows) - 0.45)
-            left.annotate(name, where, fontsize=6.5, color=style.QUIET, ha="center", va="bottom")
+            left.annotate(
+                name, (100 * ceiling, len(rows) + 0.2), (3, 0), textcoords="offset points", fontsize=6.5,
+                color=style.QUIET, va="bottom",
+            )  # fmt: skip
     left.set_yticks(range(len(rows)), [row.label for row in rows])
     left.set_ylim(len(rows) + 0.3, -0.6)
     left.set_xlabel("accuracy in %, mean, 95 % interval and each seed")

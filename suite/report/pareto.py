@@ -1,0 +1,176 @@
+"""Accuracy beside cost: an ablation and a timing run of the same variants, and whom nothing dominates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from suite.records import Record
+from suite.report import style, tables, units, wording
+from suite.report.ablation import Accuracies, Interval, interval, points
+from suite.report.tables import Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A variant with its accuracy and what one call costs."""
+
+    variant: str
+    accuracy: Interval
+    latency: Interval
+    """Median in seconds with its 95 % interval; ``seeds`` counts the samples."""
+    memory_B: float | None
+    """Peak of one call."""
+
+
+def join(ablation: Sequence[Record], run: Sequence[Record], *, study: str, place: Place) -> list[Point]:
+    """Every variant that both have, in the order of the study.
+
+    Args:
+        ablation: records of an ablation.
+        run: records of a timing run.
+        study: whose accuracies.
+        place: workload, phase and device whose costs.
+
+    Raises:
+        ValueError: the study or the place is not there, or they have no variant in common; says what there is.
+    """
+    accuracies = Accuracies(ablation)
+    if study not in accuracies.rows:
+        raise ValueError(f"the ablation has no study {study!r}; it has {', '.join(accuracies.rows) or 'none'}")
+    cells = tables.make(run).cells
+    here = cells[
+        (cells["workload"] == place.workload) & (cells["phase"] == place.phase) & (cells["device"] == place.device)
+    ]
+    costs = {str(row["variant"]): row for row in wording.rows(here[here["latency_s"].notna()])}
+    found: dict[str, Point] = {}
+    for row in accuracies.trained(study):
+        cost = costs.get(row.variant)
+        if cost is None or row.variant in found or row.is_blindfolded:
+            continue
+        latency_s, low_s, high_s = (
+            wording.number(cost, name) for name in ("latency_s", "latency_low_s", "latency_high_s")
+        )
+        assert latency_s is not None
+        found[row.variant] = Point(
+            variant=row.variant,
+            accuracy=interval(accuracies.of(study, row.label).values()),
+            latency=Interval(
+                mean=latency_s,
+                low=latency_s if low_s is None else low_s,
+                high=latency_s if high_s is None else high_s,
+                seeds=int(wording.number(cost, "samples") or 0),
+            ),
+            memory_B=wording.number(cost, "peak_memory_bytes"),
+        )
+    if not found:
+        trained = ", ".join(row.variant for row in accuracies.trained(study))
+        raise ValueError(f"no variant of {study} was timed at {', '.join(place)}: trained are {trained or 'none'}")
+    return list(found.values())
+
+
+def undominated(pairs: dict[str, tuple[float, float]]) -> set[str]:
+    """Names to whom no other is at least as accurate and at least as cheap, and one of the two strictly.
+
+    Args:
+        pairs: accuracy and cost by name.
+    """
+    return {
+        name
+        for name, (accuracy, cost) in pairs.items()
+        if not any(
+            other >= accuracy and price <= cost and (other, price) != (accuracy, cost)
+            for other, price in pairs.values()
+        )
+    }
+
+
+def table(found: Sequence[Point]) -> pd.DataFrame:
+    """One line per variant, and whether anything dominates it in latency and in memory."""
+    fast = undominated({point.variant: (point.accuracy.mean, point.latency.mean) for point in found})
+    small = undominated(
+        {point.variant: (point.accuracy.mean, point.memory_B) for point in found if point.memory_B is not None}
+    )
+    return pd.DataFrame(
+        [
+            {
+                "variant": f"`{point.variant}`",
+                "accuracy": points(point.accuracy),
+                "latency": units.seconds_between(point.latency.mean, point.latency.low, point.latency.high),
+                "peak memory": units.binary(point.memory_B),
+                "undominated in latency": "yes" if point.variant in fast else "",
+                "undominated in memory": "yes" if point.variant in small else "",
+            }
+            for point in found
+        ]
+    )
+
+
+def draw(found: Sequence[Point], place: Place, *, memory: bool) -> Figure:
+    """Accuracy against latency or memory, each point with its interval; the undominated are joined."""
+    chosen = [point for point in found if not memory or point.memory_B is not None]
+    costs = {point.variant: (point.memory_B or 0.0) if memory else point.latency.mean for point in chosen}
+    best = undominated({point.variant: (point.accuracy.mean, costs[point.variant]) for point in chosen})
+    names = sorted(best, key=lambda name: costs[name])
+    what = "memory" if memory else "latency"
+    figure = style.figure(f"Nothing dominates {', '.join(names)} in accuracy and {what}", 4.2)
+    axis = figure.subplots()
+    for point in chosen:
+        x, y = costs[point.variant], 100 * point.accuracy.mean
+        colour = style.BLUE if point.variant in best else style.QUIET
+        axis.plot([x, x], [100 * point.accuracy.low, 100 * point.accuracy.high], color=colour, linewidth=1.4)
+        if not memory:
+            axis.plot([point.latency.low, point.latency.high], [y, y], color=colour, linewidth=1.4)
+        axis.plot(x, y, "o" if point.variant in best else "x", color=colour, markersize=6)
+        weight = "bold" if point.variant in best else "normal"
+        axis.annotate(
+            point.variant, (x, y), (6, 4), textcoords="offset points", fontsize=8, color=colour, fontweight=weight
+        )
+    front = sorted((costs[point.variant], 100 * point.accuracy.mean) for point in chosen if point.variant in best)
+    axis.step(*np.array(front).T, where="post", color=style.BLUE, linewidth=0.8)
+    axis.set_xscale("log")
+    axis.margins(x=0.2)
+    style.log_axis(axis.xaxis, units.binary if memory else units.seconds, base=2 if memory else 10)
+    price = "peak memory" if memory else "latency"
+    axis.set_xlabel(f"{price} of one call · {place.workload} · {place.phase} · {place.device}")
+    axis.set_ylabel("accuracy in %, mean and 95 % interval over seeds")
+    return figure
+
+
+def write(ablation: Sequence[Record], run: Sequence[Record], folder: Path, *, study: str, place: Place) -> pd.DataFrame:
+    """Write tables/pareto.csv, plots/pareto-latency.png and, where memory was measured, plots/pareto-memory.png.
+
+    Raises:
+        ValueError: as `join`.
+    """
+    found = join(ablation, run, study=study, place=place)
+    made = table(found)
+    for name in ("tables", "plots"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    made.to_csv(folder / "tables" / "pareto.csv", index=False)
+    with style.applied():
+        for memory in (False, True):
+            if not memory or any(point.memory_B is not None for point in found):
+                path = folder / "plots" / f"pareto-{'memory' if memory else 'latency'}.png"
+                draw(found, place, memory=memory).savefig(path, dpi=style.DOTS_PER_INCH)
+    return made
+
+
+def choose(run: Sequence[Record], *, workload: str | None, phase: str | None, device: str | None) -> Place:
+    """The first place where the run timed anything that agrees with what is asked.
+
+    Raises:
+        ValueError: there is none; says which there are.
+    """
+    cells = tables.make(run).cells
+    timed = cells[cells["latency_s"].notna()]
+    there = [Place(str(row["workload"]), str(row["phase"]), str(row["device"])) for row in wording.rows(timed)]
+    asked = (workload, phase, device)
+    for place in there:
+        if all(wanted in (None, found) for wanted, found in zip(asked, place, strict=True)):
+            return place
+    known = "; ".join(", ".join(place) for place in dict.fromkeys(there)) or "nothing"
+    raise ValueError(f"the run timed nothing at {', '.join(filter(None, asked)) or 'all'}; it timed {known}")

@@ -1,0 +1,196 @@
+"""A study from request to folder: complete, paired, resumable, within its budget, and honest about what failed."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from suite import exits, store
+from suite.ablation import session, studies
+from suite.ablation.session import Request, Session
+from suite.ablation.studies import STUDIES, Compared, Row, Study, study
+from suite.records import Measurement, Skip
+
+POOL = Row(variant="pool", width=16)
+SMALL = Study(
+    name="core",
+    question="Is it small?",
+    rows=(
+        Compared(row=POOL, parent=None),
+        Compared(row=Row(variant="parallel", reads="words", width=16), parent=POOL),
+    ),
+)
+
+
+def shrink(patch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("SCENES_STEPS", 3),
+        ("SCENES_BATCH", 8),
+        ("SCENES_TESTED", 60),
+        ("RATES", (0.001, 0.01)),
+        ("study", lambda name: SMALL),
+    ):
+        patch.setattr(session, name, value)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pages, and in one process: starting them is most of what a small study costs."""
+    shrink(monkeypatch)
+    monkeypatch.setattr(session, "LANES", 1)
+    monkeypatch.setattr(session, "_finish", finish)
+
+
+def finish(folder: Path, *, interrupted: bool) -> int:
+    return exits.INTERRUPTED if interrupted else exits.code(store.read(folder))
+
+
+def accuracies(folder: Path) -> dict[tuple[object, ...], float | None]:
+    return {
+        tuple(record.details[key] for key in ("row", "seed", "family", "evaluation")): record.value
+        for record in store.read(folder)
+        if isinstance(record, Measurement) and record.quantity == "accuracy"
+    }
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch)
+        assert session.start(Request(seeds=2, epochs=2), out=folder) == exits.DONE
+    return folder
+
+
+def test_every_row_seed_family_and_evaluation_is_on_record(unbroken: Path) -> None:
+    found = accuracies(unbroken)
+    families = {"all", "unary", "phrase", "pair", "nearest", "count"}
+    ways = {"as_is", "noise_in_pads", "twice_the_width", "as_is_of_alone", "alone"}
+    labels = {"pool (width 16)", "parallel (on words, width 16)"}
+    assert set(found) == set(itertools.product(labels, (0, 1), families, ways))
+    assert all(value is not None and 0 <= value <= 1 for value in found.values())
+
+
+def test_every_learning_rate_that_was_tried_is_on_record_and_the_best_is_used(unbroken: Path) -> None:
+    records = [record for record in store.read(unbroken) if isinstance(record, Measurement)]
+    tried: dict[str, dict[float, float]] = {}
+    for record in records:
+        if record.quantity == "tuning_accuracy":
+            tried.setdefault(record.details["row"], {})[record.details["learning_rate"]] = record.value
+    assert {row: set(rates) for row, rates in tried.items()} == {
+        "pool (width 16)": {0.001, 0.01},
+        "parallel (on words, width 16)": {0.001, 0.01},
+    }
+    for record in records:
+        if record.quantity == "training_loss":
+            rates = tried[record.details["row"]]
+            assert rates[record.details["learning_rate"]] == max(rates.values())
+
+
+def test_the_folder_says_what_was_tested_and_how_far_one_can_get(unbroken: Path) -> None:
+    records = [record for record in store.read(unbroken) if isinstance(record, Measurement)]
+    (tested,) = (record for record in records if record.quantity == "tested_on")
+    assert len(str(tested.details["sha256"])) == 64
+    ceilings = {(record.details["of"], record.details["family"]) for record in records if record.quantity == "ceiling"}
+    assert ("oracle", "all") in ceilings
+    assert ("question only", "pair") in ceilings
+    assert ("image only", "count") in ceilings
+    for name in ("REPORT.md", "tables/ablation.csv", "plots/accuracy-core.png", "plots/attention-pair.png"):
+        assert (unbroken / name).stat().st_size > 100
+    assert not list((unbroken / "checkpoints").iterdir())
+
+
+def test_an_interrupted_study_resumes_to_the_same_accuracies(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal told
+        told += 1
+        if told == 6:  # two rows with one of their seeds are trained
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "_say", interrupt)
+        assert session.start(Request(seeds=2, epochs=2), out=folder) == exits.INTERRUPTED
+    assert len(accuracies(folder)) < len(accuracies(unbroken))
+    assert session.start(Request(), resume=folder) == exits.DONE
+    assert accuracies(folder) == accuracies(unbroken)
+    tasks = [record.task for record in store.read(folder) if getattr(record, "quantity", "") == "task_time"]
+    assert len(tasks) == len(set(tasks))
+
+
+def test_what_the_budget_leaves_out_is_skipped_with_the_command_that_trains_it(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    session.start(Request(seeds=1, epochs=2, budget_s=0.001), out=folder)
+    skips = [record for record in store.read(folder) if isinstance(record, Skip)]
+    assert skips
+    assert {skip.cause for skip in skips} == {"budget"}
+    assert skips[0].remedy == f"python run_all.py ablate --resume {folder} --budget 0"
+    assert session.start(Request(budget_s=0), resume=folder) == exits.DONE
+    assert len(accuracies(folder)) == 2 * 6 * 5
+
+
+def test_a_row_that_cannot_be_had_is_a_skip_and_the_others_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impossible = Row(variant="parallel+cudagraph", reads="words", width=16)
+    alone = Study(name="core", question="", rows=(*SMALL.rows[:1], Compared(row=impossible, parent=POOL)))
+    monkeypatch.setattr(session, "study", lambda name: alone)
+    folder = tmp_path / "run"
+    assert session.start(Request(seeds=1, epochs=1), out=folder) == exits.DONE
+    (skip,) = {record.reason for record in store.read(folder) if isinstance(record, Skip)}
+    assert "cuda" in skip.lower()
+    assert {row for row, *_ in accuracies(folder)} == {"pool (width 16)"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Request(seeds=0), "--seeds 0: expected at least 1"),
+        (Request(epochs=0), "--epochs 0: expected at least 1"),
+        (Request(data="vqa2"), "--data vqa2 needs --root DIR"),
+        (Request(data="clevr"), "--data clevr: expected scenes or vqa2"),
+        (Request(root="somewhere"), "--root somewhere goes with --data vqa2"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_any_work(request_: Request, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        session.start(request_, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_study_is_known_by_name_and_holds_the_controls() -> None:
+    with pytest.raises(ValueError, match="there is no study 'level': expected one of core, levels"):
+        studies.study("level")
+    for name in STUDIES:
+        labels = [entry.row.label for entry in study(name).rows]
+        assert len(labels) == len(set(labels))
+        assert {"pool", "pool (question only)", "pool (image only)", "pool (other image)"} <= set(labels)
+        rows = {entry.row for entry in study(name).rows}
+        assert all(entry.parent is None or entry.parent in rows for entry in study(name).rows), name
+
+
+def test_the_levels_are_the_papers_table_for_both_co_attentions() -> None:
+    labels = {entry.row.label for entry in study("levels").rows}
+    for full in ("hierarchical", "hierarchical[inner=alternating]"):
+        for part in ("word_level", "phrase_level", "question_level", "question_attention", "image_attention"):
+            assert f"{full}-{part}" in labels
+
+
+def test_mechanisms_are_compared_at_equal_parameters() -> None:
+    rows = [entry.row for entry in study("mechanism", controls=False).rows]
+    sizes = {row.label: studies.parameters(row) for row in rows}
+    wanted = studies.parameters(studies.PARALLEL)
+    # the step of eight in width changes the parameters by a fifth at these widths
+    assert all(abs(size / wanted - 1) < 0.15 for size in sizes.values()), sizes
+    assert len(rows) >= 7
+
+
+def test_resuming_the_folder_of_another_kind_of_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "environment.json").write_text(json.dumps({"request": {}}))
+    with pytest.raises(ValueError, match="is not the folder of an ablation"):
+        session.start(Request(), resume=tmp_path)

@@ -1,0 +1,189 @@
+"""What an ablation's page says follows from its records."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from suite import store
+from suite.records import Artifact, Measurement, Record, Skip
+from suite.report import ablation, page, pareto
+from suite.report.ablation import Accuracies, Interval, change, interval, verdict
+from suite.report.tables import Place
+
+SEEDS = (0.70, 0.72, 0.69, 0.71, 0.73)
+
+
+def described(row: str, parent: str, *, variant: str = "", sight: str = "both") -> Measurement:
+    details = {"study": "core", "question": "What?", "data": "d", "row": row, "parent": parent, "sight": sight}
+    return Measurement(task="t", variant=variant or row, quantity="parameters", unit="1", value=1000, details=details)
+
+
+def measured(row: str, seed: int, value: float, *, family: str = "all", evaluation: str = "as_is") -> Measurement:
+    details = {"study": "core", "row": row, "seed": seed, "family": family, "evaluation": evaluation}
+    return Measurement(task="t", variant=row, quantity="accuracy", unit="1", value=value, details=details)
+
+
+def accuracies_of(row: str, values: tuple[float, ...], **where: str) -> list[Record]:
+    return [measured(row, seed, value, **where) for seed, value in enumerate(values)]
+
+
+@pytest.fixture
+def records() -> list[Record]:
+    lost = {"noise_in_pads": 0.25, "twice_the_width": 0.1, "as_is_of_alone": 0.0, "alone": 0.2}
+    made: list[Record] = [
+        described("pool", ""),
+        described("hierarchical", "pool"),
+        described("leaky", "hierarchical"),
+        described("pool (question only)", "pool", variant="pool", sight="question_only"),
+    ]
+    for row, shift in (("pool", -0.2), ("hierarchical", 0.0), ("leaky", -0.1), ("pool (question only)", -0.3)):
+        values = tuple(seed + shift for seed in SEEDS)
+        for family in ("all", "unary", "pair"):
+            made += accuracies_of(row, values, family=family)
+        for way, points in lost.items():
+            leaked = points if row == "leaky" else 0.0
+            made += accuracies_of(row, tuple(value - leaked for value in values), evaluation=way)
+    for family in ("all", "unary", "pair"):
+        details = {"data": "d", "of": "question only", "family": family}
+        made.append(Measurement(task="t", quantity="ceiling", unit="1", value=0.39, details=details))
+    for rate, value in ((0.001, 0.5), (0.003, 0.6)):
+        details = {"data": "d", "row": "pool", "learning_rate": rate}
+        made.append(Measurement(task="t", quantity="tuning_accuracy", unit="1", value=value, details=details))
+    details = {"row": "cross", "seed": 0}
+    made.append(
+        Skip(
+            task="s",
+            variant="cross",
+            quantity="accuracy",
+            reason="no time",
+            cause="budget",
+            remedy="do",
+            details=details,
+        )
+    )
+    made.append(Artifact(task="t", variant="pool", quantity="attention", path="attention/pool.json"))
+    return made
+
+
+@pytest.fixture
+def folder(records: list[Record], tmp_path: Path) -> Path:
+    with store.Writer(tmp_path) as writer:
+        writer.write(records)
+    (tmp_path / "attention").mkdir()
+    example = {
+        "family": "unary",
+        "words": ["what", "shape", "is", "the", "red", "one"],
+        "answer": "circle",
+        "predicted": "square",
+        "colours": ["red", "blue"],
+        "shapes": ["circle", "triangle"],
+        "places": [[0.1, 0.2], [-0.7, 0.9]],
+        "image_weights": [[0.25, 0.75]],
+        "question_weights": [[0.1, 0.1, 0.1, 0.1, 0.5, 0.1]],
+    }
+    (tmp_path / "attention" / "pool.json").write_text(json.dumps({"row": "pool", "examples": [example]}))
+    return tmp_path
+
+
+def test_an_interval_is_students_over_seeds() -> None:
+    found = interval(SEEDS)
+    assert found.mean == pytest.approx(0.71)
+    # 2.776 is the 97.5 % point of t with four degrees of freedom, from a printed table
+    reach = 2.776 * math.sqrt(0.001 / 4 / 5)
+    assert (found.low, found.high) == pytest.approx((0.71 - reach, 0.71 + reach), abs=1e-5)
+    assert interval([0.5]) == Interval(mean=0.5, low=-math.inf, high=math.inf, seeds=1)
+    assert interval([]).seeds == 0
+
+
+def test_a_change_is_taken_within_seeds_and_only_where_both_were_trained() -> None:
+    drifting = {0: 0.3, 1: 0.5, 2: 0.7}
+    found = change({seed: value + 0.02 for seed, value in drifting.items()} | {9: 0.1}, drifting)
+    assert found.mean == pytest.approx(0.02)
+    assert found.high - found.low < 1e-9
+    assert found.seeds == 3
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.001, 0.2, "helps"),
+        (-0.2, -0.001, "hurts"),
+        (-0.009, 0.009, "no difference seen"),
+        (-0.02, 0.009, "unclear"),
+        (-math.inf, math.inf, "unclear"),
+    ],
+)
+def test_a_verdict_is_where_the_interval_lies(low: float, high: float, expected: str) -> None:
+    assert verdict(Interval(mean=0.0, low=low, high=high, seeds=5)) == expected
+
+
+def test_the_table_holds_every_row_family_and_evaluation_in_base_units(records: list[Record]) -> None:
+    made = ablation.table(Accuracies(records))
+    line = made[(made["row"] == "leaky") & (made["family"] == "all") & (made["evaluation"] == "noise_in_pads")]
+    assert line["accuracy"].item() == pytest.approx(0.36)
+    assert line["change"].item() == pytest.approx(-0.35)
+    assert line["verdict"].item() == "hurts"
+    assert len(made) == 4 * (3 + 4)
+
+
+def test_the_page_says_what_helps_what_leaks_cost_and_what_was_not_trained(folder: Path) -> None:
+    text = page.write(folder).read_text()
+    assert "`hierarchical` ends 20.0 points above `pool` [20.0, 20.0], over 5 seeds." in text
+    assert "`leaky` ends 10.0 points below `hierarchical` [-10.0, -10.0], over 5 seeds." in text
+    assert "`leaky` loses 25.0 [25.0, 25.0] points with noise in pads" in text
+    assert "`leaky` loses 20.0 [20.0, 20.0] points with alone in the batch" in text
+    assert "`hierarchical` loses" not in text
+    assert "best possible from the question alone" in text
+    assert "| d | `pool` | 50.0 | **60.0** |" in text
+    assert "| `cross` | no time | `do` |" in text
+    for name in ("accuracy-core", "padding-core", "attention-unary"):
+        assert f"plots/{name}.png" in text
+        assert (folder / "plots" / f"{name}.png").stat().st_size > 1000
+
+
+def test_what_the_seeds_cannot_separate_is_said() -> None:
+    made = [described("a", ""), described("b", "a")]
+    made += accuracies_of("a", (0.5, 0.6, 0.7)) + accuracies_of("b", (0.6, 0.5, 0.72))
+    (sentence,) = ablation.sentences(Accuracies(made), "core")
+    assert sentence.startswith("These seeds cannot tell apart: `b` and `a` (unclear")
+
+
+def timed(variant: str, latency_s: float, memory_B: float) -> list[Record]:
+    cell = {"task": "run", "variant": variant, "workload": "tiny", "phase": "forward", "device": "cpu"}
+    samples = tuple(latency_s * (1 + 0.01 * turn) for turn in range(8))
+    return [
+        Measurement(quantity="latency", unit="s", samples=samples, rounds=tuple(range(8)), **cell),
+        Measurement(quantity="peak_memory", unit="B", value=memory_B, **cell),
+    ]
+
+
+def test_nothing_dominates_who_is_best_or_cheapest() -> None:
+    pairs = {"best": (0.9, 5.0), "cheap": (0.5, 1.0), "between": (0.7, 2.0), "worse": (0.6, 3.0), "twin": (0.7, 2.0)}
+    assert pareto.undominated(pairs) == {"best", "cheap", "between", "twin"}
+
+
+def test_accuracy_and_cost_meet_in_one_table_and_two_plots(records: list[Record], tmp_path: Path) -> None:
+    run = (
+        timed("pool", 0.001, 2e6) + timed("hierarchical", 0.01, 8e6) + timed("leaky", 0.02, 4e6) + timed("other", 1, 1)
+    )
+    place = pareto.choose(run, workload=None, phase=None, device=None)
+    assert place == Place("tiny", "forward", "cpu")
+    made = pareto.write(records, run, tmp_path, study="core", place=place).set_index("variant")
+    assert list(made.index) == ["`pool`", "`hierarchical`", "`leaky`"]
+    assert list(made["undominated in latency"]) == ["yes", "yes", ""]
+    assert list(made["undominated in memory"]) == ["yes", "yes", "yes"]
+    for name in ("latency", "memory"):
+        assert (tmp_path / "plots" / f"pareto-{name}.png").stat().st_size > 1000
+
+
+def test_what_does_not_meet_is_named(records: list[Record]) -> None:
+    run = timed("other", 1, 1)
+    place = Place("tiny", "forward", "cpu")
+    with pytest.raises(ValueError, match="no variant of core was timed at tiny, forward, cpu: trained are pool"):
+        pareto.join(records, run, study="core", place=place)
+    with pytest.raises(ValueError, match="no study 'levels'; it has core"):
+        pareto.join(records, run, study="levels", place=place)
+    with pytest.raises(ValueError, match="timed nothing at vqa-grid; it timed tiny, forward, cpu"):
+        pareto.choose(run, workload="vqa-grid", phase=None, device=None)
