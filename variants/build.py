@@ -173,7 +173,7 @@ def initialise(module: CoAttention, seed: int) -> None:
             if parameter.dim() >= 2:
                 field = math.prod(parameter.shape[2:])
                 bound = math.sqrt(6 / ((parameter.shape[0] + parameter.shape[1]) * field)) * module.gain(name)
-            elif name.rpartition(".")[2] in ("weight", "scale"):
+            elif name.rpartition(".")[2] in ("weight", "scale", "a_2"):  # the last is MCAN's name for a scale
                 parameter.fill_(1)
                 continue
             else:

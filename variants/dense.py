@@ -171,6 +171,10 @@ class Dense(CoAttention):
             question_weights.unsqueeze(1),
         )
 
+    def guided_weights(self) -> tuple[str, ...]:
+        guides = {"image_weights": "question_to_image", "question_weights": "image_to_question"}
+        return tuple(weights for weights, part in guides.items() if part not in self.without)
+
     def matmul_flops(self, examples: int, regions: int, words: int) -> int:
         layer = self.layers[0]
         assert isinstance(layer, DenseLayer)

@@ -71,8 +71,8 @@ class CoAttention(nn.Module, ABC):
     """Paper, section and equations; or the public implementation whose behaviour this is."""
     parts: ClassVar[tuple[str, ...]] = ()
     """What ``-part`` may remove, each replaced by the plainest thing that keeps the shapes."""
-    known_defects: ClassVar[tuple[KnownDefect, ...]] = ()
-    """Empty but for published implementations, which behave as published."""
+    known_defects: tuple[KnownDefect, ...] = ()
+    """Empty but for published implementations, which behave as published; an option of theirs may change them."""
     word_order_matters: ClassVar[bool] = False
     """Whether permuting the words (with their validity) may change the outputs, as n-grams and recurrence do."""
 

@@ -201,6 +201,9 @@ class Modular(CoAttention):
         question_vector, question_weights = self.question_flattening(question, question_valid)
         return Attended(image_vector, question_vector, image_weights, question_weights)
 
+    def guided_weights(self) -> tuple[str, ...]:
+        return () if "guided_attention" in self.without else ("image_weights",)
+
     def matmul_flops(self, examples: int, regions: int, words: int) -> int:
         width = self.question_width
         total = 0 if self.image_projection is None else regions * self.image_width * width

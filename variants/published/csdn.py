@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from variants.build import register
-from variants.interface import Attended, Batch, CoAttention, KnownDefect
+from variants.interface import Attended, Batch, CoAttention
 from variants.published.checkpoint import Checkpoint
+from variants.published.defects import NO_IMAGE_MASK, known
 
 
 class ParallelCoAttentionNetwork(nn.Module):
@@ -76,12 +77,37 @@ class PublishedCsdn(CoAttention):
 
     source = "CSDN article 117292683, ParallelCoAttentionNetwork; after Lu et al. 2016, section 3.3"
     known_defects = (
-        KnownDefect(
-            property="P1",
-            output="any",
-            condition="padded words",
-            summary="the affinity sums over padded words, and the first softmax of the question runs over them",
+        *NO_IMAGE_MASK,
+        *known(
+            "padded words reach the image through the affinity, and the question through its first softmax",
+            {
+                "P1": ("padded words",),
+                "P1n": ("padded words",),
+                "P8": ("padded words get a gradient",),
+                "P9r": ("empty question",),
+            },
         ),
+        *known(
+            "the second softmax, of probabilities, keeps the words of a row within a factor e of each other",
+            {"P4c": ("scores scaled",)},
+            output="question_weights",
+        ),
+        *known(
+            "it takes lengths, so words have to stand on the left",
+            {"P5": ("words moved apart", "permuted words", "padded words on the left")},
+        ),
+        *known(
+            "its mask is as wide as the longest length, so it raises where that is less than the question's width",
+            {
+                "P2": ("padded words",),
+                "P6": ("an inverted mask of words",),
+                "P8g": ("the scene itself",),
+                "P13": ("one example", "no row of words full", "expanded mask of words"),
+            },
+        ),
+        *known("an empty question is NaN", {"P9": ("empty question",), "P9b": ("empty question",)}),
+        *known("one example loses its batch", {"P3": ("example alone",), "P13": ("one example",)}, output="image"),
+        *known("one example loses its batch", {"P3": ("example alone",), "P13": ("one example",)}, output="question"),
     )
 
     def __init__(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from variants.build import register
 from variants.interface import Attended, Batch, CoAttention
 from variants.published.checkpoint import Checkpoint
+from variants.published.defects import known
 
 FILL = -65504.0
 """What it writes over the scores of padding, the lowest number of half precision."""
@@ -224,6 +225,20 @@ class PublishedDcn(CoAttention):
     """
 
     source = "cvlab-tohoku/Dense-CoAttention-Network, dense_coattn/modules; Nguyen & Okatani 2018, section 3"
+    known_defects = (
+        *known(
+            "NaN in a pad survives its weight of zero, and poisons the other side",
+            {"P1n": ("padded regions", "padded words")},
+        ),
+        *known(
+            "the summary of an empty side is the plain mean of its padding",
+            {"P9": ("empty image", "empty question"), "P9r": ("empty image", "empty question")},
+        ),
+        *known(
+            "it keeps its maps on itself, so a copy cannot be made after a call with gradients",
+            {"P8g": ("the scene itself",)},
+        ),
+    )
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """jiasenlu/HieCoAttenVQA (Torch7), the authors' own code, as it behaves."""
 
 from collections.abc import Collection
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,20 @@ from variants.build import register
 from variants.interface import Attended, Batch, CoAttention
 from variants.masking import blank
 from variants.published.checkpoint import Checkpoint
+from variants.published.defects import NO_IMAGE_MASK, known
 
 FILL = -9999999.0
 """What its masked softmax writes over the scores of padding."""
+
+EMPTY_QUESTION = known("an empty question attends to its padding, all of it alike", {"P9": ("empty question",)})
+FILL_RAISES = known("its fill does not fit into half precision", {"P10": ("fp16",)})
+LEFT_ALIGNED = known(
+    "words have to stand on the left and without holes", {"P5": ("words moved apart", "padded words on the left")}
+)
+ONE_EXAMPLE_RAISES = known(
+    "one example raises: the graph drops a batch of one",
+    {"P3": ("example alone",), "P8": ("gradients of the same examples alone",), "P13": ("one example",)},
+)
 
 
 class Level(NamedTuple):
@@ -175,11 +186,32 @@ class PhraseConvolutions(nn.Module):
         return torch.tanh(grams.max(0).values)
 
 
-class Core(nn.Module):
-    """A stack of LSTM cells, unrolled by hand, whose state and output are zeroed on padding."""
+class KeepsGradient(torch.autograd.Function):
+    """Zeros on padding whose gradient passes as if nothing had been zeroed."""
 
-    def __init__(self, input_size: int, rnn_size: int, rnn_layers: int) -> None:
+    @staticmethod
+    def forward(context: Any, state: Tensor, here: Tensor) -> Tensor:
+        return state.masked_fill(~here, 0)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Any) -> Any:
+        return gradients[0], None
+
+
+class Core(nn.Module):
+    """A stack of LSTM cells, unrolled by hand, whose state and output are zeroed on padding.
+
+    Args:
+        input_size: width of what it reads.
+        rnn_size: width of its states.
+        rnn_layers: cells on top of each other.
+        published_backward: whether padded steps keep their gradient, as in the hand-written backward; it is the
+            true gradient otherwise.
+    """
+
+    def __init__(self, input_size: int, rnn_size: int, rnn_layers: int, *, published_backward: bool) -> None:
         super().__init__()
+        self.published_backward = published_backward
         self.rnn_size = rnn_size
         self.rnn_layers = rnn_layers
         for layer in range(1, rnn_layers + 1):
@@ -199,11 +231,17 @@ class Core(nn.Module):
                 entrance, forget, output, transform = gates.chunk(4, dim=1)
                 cell = torch.sigmoid(forget) * cell + torch.sigmoid(entrance) * torch.tanh(transform)
                 hidden = torch.sigmoid(output) * torch.tanh(cell)
-                cell, hidden = cell.masked_fill(~here, 0), hidden.masked_fill(~here, 0)
+                cell, hidden = self._zeroed(cell, here), self._zeroed(hidden, here)
                 state[layer] = (cell, hidden)
                 below = hidden
             outputs.append(below)
         return torch.stack(outputs, 1)
+
+    def _zeroed(self, state: Tensor, here: Tensor) -> Tensor:
+        if not self.published_backward:
+            return state.masked_fill(~here, 0)
+        zeroed: Tensor = KeepsGradient.apply(state, here)  # type: ignore[no-untyped-call]  # torch leaves it so
+        return zeroed
 
 
 class WordLevel(nn.Module):
@@ -228,9 +266,9 @@ class PhraseLevel(nn.Module):
 class QuesLevel(nn.Module):
     """The question up to each word, and attention between it and the image."""
 
-    def __init__(self, kind: Kind, hidden_size: int, rnn_layers: int) -> None:
+    def __init__(self, kind: Kind, hidden_size: int, rnn_layers: int, *, published_backward: bool) -> None:
         super().__init__()
-        self.core = Core(hidden_size, hidden_size, rnn_layers)
+        self.core = Core(hidden_size, hidden_size, rnn_layers, published_backward=published_backward)
         self.atten = _atten(kind, hidden_size)
 
 
@@ -261,15 +299,23 @@ class ThreeLevels(nn.Module):
         img_dim: width of the image's features.
         rnn_layers: LSTM cells on top of each other.
         vocab_size: words known; None leaves the lookup out, for words that come as features.
+        published_backward: as `Core`.
     """
 
     def __init__(
-        self, kind: Kind, hidden_size: int, img_dim: int, *, rnn_layers: int = 2, vocab_size: int | None = None
+        self,
+        kind: Kind,
+        hidden_size: int,
+        img_dim: int,
+        *,
+        rnn_layers: int = 2,
+        vocab_size: int | None = None,
+        published_backward: bool = False,
     ) -> None:
         super().__init__()
         self.word = WordLevel(kind, hidden_size, img_dim, vocab_size)
         self.phrase = PhraseLevel(kind, hidden_size)
-        self.ques = QuesLevel(kind, hidden_size, rnn_layers)
+        self.ques = QuesLevel(kind, hidden_size, rnn_layers, published_backward=published_backward)
 
     def levels(self, img: Tensor, words: Tensor, padding: Tensor, lengths: Tensor) -> tuple[Level, Level, Level]:
         """Attention on the three levels.
@@ -347,6 +393,23 @@ class PublishedHiecoattParallel(CoAttention):
     """
 
     source = "jiasenlu/HieCoAttenVQA, misc/attention.lua, parallel_atten; Lu et al. 2016, section 3.3"
+    known_defects = (
+        *NO_IMAGE_MASK,
+        *known(
+            "the mask is on the question's softmax alone, so padded words reach the image through the affinity",
+            {
+                "P1": ("padded words",),
+                "P1n": ("padded words",),
+                "P2": ("padded words",),
+                "P8": ("padded words get a gradient",),
+                "P9r": ("empty question",),
+                "P13": ("no row of words full",),
+            },
+        ),
+        *EMPTY_QUESTION,
+        *ONE_EXAMPLE_RAISES,
+        *FILL_RAISES,
+    )
 
     def __init__(
         self, *, image_width: int, question_width: int, without: Collection[str] = (), hidden: int | None = None
@@ -371,6 +434,13 @@ class PublishedHiecoattAlternating(CoAttention):
     """
 
     source = "jiasenlu/HieCoAttenVQA, misc/attention.lua, alternating_atten; Lu et al. 2016, section 3.3"
+    known_defects = (
+        *NO_IMAGE_MASK,
+        *known("NaN in a padded word reaches everything", {"P1n": ("padded words",)}),
+        *EMPTY_QUESTION,
+        *known("an empty question attends to its padding, all of it alike", {"P9r": ("empty question",)}),
+        *FILL_RAISES,
+    )
 
     def __init__(
         self, *, image_width: int, question_width: int, without: Collection[str] = (), hidden: int | None = None
@@ -404,7 +474,21 @@ class PublishedHiecoatt(CoAttention):
         inner: Literal["parallel", "alternating"] = "parallel",
     ) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
-        self.network = ThreeLevels("Parallel" if inner == "parallel" else "Alternating", question_width, image_width)
+        kind: Kind = "Parallel" if inner == "parallel" else "Alternating"
+        self.network = ThreeLevels(kind, question_width, image_width, published_backward=True)
+        self.known_defects = (*NO_IMAGE_MASK, *LEFT_ALIGNED, *EMPTY_QUESTION, *FILL_RAISES)
+        if inner == "parallel":
+            self.known_defects += (
+                *known(
+                    "the convolutions' biases fill padded phrases, which reach the image through the affinity",
+                    {"P2": ("padded words",), "P13": ("no row of words full",)},
+                ),
+                *known(
+                    "the LSTM's hand-written backward takes in the gradient of padded states, which are zeroed",
+                    {"P8": ("gradients of the same examples alone",)},
+                ),
+                *ONE_EXAMPLE_RAISES,
+            )
 
     def forward(self, batch: Batch) -> Attended:
         words = torch.tanh(blank(batch.question, batch.question_valid))

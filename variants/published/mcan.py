@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from variants.build import register
 from variants.interface import Attended, Batch, CoAttention
 from variants.published.checkpoint import Checkpoint
+from variants.published.defects import known
 
 FILL = -1e9
 """What it writes over the scores of padding."""
@@ -261,6 +262,25 @@ class Net(nn.Module):
         return {"proj_feat": torch.sigmoid(self.proj(self.proj_norm(summed)))}
 
 
+CONTENTS_FOR_MASK = known(
+    "the whole net takes regions of zeros for padding and any others for real, whatever is said of them",
+    {
+        "P1": ("padded regions",),
+        "P1n": ("padded regions",),
+        "P2": ("padded regions",),
+        "P3": ("example alone",),
+        "P4": ("weight on padded regions", "the sum over valid regions is not 1"),
+        "P6": ("a hidden region", "an inverted mask of regions", "a hidden word against a removed one"),
+        "P7": ("zero region",),
+        "P8": ("padded regions get a gradient", "gradients of the same examples alone"),
+        "P9": ("empty image",),
+        "P9r": ("empty image",),
+        "P11": ("as many words as regions",),
+        "P13": ("no row of regions full",),
+    },
+)
+
+
 @register("published_mcan")
 class PublishedMcan(CoAttention):
     """The authors' modular co-attention on a batch, from encoded words to both flattened vectors.
@@ -273,6 +293,15 @@ class PublishedMcan(CoAttention):
     """
 
     source = "MILVLG/mcan-vqa, core/model; Yu et al. 2019, arXiv:1906.10770, section 3"
+    known_defects = (
+        *CONTENTS_FOR_MASK,
+        *known("NaN in a padded word survives its weight of zero", {"P1n": ("padded words",)}),
+        *known(
+            "an empty question is flattened as the plain mean of its padding, which also guides the image",
+            {"P9": ("empty question",), "P9r": ("empty question",)},
+        ),
+        *known("its fill does not fit into half precision", {"P10": ("fp16",)}),
+    )
 
     def __init__(
         self,
@@ -289,6 +318,9 @@ class PublishedMcan(CoAttention):
         self.backbone = MCA_ED(width, heads, layers, 4 * width)
         self.attflat_img = AttFlat(width, width, 1, 2 * width)
         self.attflat_lang = AttFlat(width, width, 1, 2 * width)
+
+    def guided_weights(self) -> tuple[str, ...]:
+        return ("image_weights",)
 
     def forward(self, batch: Batch) -> Attended:
         lang_mask = ~batch.question_valid[:, None, None]

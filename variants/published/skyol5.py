@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from variants.build import register
 from variants.interface import Attended, Batch, CoAttention
 from variants.published.checkpoint import Checkpoint
+from variants.published.defects import NO_IMAGE_MASK, NO_WORD_MATTERS, WORDS_NOT_MASKED, known
 
 
 class Level(NamedTuple):
@@ -155,6 +156,13 @@ class PublishedSkyol5(CoAttention):
     source = (
         "SkyOL5/VQA-CoAttention, coatt/coattention_net.py, parallel_co_attention; after Lu et al. 2016, section 3.3"
     )
+    known_defects = (
+        *NO_IMAGE_MASK,
+        *WORDS_NOT_MASKED,
+        *NO_WORD_MATTERS,
+        *known("one example loses its batch", {"P3": ("example alone",), "P13": ("one example",)}, output="image"),
+        *known("one example loses its batch", {"P3": ("example alone",), "P13": ("one example",)}, output="question"),
+    )
 
     def __init__(
         self, *, image_width: int, question_width: int, without: Collection[str] = (), hidden: int = 30
@@ -183,6 +191,40 @@ class PublishedSkyol5Net(CoAttention):
     """
 
     source = "SkyOL5/VQA-CoAttention, coatt/coattention_net.py, CoattentionNet; after Lu et al. 2016, section 3"
+    known_defects = (
+        *NO_IMAGE_MASK,
+        *known(
+            "padded words are attended on each level, up to the longest question of the batch",
+            {
+                "P1": ("padded words",),
+                "P1n": ("padded words",),
+                "P4": ("weight on padded words", "the sum over valid words is not 1"),
+                "P8": ("padded words get a gradient",),
+            },
+        ),
+        *known(
+            "it takes lengths, so words have to stand on the left",
+            {"P5": ("words moved apart", "padded words on the left")},
+        ),
+        *known(
+            "an empty question raises",
+            {
+                "P9": ("empty question",),
+                "P9b": ("empty question",),
+                "P9r": ("the scene itself",),
+                "P10": ("fp16", "bf16", "shifted scores"),
+            },
+        ),
+        *known(
+            "one example raises, and so does a batch of single words",
+            {
+                "P3": ("example alone",),
+                "P8": ("gradients of the same examples alone",),
+                "P11": ("as many words as regions",),
+                "P13": ("one example", "one word"),
+            },
+        ),
+    )
     word_order_matters = True
 
     def __init__(

@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 from variants.build import register
 from variants.interface import Attended, Batch, CoAttention
 from variants.published.checkpoint import Checkpoint
+from variants.published.defects import NO_IMAGE_MASK, NO_WORD_MATTERS, WORDS_NOT_MASKED, known
 
 
 class Attention(NamedTuple):
@@ -226,6 +227,7 @@ class PublishedZhangtdParallel(CoAttention):
     """
 
     source = "Zhangtd/Models-reproducing, NIPS2016/selfDef.py, coAttention_para; after Lu et al. 2016, section 3.3"
+    known_defects = (*NO_IMAGE_MASK, *WORDS_NOT_MASKED, *NO_WORD_MATTERS)
 
     def __init__(
         self, *, image_width: int, question_width: int, without: Collection[str] = (), hidden: int | None = None
@@ -253,6 +255,21 @@ class PublishedZhangtdAlternating(CoAttention):
     """
 
     source = "Zhangtd/Models-reproducing, NIPS2016/selfDef.py, text_attention and coAttention_alt; after Lu et al. 2016"
+    known_defects = (
+        *NO_IMAGE_MASK,
+        *WORDS_NOT_MASKED,
+        *known(
+            "the summary's mask is inverted: it adds 10000 to the scores of padding, which gets all the weight",
+            {"P4": ("weight on padded words",), "P7": ("zero word",)},
+            output="question_weights",
+        ),
+        *known("that offset also eats the scores' last bits", {"P10": ("fp16", "bf16")}),
+        *known(
+            "the guide is one constant per row, which the softmax cancels, so neither side sees the other",
+            {"P19": ("valid word", "valid region")},
+        ),
+        *known("a bias per position makes it matter where a slot stands", {"P5": ("words", "regions")}),
+    )
     word_order_matters = True
 
     def __init__(
