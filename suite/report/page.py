@@ -1,7 +1,7 @@
 """The page of a run: REPORT.md, its tables and its plots, from the records alone."""
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from suite.report import ablation, plots, tables, units, wording
 from suite.report.plots import Plot
 from suite.report.tables import Tables
 
+MOST_ROWS = 1000
+"""A longer page is not read, and not shown whole by those who host it."""
 GLYPHS = {"holds": "✓", "broken": "✗", "known": "!", "unclear": "?", "not applicable": "–", "": ""}
 """Legible without colour."""
 
@@ -66,7 +68,7 @@ def _page(made: Tables, drawn: Sequence[Plot], environment: Mapping[str, object]
     return template.render(
         title=title,
         opening=_opening(made, environment),
-        places=[_place(key, cells) for key, cells in _places(made.cells)],
+        places=_places(made.cells),
         incorrect=[f"`{row.variant}`: **{row.property}** {row.summary}" for row in broken.itertuples()],
         plots=[{"title": plot.title, "path": f"plots/{plot.path.name}"} for plot in drawn],
         growth=_growth(made.growth),
@@ -78,21 +80,24 @@ def _page(made: Tables, drawn: Sequence[Plot], environment: Mapping[str, object]
     )
 
 
-def _places(cells: pd.DataFrame) -> list[tuple[tuple[Hashable, ...], pd.DataFrame]]:
-    grouped = cells.groupby(["workload", "phase", "device"], sort=False)
-    return [(key if isinstance(key, tuple) else (key,), group) for key, group in grouped]
-
-
-def _place(key: tuple[Hashable, ...], cells: pd.DataFrame) -> dict[str, object]:
-    workload, phase, device = key
-    return {
-        "name": workload,
-        "phase": phase,
-        "device": device,
-        "headline": wording.headline(cells),
-        "table": wording.markdown(wording.place_table(cells)),
-        "doubts": wording.doubts(cells),
-    }
+def _places(cells: pd.DataFrame) -> list[dict[str, object]]:
+    """The answer, the table and the doubts of each place; beyond so many rows the tables are left to the CSV."""
+    places = []
+    written = 0
+    for (workload, phase, device), here in cells.groupby(["workload", "phase", "device"], sort=False):
+        written += len(here)
+        fits = written <= MOST_ROWS
+        places.append(
+            {
+                "name": workload,
+                "phase": phase,
+                "device": device,
+                "headline": wording.headline(here),
+                "table": wording.markdown(wording.place_table(here)) if fits else "",
+                "doubts": wording.doubts(here) if fits else [],
+            }
+        )
+    return places
 
 
 def _opening(made: Tables, environment: Mapping[str, object]) -> list[str]:
@@ -104,8 +109,10 @@ def _opening(made: Tables, environment: Mapping[str, object]) -> list[str]:
 
 def _growth(growth: pd.DataFrame) -> str:
     """A row per variant and sweep, a column per value of the axis."""
-    parts = []
+    parts: list[str] = []
     for (axis, start, phase, device), line in growth.groupby(["axis", "start", "phase", "device"], sort=False):
+        if len(parts) * line["variant"].nunique() > MOST_ROWS:
+            return "\n\n".join([*parts, "The other sweeps are in [growth.csv](tables/growth.csv)."])
         values = sorted(line["value"].unique())
         rows = []
         for variant, group in line.groupby("variant", sort=False):

@@ -1,19 +1,23 @@
 """Every plot that a run has numbers for."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from suite.records import Finding
 from suite.report import matrix, rows, scatter, style
 from suite.report.tables import Tables
 
-MOST_WORKLOADS = 8
-"""Places that have plots of their own; beyond them a page is scrolled past, and the tables hold everything."""
+MOST_PLACES = 8
+"""Workloads that have plots of their own; beyond them a page is scrolled past, and the tables hold everything."""
+MOST_SWEEPS = 12
 MOST_LEAKS = 6
+MOST_CELLS = 3000
+"""A larger run is for tables: it has one plot of latency, one of growth, one of masking and one of a leak."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +45,21 @@ def write(made: Tables, findings: Iterable[Finding], folder: Path) -> list[Plot]
 def _drawn(made: Tables, findings: Iterable[Finding]) -> Iterator[tuple[str, str, tuple[Figure, str]]]:
     swept = set(made.growth["workload"]) - set(made.growth["start"])
     places = [item for item in made.cells.groupby(["workload", "device"], sort=False) if item[0][0] not in swept]
-    for (workload, device), cells in places[:MOST_WORKLOADS]:
-        for kind, drawn in (
-            ("latency", rows.latency(cells)),
-            ("memory", rows.memory(cells)),
-            ("error", scatter.error(cells)),
-            ("roofline", scatter.roofline(cells, made.peaks)),
-        ):
+    huge = len(made.cells) > MOST_CELLS
+    kinds: dict[str, Callable[[pd.DataFrame], tuple[Figure, str] | None]] = {
+        "latency": rows.latency,
+        "memory": rows.memory,
+        "error": scatter.error,
+        "roofline": lambda cells: scatter.roofline(cells, made.peaks),
+    }
+    for (workload, device), cells in places[: 1 if huge else MOST_PLACES]:
+        for kind in list(kinds)[: 1 if huge else None]:
+            drawn = kinds[kind](cells)
             if drawn is not None:
                 yield kind, f"{workload}-{device}", drawn
-    for (axis, start, phase, device), line in made.growth.groupby(["axis", "start", "phase", "device"], sort=False):
-        for quantity in scatter.COSTS:
+    sweeps = list(made.growth.groupby(["axis", "start", "phase", "device"], sort=False))
+    for (axis, start, phase, device), line in sweeps[: 1 if huge else MOST_SWEEPS]:
+        for quantity in list(scatter.COSTS)[: 1 if huge else None]:
             drawn = scatter.growth(line, quantity)
             if drawn is not None:
                 yield "growth", f"{quantity.rpartition('_')[0]}-{axis}-{start}-{phase}-{device}", drawn
@@ -60,7 +68,7 @@ def _drawn(made: Tables, findings: Iterable[Finding]) -> Iterator[tuple[str, str
         yield "masking", "matrix", drawn
     leaks = 0
     for finding in findings:
-        if finding.verdict in ("broken", "known") and leaks < MOST_LEAKS:
+        if finding.verdict in ("broken", "known") and leaks < (1 if huge else MOST_LEAKS):
             drawn = matrix.leak(finding)
             if drawn is not None:
                 leaks += 1

@@ -18,8 +18,10 @@ def write(path: Path, references: Path) -> None:
     """Put the tables of all reference runs between the marks of a README.
 
     Raises:
-        ValueError: the marks are not there once each, or there is no reference run; says what to do.
+        ValueError: there is no such file, its marks are not there once each, or there is no reference run.
     """
+    if not path.is_file():
+        raise ValueError(f"--readme {path}: there is no such file")
     text = path.read_text(encoding="utf-8")
     before, after = around(text, path)
     path.write_text(f"{before}{BEGIN}\n{made_of(references)}\n{END}{after}", encoding="utf-8")

@@ -1,10 +1,11 @@
 """What the records say, as tables of numbers in base units: every page and plot is made from these."""
 
+import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from suite import stats, workloads
 from suite.exits import HARNESS
 from suite.records import FAILURES, Artifact, Cell, Finding, Measurement, Record, Skip
 
+K = TypeVar("K", bound=Hashable)
 ANCHOR = "parallel"
 """In every comparison, so that mechanisms can be compared through it."""
 SEVERITY = ("broken", "known", "unclear", "holds", "not applicable")
@@ -52,6 +54,12 @@ CELL_COLUMNS = (
     *("flop_per_s", "of_machine", "bound"),
     *("masking", "agreement", "hidden", "known", "trust", "skipped", "remedy"),
 )
+
+GROWTH_COLUMNS = (
+    *("workload", "phase", "device", "variant", "mechanism", "parent", "latency_s", "examples_per_s"),
+    *("peak_memory_bytes", "hidden", "trust"),
+)
+"""What a sweep repeats of its cells."""
 
 
 class Place(NamedTuple):
@@ -224,17 +232,16 @@ class _Judgements:
     """What was found about a variant, wherever it was found."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
-        self._of: dict[str, list[Finding]] = defaultdict(list)
+        self._of: dict[tuple[str, str], list[Finding]] = defaultdict(list)
         for finding in findings:
-            self._of[finding.variant].append(finding)
+            self._of[finding.variant, finding.workload].append(finding)
 
     def of(self, place: Place, variant: str) -> dict[str, object]:
         """The findings that speak about this cell: an empty field of theirs means all of them."""
         here = [
             finding
-            for finding in self._of[variant]
-            if finding.workload in ("", place.workload)
-            and finding.phase in ("", place.phase)
+            for finding in (*self._of.get((variant, ""), ()), *self._of.get((variant, place.workload), ()))
+            if finding.phase in ("", place.phase)
             and finding.device.partition("[")[0] in ("", place.device.partition("[")[0])
         ]
         broken = [finding for finding in here if finding.verdict == "broken"]
@@ -340,7 +347,7 @@ def _skips(skips: Sequence[Skip]) -> pd.DataFrame:
 
 def _growth(cells: pd.DataFrame) -> pd.DataFrame:
     """Cells whose workloads differ in one axis alone, with the slope of log latency over log axis."""
-    columns = [*("axis", "start", "value", "slope"), *CELL_COLUMNS]
+    columns = [*("axis", "start", "value", "slope"), *GROWTH_COLUMNS]
     shapes = {name: workloads.named(name) for name in dict.fromkeys(cells["workload"])}
     found = []
     for axis, names in AXES.items():
@@ -356,18 +363,28 @@ def _growth(cells: pd.DataFrame) -> pd.DataFrame:
             table = cells[cells["workload"].isin(list(line))].copy()
             table["axis"], table["start"] = axis, next(iter(line))
             table["value"] = table["workload"].map(line)
-            table["slope"] = np.nan
-            for _, group in table.groupby(["phase", "device"], sort=False):
-                table.loc[group.index, "slope"] = group["variant"].map(slopes(group, "latency_s"))
+            keys = list(zip(table["phase"], table["device"], table["variant"], strict=True))
+            powers = _slopes(keys, table["value"], table["latency_s"])
+            table["slope"] = [powers.get(key, np.nan) for key in keys]
             found.append(table.sort_values("value", kind="stable"))
     return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
 
 def slopes(line: pd.DataFrame, quantity: str) -> dict[str, float]:
     """By variant, the power of the axis with which a quantity grows: the slope of its logarithms."""
+    return _slopes(list(map(str, line["variant"])), line["value"], line[quantity])
+
+
+def _slopes(keys: Sequence[K], values: Iterable[float], costs: Iterable[float]) -> dict[K, float]:
+    """Least squares of log cost over log value, per key with at least two values."""
+    points: dict[K, list[tuple[float, float]]] = defaultdict(list)
+    for key, value, cost in zip(keys, values, costs, strict=True):
+        if cost > 0:
+            points[key].append((math.log(value), math.log(cost)))
     powers = {}
-    for variant, group in line.groupby("variant", sort=False):
-        seen = group[group[quantity] > 0]
-        if seen["value"].nunique() > 1:
-            powers[str(variant)] = float(np.polyfit(np.log(seen["value"]), np.log(seen[quantity]), 1)[0])
+    for key, pairs in points.items():
+        x_mean = sum(x for x, _ in pairs) / len(pairs)
+        variance = sum((x - x_mean) ** 2 for x, _ in pairs)
+        if variance > 0:
+            powers[key] = sum((x - x_mean) * y for x, y in pairs) / variance
     return powers
