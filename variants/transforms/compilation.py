@@ -26,14 +26,14 @@ def _compilation(name: str, summary: str, options: Mapping[str, str | int | bool
             fullgraph=True,  # a part that breaks the graph is an error, not a slower benchmark
             dynamic=False,
             options=dict(options) if options else None,
-            **_isolation(),
+            **isolation(),
         )
         return replace(variant, spec=renamed(variant, name), run=compiled)
 
     return Transform(name=name, axis="compilation", summary=summary, apply=apply)
 
 
-def _isolation() -> dict[str, bool | int]:
+def isolation() -> dict[str, bool | int]:
     """What keeps variants of one class, which share a code object, out of each other's recompile limit."""
     wanted = {"isolate_recompiles": True, "recompile_limit": _RECOMPILE_LIMIT}
     known = {key: value for key, value in wanted.items() if key in inspect.signature(torch.compile).parameters}
