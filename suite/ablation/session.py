@@ -4,7 +4,7 @@ import hashlib
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
@@ -146,15 +146,22 @@ class Session:
         with Bars(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bars:
             crew = _Crew(self._lanes, self._folder, self._request.device)
             try:
-                self._work(tuning, crew, bars)
-                self._work(self._training_jobs(), crew, bars)
+                self._work(tuning, crew, bars, then=self._training_s)
+                self._work(self._training_jobs(), crew, bars, then=lambda: 0.0)
             finally:
                 crew.close()
 
-    def _work(self, jobs: Sequence[Job], crew: "_Crew", bars: Bars) -> None:
+    def _work(self, jobs: Sequence[Job], crew: "_Crew", bars: Bars, *, then: Callable[[], float]) -> None:
+        """Train these, two side by side.
+
+        Args:
+            jobs: in this order; those that are on record are passed over.
+            crew: who trains.
+            bars: where progress is shown.
+            then: seconds of one process that are to follow these jobs.
+        """
         pending = [job for job in jobs if job.name not in self._done]
         bar = bars.add_task("", total=1.0, left="")
-        total = max(sum(map(self._expected_s, pending)), 1e-9)
         while pending or crew.running:
             while pending and crew.free:
                 job = pending.pop(0)
@@ -165,16 +172,16 @@ class Session:
             for job, progress, records in crew.wait(0.5):
                 if records is not None:
                     self._store(records)
-                    self._say(job, records, pending, crew)
+                    self._say(job, records, self._left_s(pending, crew, then()))
                 elif progress is not None:
                     crew.running[job] = progress
-            left = self._left_s(pending, crew)
+            left_s = self._left_s(pending, crew, then())
+            spent_s = time.monotonic() - self._started
             now = ", ".join(
                 f"{job.row.label} {progress.epoch}/{progress.epochs}" for job, progress in crew.running.items()
             )
-            bars.update(
-                bar, completed=1 - left * self._lanes / total, left=f"{units.seconds(left)} left", description=now
-            )
+            done = spent_s / (spent_s + left_s)
+            bars.update(bar, completed=done, left=f"{units.seconds(left_s)} left", description=now)
         bars.remove_task(bar)
 
     def _fits(self, job: Job) -> bool:
@@ -195,9 +202,18 @@ class Session:
                 return job.recipe.epochs * sum(seen) / len(seen)
         return job.recipe.epochs * 2.0  # before anything is known
 
-    def _left_s(self, pending: Sequence[Job], crew: "_Crew") -> float:
+    def _left_s(self, pending: Sequence[Job], crew: "_Crew", then_s: float) -> float:
+        """Seconds until everything is trained, or until the budget ends."""
         running = [self._expected_s(job) * (1 - done.epoch / done.epochs) for job, done in crew.running.items()]
-        return max((sum(running) + sum(map(self._expected_s, pending))) / self._lanes, max(running, default=0.0))
+        rest_s = (sum(running) + sum(map(self._expected_s, pending)) + then_s) / self._lanes
+        left_s = max(rest_s, max(running, default=0.0))
+        if self._limit_s is None:
+            return left_s
+        return min(left_s, max(self._limit_s - (time.monotonic() - self._started), *running, 0.0))
+
+    def _training_s(self) -> float:
+        """Seconds of one process that all trainings will take, once learning rates are chosen."""
+        return sum(self._expected_s(job) for job in self._planned_jobs() if job.name not in self._done)
 
     def _learn(self, record: Record) -> None:
         """Seconds per epoch of a row."""
@@ -212,15 +228,15 @@ class Session:
         for record in records:
             self._learn(record)
 
-    def _say(self, job: Job, records: Sequence[Record], pending: Sequence[Job], crew: "_Crew") -> None:
+    def _say(self, job: Job, records: Sequence[Record], left_s: float) -> None:
         found = next((record for record in records if _is_headline(record)), None)
         skip = next((record for record in records if isinstance(record, Skipped)), None)
         if isinstance(found, Measurement) and found.value is not None:
             said = f"{100 * found.value:.1f} %"
         else:
             said = skip.reason if skip is not None else "nothing"
-        left = units.seconds(self._left_s(pending, crew))
-        self._console.print(f"{job.name.removeprefix('ablate ')}: {said} ({left} left of this stage)", highlight=False)
+        left = f"{units.seconds(left_s)} left" if left_s else "the last"
+        self._console.print(f"{job.name.removeprefix('ablate ')}: {said} ({left})", highlight=False)
 
     def _describe(self) -> None:
         """What is known without training: rows and their sizes, ceilings, and the hash of what is tested on."""
@@ -278,23 +294,30 @@ class Session:
         return sorted(jobs.values(), key=lambda job: job.row.variant.startswith("pool"))
 
     def _training_jobs(self) -> list[Job]:
+        """Every row with every seed, at the learning rate that was best for it."""
         rates = self._rates()
+        return [
+            replace(job, recipe=replace(job.recipe, learning_rate=rates[key]))
+            for job in self._planned_jobs()
+            # none of its rates could be trained otherwise, which is on record
+            if (key := (job.task.name, job.row.tuned_as.label)) in rates
+        ]
+
+    def _planned_jobs(self) -> list[Job]:
+        """Every row with every seed, before learning rates are known."""
         jobs = []
         for seed in range(self._request.seeds):
-            for row, one, studies in self._training_rows():
+            for row, one, names in self._training_rows():
                 task, longer = self._tasks(one)
-                rate = rates.get((task.name, row.tuned_as.label))
-                if rate is None:
-                    continue  # none of its rates could be trained, which is on record
                 jobs.append(
                     Job(
                         row=row,
                         task=_eased(task, self._epochs()),
                         longer=longer,
-                        recipe=Recipe(epochs=self._epochs(), batch=self._batch(), learning_rate=rate),
+                        recipe=Recipe(epochs=self._epochs(), batch=self._batch(), learning_rate=RATES[0]),
                         seed=seed,
                         tunes=False,
-                        studies=studies,
+                        studies=names,
                     )
                 )
         return jobs

@@ -71,7 +71,10 @@ class Accuracies:
         self.attention: list[Artifact] = []
         self.digests: dict[str, str] = {}
         self._found: dict[tuple[str, str, str, str], dict[int, float]] = defaultdict(dict)
+        done = set()
         for record in records:
+            if isinstance(record, Measurement) and record.quantity == "task_time":
+                done.add(record.task)
             match record:
                 case Measurement(quantity="accuracy"):
                     self._add(record)
@@ -88,6 +91,8 @@ class Accuracies:
                     self.skips.append(record)
                 case Artifact(quantity="attention"):
                     self.attention.append(record)
+        # what a budget left out may have been trained later
+        self.skips = [skip for skip in self.skips if not (skip.cause == "budget" and skip.task in done)]
 
     def of(self, study: str, row: str, *, family: str = "all", evaluation: str = "as_is") -> BySeed:
         """Accuracy by seed; empty where nothing was measured."""

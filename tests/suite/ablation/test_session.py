@@ -11,6 +11,7 @@ from suite.ablation import session, studies
 from suite.ablation.session import Request, Session
 from suite.ablation.studies import STUDIES, Compared, Row, Study, study
 from suite.records import Measurement, Skip
+from suite.report.ablation import Accuracies
 
 POOL = Row(variant="pool", width=16)
 SMALL = Study(
@@ -132,6 +133,7 @@ def test_what_the_budget_leaves_out_is_skipped_with_the_command_that_trains_it(t
     assert skips[0].remedy == f"python run_all.py ablate --resume {folder} --budget 0"
     assert session.start(Request(budget_s=0), resume=folder) == exits.DONE
     assert len(accuracies(folder)) == 2 * 6 * 5
+    assert Accuracies(store.read(folder)).skips == []
 
 
 def test_a_row_that_cannot_be_had_is_a_skip_and_the_others_are_trained(
