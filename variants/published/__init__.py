@@ -1,11 +1,15 @@
 """Published implementations as they behave, defects included, and loaders for their checkpoints."""
 
 from collections.abc import Callable, Mapping
+from typing import overload
 
 from torch import Tensor, nn
 
+from variants.build import build
+from variants.interface import CoAttention
 from variants.published import csdn, dcn, hiecoatt, mcan, skyol5, zhangtd
-from variants.published.checkpoint import Checkpoint, Config
+from variants.published.checkpoint import Checkpoint, Config, fit
+from variants.published.transfer import TRANSFERS
 
 SOURCES: Mapping[str, Callable[[Checkpoint], nn.Module]] = {
     "csdn/parallel": csdn.from_checkpoint,
@@ -29,19 +33,48 @@ SOURCES: Mapping[str, Callable[[Checkpoint], nn.Module]] = {
 """Every published component that can be loaded, by implementation and component."""
 
 
-def load_published(source: str, state_dict: Mapping[str, Tensor], *, config: Config | None = None) -> nn.Module:
-    """Build a published module from its weights, to run on the original's inputs and give the original's outputs.
+@overload
+def load_published(
+    source: str, state_dict: Mapping[str, Tensor], *, config: Config | None = None, into: None = None
+) -> nn.Module: ...
+@overload
+def load_published(
+    source: str, state_dict: Mapping[str, Tensor], *, config: Config | None = None, into: str
+) -> CoAttention: ...
+def load_published(
+    source: str, state_dict: Mapping[str, Tensor], *, config: Config | None = None, into: str | None = None
+) -> nn.Module:
+    """Build a module from published weights.
+
+    By itself it is the published module: it takes the original's inputs and gives the original's outputs. With
+    ``into`` it is a mechanism on a `Batch` with the same weights: the published one as it behaves, such as
+    ``published_dcn``, or ours, such as ``dense``, which agrees with it where nothing is padded (but for a second
+    softmax) and masks where something is.
 
     Args:
         source: one of `SOURCES`, such as ``dcn/stack``.
         state_dict: the weights under their published names.
         config: the published configuration by its own names, for what no weight tells, such as the number of heads.
+        into: a mechanism of `TRANSFERS`, by its bare name; its options follow from the weights.
 
     Raises:
-        ValueError: the source is not known, or names or shapes do not fit; the message lists each.
+        ValueError: source or mechanism is not known, or names or shapes do not fit; the message lists each.
     """
-    build = SOURCES.get(source)
-    if build is None:
+    build_module = SOURCES.get(source)
+    if build_module is None:
         raise ValueError(f"{source!r} is no published component; known are {', '.join(SOURCES)}")
     checkpoint = Checkpoint(source, state_dict, config or {})
-    return checkpoint.load(build(checkpoint))
+    # first as published, so that what is wrong is said in the names that were given
+    module = checkpoint.load(build_module(checkpoint))
+    if into is None:
+        return module
+    transfers = TRANSFERS.get(source, {})
+    if into not in transfers:
+        raise ValueError(
+            f"{source} cannot be loaded into {into!r}: its weights fit {' and '.join(transfers) or 'no mechanism'}"
+        )
+    transfer = transfers[into](checkpoint)
+    widths = transfer.image_width, transfer.question_width
+    mechanism = build(transfer.name, image_width=widths[0], question_width=widths[1]).module
+    fit(mechanism, transfer.weights, what=f"{source}, as {transfer.name},")
+    return mechanism

@@ -34,9 +34,7 @@ class Checkpoint:
         Raises:
             ValueError: the weight is missing, has no such axis, or disagrees with the configuration.
         """
-        if name not in self.state_dict:
-            raise ValueError(f"the state dict of {self.source} has no {name!r}; it has {_some(self.state_dict)}")
-        shape = list(self.state_dict[name].shape)
+        shape = list(self.weight(name).shape)
         if axis >= len(shape) or shape[axis] % times:
             raise ValueError(f"{name} of {self.source} has shape {shape}: axis {axis} has to be a multiple of {times}")
         found = shape[axis] // times
@@ -44,6 +42,16 @@ class Checkpoint:
         if stated != found:
             raise ValueError(f"the config of {self.source} says {config}={stated}, but {name} has shape {shape}")
         return found
+
+    def weight(self, name: str) -> Tensor:
+        """A weight by name.
+
+        Raises:
+            ValueError: it is missing.
+        """
+        if name not in self.state_dict:
+            raise ValueError(f"the state dict of {self.source} has no {name!r}; it has {_some(self.state_dict)}")
+        return self.state_dict[name]
 
     def count(self, pattern: str) -> int:
         """How many members a list of modules has: one more than the largest number in the pattern's group."""
