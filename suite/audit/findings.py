@@ -54,13 +54,23 @@ def findings(
             value=_number(shown.leak) if shown else None,
             limit=_number(shown.limit) if shown else None,
             summary=text,
-            details=_details(outcome, shown) | dict((evidence or {}).get(item.id, {})),
+            details=_details(outcome, shown) | _declared(subject, outcome) | dict((evidence or {}).get(item.id, {})),
         )
         if outcome.verdict == "not applicable":
             continue
         for defect in subject.known_defects:
             if defect.property == item.id and not any(_is(defect, found) for found in outcome.failures):
                 yield missing(subject, defect, task=task, device=device)
+
+
+def _declared(subject: Subject, outcome: Outcome) -> dict[str, Detail]:
+    """What the subject itself says of the defects that showed."""
+    shown = [
+        defect.summary
+        for defect in subject.known_defects
+        if defect.property == outcome.examined.id and any(_is(defect, found) for found in outcome.failures)
+    ]
+    return {"defects": list(dict.fromkeys(shown))} if shown else {}
 
 
 def missing(subject: Subject, defect: KnownDefect, *, task: str, device: str) -> Finding:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from suite import store
 from suite.records import Finding
-from suite.report import ablation, plots, tables, units, wording
+from suite.report import ablation, plots, published, tables, units, wording
 from suite.report.plots import Plot
 from suite.report.tables import Tables
 
@@ -32,7 +32,8 @@ def write(folder: Path) -> Path:
     made = tables.make(records)
     _write_tables(made, folder / "tables")
     drawn = plots.write(made, (record for record in records if isinstance(record, Finding)), folder / "plots")
-    text = _page(made, drawn, environment_of(folder), title=folder.resolve().name)
+    apart = published.section(made.cells, (record for record in records if isinstance(record, Finding)))
+    text = _page(made, drawn, apart, environment_of(folder), title=folder.resolve().name)
     path = folder / "REPORT.md"
     path.write_text(text, encoding="utf-8")
     return path
@@ -60,7 +61,7 @@ def environment_of(folder: Path) -> Mapping[str, object]:
     return environment
 
 
-def _page(made: Tables, drawn: Sequence[Plot], environment: Mapping[str, object], *, title: str) -> str:
+def _page(made: Tables, drawn: Sequence[Plot], apart: str, environment: Mapping[str, object], *, title: str) -> str:
     template = jinja2.Environment(
         undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True, trim_blocks=False
     ).from_string(resources.files("suite.report").joinpath("page.md.jinja").read_text(encoding="utf-8"))
@@ -72,7 +73,7 @@ def _page(made: Tables, drawn: Sequence[Plot], environment: Mapping[str, object]
         incorrect=[f"`{row.variant}`: **{row.property}** {row.summary}" for row in broken.itertuples()],
         plots=[{"title": plot.title, "path": f"plots/{plot.path.name}"} for plot in drawn],
         growth=_growth(made.growth),
-        published="",
+        published=apart,
         masking=_masking(made.masking),
         machine=_machine(made.peaks),
         skips=_skips(made.skips),

@@ -127,8 +127,11 @@ def _fastest(cells: pd.DataFrame) -> str:
         ours = wording.contenders(here)
         if not ours.empty:
             (best,) = wording.rows(ours.head(1))
-            gain = number(best, "over_anchor")
-            said.append(f"{best['variant']} {phase}" + (f" ({units.factor(gain)} over parallel)" if gain else ""))
+            gain, verdict = number(best, "over_anchor"), best["over_anchor_verdict"]
+            doubt = "" if verdict in ("faster", "slower") else f", {verdict}"
+            said.append(
+                f"{best['variant']} {phase}" + (f" ({units.factor(gain)} over parallel{doubt})" if gain else "")
+            )
     return f"Fastest: {', '.join(said)}," if said else "No speed may be shown"
 
 

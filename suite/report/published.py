@@ -1,0 +1,164 @@
+"""What the public implementations do differently, which defects that makes, and what it costs: one section each."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from suite import stats
+from suite.records import Finding
+from suite.report import units, wording
+from suite.report.tables import ANCHOR
+from suite.report.wording import number
+
+MOST_SHOWN = 4
+"""Ways in which one defect shows that are quoted, the largest first; the findings hold all of them."""
+VERDICTS = {
+    "slower": "so the published code is slower",
+    "faster": "so the published code is faster",
+    "same": "so they take the same time",
+    "unclear": "so it is unclear which is faster",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where an implementation comes from, and what it does that the paper does not say."""
+
+    where: str
+    differs: str
+    ours: str
+    """The mechanism that computes the same with its masks right."""
+
+
+ORIGINS = {
+    "published_csdn": Origin(
+        where="the PyTorch port of CSDN article 117292683",
+        differs="no tanh on the affinity; a softmax of a softmax on the question; both projections formed twice",
+        ours="parallel[affinity=linear]",
+    ),
+    "published_skyol5": Origin(
+        where="SkyOL5/VQA-CoAttention",
+        differs="no tanh on the affinity; 30 hidden units; no mask on either side",
+        ours="parallel[affinity=linear]",
+    ),
+    "published_skyol5_net": Origin(
+        where="SkyOL5/VQA-CoAttention, the whole network",
+        differs="no tanh on the affinity; a dilated bigram that skips the neighbour; examples sorted by length",
+        ours="hierarchical",
+    ),
+    "published_zhangtd_parallel": Origin(
+        where="Zhangtd/Models-reproducing",
+        differs="biases; the mask is accepted and then ignored",
+        ours="parallel[bias=true]",
+    ),
+    "published_zhangtd_alternating": Origin(
+        where="Zhangtd/Models-reproducing",
+        differs="biases per position fix the lengths; the guide is one constant per row, which the softmax cancels",
+        ours="alternating",
+    ),
+    "published_hiecoatt_parallel": Origin(
+        where="jiasenlu/HieCoAttenVQA, the authors of the paper",
+        differs="biases; the mask is on the question's softmax alone",
+        ours="parallel[bias=true]",
+    ),
+    "published_hiecoatt_alternating": Origin(
+        where="jiasenlu/HieCoAttenVQA, the authors of the paper",
+        differs="weights of its own for each of the three steps; biases",
+        ours="alternating",
+    ),
+    "published_hiecoatt": Origin(
+        where="jiasenlu/HieCoAttenVQA, the authors of the paper",
+        differs="tanh after the maximum of the phrase level; a hand-written backward that takes gradient from padding",
+        ours="hierarchical",
+    ),
+    "published_dcn": Origin(
+        where="cvlab-tohoku/Dense-CoAttention-Network, the authors of the paper",
+        differs="fills masked scores with -65504; keeps its attention maps on itself",
+        ours="dense",
+    ),
+    "published_mcan": Origin(
+        where="MILVLG/mcan-vqa, the authors of the paper",
+        differs="takes regions of zeros for padding; fills with -1e9; unbiased standard deviation in its norm",
+        ours="modular",
+    ),
+}
+
+
+def section(cells: pd.DataFrame, findings: Iterable[Finding]) -> str:
+    """A part per published implementation that the run audited or timed; empty where there is none."""
+    known: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        if finding.variant in ORIGINS:
+            known[finding.variant].append(finding)
+    timed = [str(name) for name in cells["variant"] if name in ORIGINS]
+    return "\n\n".join(
+        "\n".join(_part(name, ORIGINS[name], known[name], cells)) for name in dict.fromkeys([*known, *timed])
+    )
+
+
+def _part(name: str, origin: Origin, findings: Sequence[Finding], cells: pd.DataFrame) -> list[str]:
+    lines = [
+        f"### `{name}`",
+        "",
+        f"From {origin.where}. Differs from the paper: {origin.differs}. Corrected here as `{origin.ours}`.",
+        "",
+    ]
+    by_defect: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        if finding.verdict == "known":
+            declared = finding.details.get("defects")
+            for defect in declared if isinstance(declared, list | tuple) else [finding.quantity]:
+                by_defect[str(defect)].append(finding)
+    for defect, shown in by_defect.items():
+        shown.sort(key=lambda finding: finding.value or 0.0, reverse=True)
+        lines.append(f"- **{defect}**")
+        lines += [f"  - {finding.quantity}: {finding.summary}" for finding in shown[:MOST_SHOWN]]
+        if len(shown) > MOST_SHOWN:
+            lines.append(f"  - and as {', '.join(finding.quantity for finding in shown[MOST_SHOWN:])}")
+    examined = [finding for finding in findings if finding.verdict != "not applicable"]
+    if examined and not by_defect:
+        lines.append("- none of its known defects was examined in this run")
+    speeds = _speeds(name, origin.ours, cells)
+    return [*lines, *([""] if speeds else []), *speeds]
+
+
+def _speeds(name: str, ours: str, cells: pd.DataFrame) -> list[str]:
+    """Its time beside the corrected mechanism's, through the anchor that stood beside both."""
+    lines = []
+    for _, here in wording.trusted(cells).groupby(["workload", "phase", "device"], sort=False):
+        found = {str(row["variant"]): row for row in wording.rows(here)}
+        if name not in found:
+            continue
+        place = f"{found[name]['workload']}, {found[name]['phase']}, {found[name]['device']}"
+        text = f"{place}: {wording.latency(found[name])}"
+        plain = ours.partition("[")[0]
+        for other in dict.fromkeys((ours, plain)):
+            ratio = _over(found[name], found[other]) if other in found else None
+            if ratio is not None:
+                said = units.factor_between(ratio.estimate, ratio.low, ratio.high)
+                text += f", `{other}` is {said} as fast ({VERDICTS[ratio.verdict]})"
+                break
+        lines.append(f"- {text}")
+    return lines
+
+
+def _over(published: wording.Row, ours: wording.Row) -> stats.Ratio | None:
+    """Time of the published form over ours; None where one of them has no anchor beside it."""
+    ratios = [_to_anchor(published), _to_anchor(ours)]
+    if ratios[0] is None or ratios[1] is None:
+        return None
+    return stats.relative(ratios[0], ratios[1])
+
+
+def _to_anchor(row: wording.Row) -> stats.Ratio | None:
+    """Time over the anchor's; the anchor's own is 1 exactly."""
+    if row["variant"] == ANCHOR:
+        return stats.Ratio(estimate=1.0, low=1.0, high=1.0, verdict="same", count=int(number(row, "samples") or 0))
+    gain, low, high = (number(row, f"over_anchor{end}") for end in ("", "_low", "_high"))
+    if gain is None or low is None or high is None:
+        return None
+    return stats.Ratio(
+        estimate=1 / gain, low=1 / high, high=1 / low, verdict="unclear", count=int(number(row, "samples") or 0)
+    )

@@ -1,0 +1,83 @@
+"""Who uses a public implementation sees in one look what to fix, and what that gains."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from suite.records import Finding, Measurement, Record
+from suite.report import published, tables
+from tests.suite.report import synthetic
+from variants import canonical, mechanisms
+
+KNOWN = Finding(
+    task="masking",
+    variant="published_csdn",
+    quantity="P1",
+    verdict="known",
+    value=0.98,
+    summary="image moved by 0.98 when padded words changed",
+    details={"defects": ["padded words reach the image through the affinity"]},
+)
+
+
+def section(records: list[Record]) -> str:
+    findings = [record for record in records if isinstance(record, Finding)]
+    return published.section(tables.make(records).cells, findings)
+
+
+def timed(variant: str, time_s: float, task: str) -> Measurement:
+    return Measurement(
+        task=task, variant=variant, workload="tiny", phase="forward", device="cpu", quantity="latency", unit="s",
+        samples=tuple(time_s * np.linspace(1, 2, 12)), rounds=tuple(range(12)),
+    )  # fmt: skip
+
+
+def test_every_published_implementation_has_its_origin_and_a_corrected_mechanism() -> None:
+    named = {name for name in mechanisms() if name.startswith("published_")}
+    assert set(published.ORIGINS) == named
+    for origin in published.ORIGINS.values():
+        assert str(canonical(origin.ours)) == origin.ours
+
+
+def test_a_defect_is_told_once_with_the_ways_in_which_it_shows() -> None:
+    text = section([KNOWN, replace(KNOWN, quantity="P3", value=0.5, summary="image differed by 0.5")])
+    assert text.count("- **padded words reach the image through the affinity**") == 1
+    assert text.index("P1: image moved by 0.98 when padded words changed") < text.index("P3: image differed by 0.5")
+    assert "CSDN article 117292683" in text
+    assert "`parallel[affinity=linear]`" in text
+
+
+@pytest.mark.parametrize(
+    ("time_s", "said"),
+    [
+        (0.006, "×3.00 (3.00–3.00) as fast (so the published code is slower)"),
+        (0.001, "×0.500 (0.500–0.500) as fast (so the published code is faster)"),
+        (0.002, "×1.00 (1.00–1.00) as fast (so they take the same time)"),
+    ],
+)
+def test_its_speed_stands_beside_ours_through_the_anchor(time_s: float, said: str) -> None:
+    # in another task than its anchor was timed in for `parallel` itself, on a machine twice as slow by then
+    records: list[Record] = [
+        timed("parallel", 0.004, "a"),
+        timed("parallel[affinity=linear]", 0.002, "a"),
+        timed("parallel", 0.008, "b"),
+        timed("published_csdn", 2 * time_s, "b"),
+    ]
+    assert f"`parallel[affinity=linear]` is {said}" in section(records)
+
+
+def test_where_the_corrected_form_was_not_timed_the_plain_mechanism_stands_in() -> None:
+    records: list[Record] = [timed("parallel", 0.004, "a"), timed("published_csdn", 0.008, "a")]
+    assert "`parallel` is ×2.00" in section(records)
+
+
+def test_a_run_without_them_has_no_such_section() -> None:
+    assert section([timed("parallel", 0.004, "a")]) == ""
+
+
+def test_the_synthetic_run_has_a_section_for_each() -> None:
+    text = section(list(synthetic.records()))
+    assert [line for line in text.splitlines() if line.startswith("### ")] == [
+        f"### `{name}`" for name in synthetic.PUBLISHED
+    ]
