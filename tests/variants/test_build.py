@@ -1,5 +1,6 @@
 """From a name to a variant: canonical spelling, errors, the registry, seeded weights."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +12,14 @@ from tests.variants.ragged import ragged
 from variants import Attended, Batch, CoAttention, Skip, build, canonical, mechanisms, register
 from variants.transforms import AXES, TRANSFORMS
 
+building = sys.modules["variants.build"]
+"""The module; under its own name the package offers the function."""
 OURS = ("pool", "parallel", "alternating", "cross", "hierarchical", "hierarchical[inner=alternating]")
 
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A registry that forgets what a test added."""
-    building = sys.modules["variants.build"]  # by this name the package offers the function
     monkeypatch.setattr(building, "_MECHANISMS", mechanisms())
     yield
     sys.modules.pop("gated", None)
@@ -172,40 +174,25 @@ def test_seeded_weights_keep_tanh_unsaturated(name: str, monkeypatch: pytest.Mon
     assert max(shares) < 0.05, shares
 
 
-GATED = '''
-"""A mechanism of one's own: each side's mean, gated by the other's."""
-
-import torch
-from torch import nn
-
-from variants import Attended, Batch, CoAttention, register
-from variants.interface import blanked
-from variants.masking import masked_mean
+README = Path(building.__file__).with_name("README.md")
 
 
-@register("gated")
-class Gated(CoAttention):
-    """Nobody 2026."""
+def examples() -> list[str]:
+    """The Python blocks of the README."""
+    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
-    source = "nobody"
 
-    def __init__(self, *, image_width, question_width, without=(), sharpness: float = 1.0):
-        super().__init__(image_width=image_width, question_width=question_width, without=without)
-        self.sharpness = sharpness
-        self.gate = nn.Linear(question_width, image_width, bias=False)
-
-    def forward(self, batch: Batch) -> Attended:
-        image, question, image_valid, question_valid = blanked(batch)
-        v, a_v = masked_mean(image, image_valid)
-        q, a_q = masked_mean(question, question_valid)
-        v = v * torch.sigmoid(self.sharpness * self.gate(q))
-        return Attended(v.unsqueeze(1), q.unsqueeze(1), a_v.unsqueeze(1), a_q.unsqueeze(1))
-'''
+def test_the_readmes_first_example_runs() -> None:
+    names: dict[str, object] = {}
+    exec(examples()[0], names)
+    attended = names["attended"]
+    assert isinstance(attended, Attended)
+    assert attended.image.shape == (2, 1, 64)
 
 
 @pytest.mark.usefixtures("registry")
 def test_a_users_own_file_registers_a_mechanism(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "gated.py").write_text(GATED)
+    (tmp_path / "gated.py").write_text(examples()[1])
     monkeypatch.syspath_prepend(tmp_path)
     __import__("gated")
     assert str(canonical("gated[sharpness=1.0]")) == "gated"
