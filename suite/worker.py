@@ -146,7 +146,7 @@ def _work(
     task: Task, files: tuple[str, ...], folder: Path, cache: Path, log: Path, at: Announcement, sending: Connection
 ) -> None:
     """The life of a worker: runs in the new process."""
-    _die_with_parent()
+    die_with_parent()
     sending.send(_HELLO)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     with log.open("wb") as output:
@@ -219,7 +219,7 @@ def _fitting(task: Task, announce: Callable[[str], None]) -> tuple[Task, list[Sk
     return replace(task, variants=tuple(name for name in task.variants if name not in lost)), left_out
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """End this process when its parent does, even if it is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: the fork server, which ends with the parent

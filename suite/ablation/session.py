@@ -2,6 +2,7 @@
 
 import hashlib
 import multiprocessing
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +29,7 @@ from suite.records import Measurement, Record
 from suite.records import Skip as Skipped
 from suite.report import units
 from suite.request import Request as RunRequest
+from suite.worker import die_with_parent
 from variants import Skip
 
 RESULTS = Path("results")
@@ -416,13 +418,15 @@ class _Crew:
 
 
 def _train(pipe: Connection, folder: Path, device: str) -> None:
-    """Train job after job until the parent is gone."""
+    """Train job after job until the parent closes the pipe, or dies."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     torch.set_num_threads(1)
     try:
         while True:
             job: Job = pipe.recv()
             pipe.send(work(job, folder, device, pipe.send))
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+    except (EOFError, BrokenPipeError):
         return
 
 

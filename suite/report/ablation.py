@@ -19,6 +19,7 @@ Verdict = Literal["helps", "hurts", "no difference seen", "unclear"]
 MARGIN = 0.01
 """An interval that lies within a point of accuracy on either side says that there is no difference to speak of."""
 CONFIDENCE = 0.95
+FEW_ROWS = 4
 WAYS = {"noise_in_pads": "noise in pads", "twice_the_width": "twice the width", "alone": "alone in the batch"}
 """Changes to padding or batch that must change nothing, and what tables call them."""
 CEILINGS = {
@@ -243,17 +244,21 @@ def study_table(accuracies: Accuracies, study: str) -> pd.DataFrame:
 def sentences(accuracies: Accuracies, study: str) -> list[str]:
     """What the study found, one sentence a comparison, and what it could not tell."""
     said, open_ = [], []
-    for row in accuracies.trained(study):
-        if not row.parent or row.is_control:
+    rows = [row for row in accuracies.trained(study) if not row.is_blindfolded]
+    for place, row in enumerate(rows):
+        if row.is_control:
             continue
-        gained = change(accuracies.of(study, row.label), accuracies.of(study, row.parent))
-        found = verdict(gained)
-        if found in ("helps", "hurts"):
-            word = "above" if found == "helps" else "below"
-            size = f"{100 * abs(gained.mean):.1f} points {word} `{row.parent}` {between(gained)}"
-            said.append(f"`{row.label}` ends {size}, over {gained.seeds} seeds.")
-        elif gained.seeds:
-            open_.append(f"`{row.label}` and `{row.parent}` ({found}: {points(gained, sign='+')})")
+        # in a study of a few rows each stands beside each
+        others = [other.label for other in rows[:place]] if len(rows) <= FEW_ROWS else []
+        for parent in dict.fromkeys((*filter(None, [row.parent]), *others)):
+            gained = change(accuracies.of(study, row.label), accuracies.of(study, parent))
+            found = verdict(gained)
+            if found in ("helps", "hurts"):
+                word = "above" if found == "helps" else "below"
+                size = f"{100 * abs(gained.mean):.1f} points {word} `{parent}` {between(gained)}"
+                said.append(f"`{row.label}` ends {size}, over {gained.seeds} seeds.")
+            elif gained.seeds:
+                open_.append(f"`{row.label}` and `{parent}` ({found}: {points(gained, sign='+')})")
         for way, title in WAYS.items():
             lost = interval(accuracies.cost(study, row.label, way).values())
             if lost.low > 0:

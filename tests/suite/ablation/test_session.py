@@ -2,17 +2,22 @@
 
 import itertools
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from suite import exits, store
 from suite.ablation import session, studies
-from suite.ablation.session import Request, Session
+from suite.ablation.session import Request
 from suite.ablation.studies import STUDIES, Compared, Row, Study, study
 from suite.records import Measurement, Skip
 from suite.report.ablation import Accuracies
 
+ROOT = Path(__file__).parents[3]
 POOL = Row(variant="pool", width=16)
 SMALL = Study(
     name="core",
@@ -102,22 +107,41 @@ def test_the_folder_says_what_was_tested_and_how_far_one_can_get(unbroken: Path)
     assert not list((unbroken / "checkpoints").iterdir())
 
 
-def test_an_interrupted_study_resumes_to_the_same_accuracies(
-    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = 0
+KILLED = f"""
+import os, signal, sys
+from pathlib import Path
+import psutil
+from suite.ablation import session
+from suite.ablation.studies import Compared, Row, Study
 
-    def interrupt(*_: object) -> None:
-        nonlocal told
-        told += 1
-        if told == 6:  # two rows with one of their seeds are trained
-            raise KeyboardInterrupt
+told = 0
 
+def say(*_):
+    global told
+    told += 1
+    if told == 6:  # both rows are tuned, and have one of their seeds
+        children = [str(child.pid) for child in psutil.Process().children(recursive=True)]
+        Path(sys.argv[1], "children").write_text(" ".join(children))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+session.SCENES_STEPS, session.SCENES_BATCH, session.SCENES_TESTED = 3, 8, 60
+session.RATES, session.study = (0.001, 0.01), lambda name: {SMALL!r}
+session.Session._say = say
+session.start(session.Request(seeds=2, epochs=2), out=Path(sys.argv[1]))
+"""
+
+
+def test_a_killed_study_leaves_no_process_and_resumes_to_the_same_accuracies(unbroken: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(Session, "_say", interrupt)
-        assert session.start(Request(seeds=2, epochs=2), out=folder) == exits.INTERRUPTED
-    assert len(accuracies(folder)) < len(accuracies(unbroken))
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder)], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == -9, done.stderr.decode()
+    children = [int(pid) for pid in (folder / "children").read_text().split()]
+    deadline = time.monotonic() + 20
+    while any(map(psutil.pid_exists, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert children
+    assert not any(map(psutil.pid_exists, children))
+    assert 0 < len(accuracies(folder)) < len(accuracies(unbroken))
     assert session.start(Request(), resume=folder) == exits.DONE
     assert accuracies(folder) == accuracies(unbroken)
     tasks = [record.task for record in store.read(folder) if getattr(record, "quantity", "") == "task_time"]

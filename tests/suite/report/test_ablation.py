@@ -132,6 +132,7 @@ def test_the_page_says_what_helps_what_leaks_cost_and_what_was_not_trained(folde
     text = page.write(folder).read_text()
     assert "`hierarchical` ends 20.0 points above `pool` [20.0, 20.0], over 5 seeds." in text
     assert "`leaky` ends 10.0 points below `hierarchical` [-10.0, -10.0], over 5 seeds." in text
+    assert "`leaky` ends 10.0 points above `pool` [10.0, 10.0], over 5 seeds." in text
     assert "`leaky` loses 25.0 [25.0, 25.0] points with noise in pads" in text
     assert "`leaky` loses 20.0 [20.0, 20.0] points with alone in the batch" in text
     assert "`hierarchical` loses" not in text
