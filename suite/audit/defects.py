@@ -666,8 +666,8 @@ DEFECTS: dict[str, Defect] = {
             "pads zeroed by a product",
             BlankedByProduct,
             "P1n",
-            "padding is multiplied by the mask, and 0 * NaN is NaN",
-            "blank padding with where or masked_fill",
+            "padding meets a product with zero, of the mask or of a weight, and 0 * NaN is NaN",
+            "blank the features of padding with where or masked_fill before anything else",
         ),
         _defect(
             "NaN laundered into zeros",

@@ -152,7 +152,8 @@ class Lab:
         """As `forward`, with the very masks: their strides, shapes and dtypes matter."""
         copied = _copied(batch)._replace(image_valid=batch.image_valid, question_valid=batch.question_valid)
         with mode(self.subject.module, train=False), torch.no_grad():
-            return self.judge(self.subject.call(copied), self.batch)
+            odd = any(mask.dtype != torch.bool or mask.is_meta for mask in (batch.image_valid, batch.question_valid))
+            return self.judge(self.subject.call(copied), self.batch if odd else batch)
 
     def without_mask(self) -> "Lab":
         """The lab of the same subject called without masks."""

@@ -130,12 +130,13 @@ def live_mask(lab: Lab) -> Iterator[Observation]:
     lab = lab.loose
     if not lab.subject.masked:
         yield Observation(
-            condition="it takes no mask",
+            condition="padding",
             output="any",
             leak=0.0,
             limit=0.0,
             rule="moves",
-            note="nothing tells it which slots are padding; give it examples of one length only, or add a mask",
+            note="cannot be right: it takes no mask, so nothing tells it which slots are padding; "
+            "give it examples of one length only, or add a mask",
         )
         return
     example = 2

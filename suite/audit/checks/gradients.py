@@ -68,8 +68,9 @@ def finite_differences(lab: Lab) -> Iterator[Observation]:
     if subject.eager and subject.computes_in != torch.float32 and subject.computes_in != torch.float64:
         raise Lacking("finite differences need float64; its function is that of its float32 form")
     wide = Lab(subject.cast(torch.float64), lab.seed)
-    lengths = {side: (3, 1) if side in subject.masked else (3, 3) for side in SIDES}
-    batch = wide.scene(lengths["image"], tuple(reversed(lengths["question"])), words=4 if subject.masked else 3)
+    batch = wide.scene(
+        (4, 1) if "image" in subject.masked else (4, 4), (2, 3) if "question" in subject.masked else (3, 3)
+    )
     parameters = [parameter for parameter in wide.subject.module.parameters() if parameter.requires_grad]
 
     def function(image: Tensor, question: Tensor, *_: Tensor) -> tuple[Tensor, ...]:

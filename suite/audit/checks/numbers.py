@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from suite.audit.checks.padding import masked_sides, padded, poured
-from suite.audit.checks.weights import scaled, simplex_of
+from suite.audit.checks.weights import attends, scaled, simplex_of
 from suite.audit.lab import RAISES, Lab, Lacking, Observation, attempt
 from suite.audit.scores import ScoreHandle, scaled_scores, score_handles, shifted_scores
 from suite.audit.subject import slots_of, under_autocast, with_side
@@ -103,8 +103,8 @@ def extreme_scores(lab: Lab) -> Iterator[Observation]:
     sound = _sound(lab)
     if not sound:
         raise Lacking("padding gets through at ordinary scores already")
-    if not handles and lab.subject.weights():
-        raise Lacking("no weights of its own scale its scores")
+    if not handles and lab.subject.weights() and not any(attends(lab, output) for output in lab.subject.weights()):
+        raise Lacking("its weights depend on nothing")
     reach = EXTREME / 5 if lab.subject.computes_in == torch.float16 else EXTREME
     factor = reach / max((handle.spread for handle in handles), default=reach)
     for sign in (1.0, -1.0):  # a row of one slot has its score below any fill with one of them
@@ -114,6 +114,8 @@ def extreme_scores(lab: Lab) -> Iterator[Observation]:
 
 def _extreme(lab: Lab, sound: set[str], batch: Batch) -> Iterator[Observation]:
     reference = lab.forward(batch)
+    if not all(bool(value.isfinite().all()) for value in reference.values()):
+        raise Lacking("features large enough for extreme scores overflow elsewhere")
     for output in lab.subject.weights():
         if output.name in sound:
             yield from simplex_of(lab, output, reference[output.name], batch)
