@@ -122,8 +122,9 @@ def _slots(outcomes: Iterable[Outcome]) -> str:
     sides = {
         side
         for outcome in outcomes
-        if outcome.examined.id in ("P1", "P1n", "P2", "P4")
+        if outcome.examined.id in ("P1", "P2")
         for found in outcome.failures
+        if len(_sides(found)) == 1  # more padding on both sides says nothing about which
         for side in _sides(found)
     }
     return SLOTS[next(iter(sides))] if len(sides) == 1 else "slots"

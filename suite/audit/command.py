@@ -121,9 +121,7 @@ def _subject(target: str, seed: int) -> Understood:
         if target.endswith(".py"):
             raise ValueError(f"{target!r} names a file alone: expected path/to/file.py:NAME, a class or factory in it")
         try:
-            return Understood(
-                subject=from_variant(build(target, width=WIDTH, seed=seed)), account=("a built-in variant",)
-            )
+            subject = from_variant(build(target, width=WIDTH, seed=seed))
         except Skip as reason:
             raise ValueError(f"{target!r} cannot be had here: {reason}") from reason
         return Understood(subject=subject, account=("a built-in variant",))

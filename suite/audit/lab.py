@@ -189,6 +189,10 @@ class Lab:
             for (name, tensor), value in zip(named.items(), values, strict=True)
         }
 
+    def loss(self, batch: Batch) -> float:
+        """The random projection whose gradients `gradients` gives."""
+        return float(self._loss(self.train(batch), batch, None).detach())
+
     def _loss(self, outputs: Outputs, batch: Batch, examples: Sequence[int] | None) -> Tensor:
         total = torch.zeros((), dtype=torch.float64, device=self.subject.device)
         for output in self.subject.outputs:

@@ -150,7 +150,9 @@ def understand(target: object, *, name: str = "") -> Understood:
     name = name or getattr(target, "__name__", type(target).__name__)
     if isinstance(target, type) or (callable(target) and not isinstance(target, nn.Module | Adapter)):
         try:
-            target = target()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)  # whatever weights it starts with, they are the same in every audit
+                target = target()
         except TypeError as error:
             raise _lost(name, f"{name} cannot be called without arguments: {error}") from error
     if isinstance(target, Subject):
@@ -177,16 +179,16 @@ def _adapted(adapter: Adapter, name: str) -> Understood:
 
 
 def _swapped(adapter: Adapter, copy: nn.Module, batch: Batch) -> object:
-    tensors = [*copy.named_parameters(), *copy.named_buffers()]
-    originals = dict([*adapter.module.named_parameters(), *adapter.module.named_buffers()])
-    kept = {key: originals[key].data for key, _ in tensors}
+    """The adapter's call with a copy in the place of the module that it is closed over."""
+    pairs = list(zip(adapter.module.modules(), copy.modules(), strict=True))
+    kept = [dict(part.__dict__) for part, _ in pairs]
     try:
-        for key, tensor in tensors:
-            originals[key].data = tensor.data
+        for part, twin in pairs:  # everything but the tree itself: parameters, buffers, hooks, modes
+            part.__dict__.update({key: value for key, value in twin.__dict__.items() if key != "_modules"})
         return adapter.call(batch)
     finally:
-        for key, value in kept.items():
-            originals[key].data = value
+        for (part, _), state in zip(pairs, kept, strict=True):
+            part.__dict__.update(state)
 
 
 def _read(module: nn.Module, name: str) -> Understood:
@@ -227,7 +229,10 @@ def _read(module: nn.Module, name: str) -> Understood:
         masked=tuple(side for side in SIDES if side in sides),
         unmasked=bind(module, masked=False) if optional and reading.masks else None,
     )
-    return _with_outputs(subject, tuple(account), reading.layouts["question"] == LAYOUTS[1])
+    understood = _with_outputs(subject, tuple(account), reading.layouts["question"] == LAYOUTS[1])
+    counted = {side for side, encoding in reading.masks.values() if encoding == "lengths"}
+    order = tuple((side, "position" if side in counted else order) for side, order in understood.subject.order)
+    return replace(understood, subject=replace(understood.subject, order=order))  # a count has no holes
 
 
 def _subject(module: nn.Module, name: str, bind: Callable[[nn.Module], Call], image: int, question: int) -> Subject:
@@ -405,10 +410,11 @@ def _laid_out(features: Tensor, layout: Layout) -> Tensor:
 
 
 def _encoded(valid: Tensor, encoding: Encoding) -> Tensor:
+    additive = valid.dtype != torch.bool and bool(torch.isinf(valid.double()).any())
     if encoding == "lengths":
-        return valid.sum(-1) if valid.dtype == torch.bool else (valid != 0).sum(-1)
-    if valid.dtype != torch.bool and bool(torch.isinf(valid.double()).any()):
-        return valid  # an additive mask says for itself what it hides
+        return (valid == 0 if additive else valid != 0).sum(-1)
+    if additive:
+        return valid  # it says for itself what it hides
     if encoding == "True where valid":
         return valid
     return ~valid if valid.dtype == torch.bool else 1 - valid

@@ -1,6 +1,7 @@
 """Properties about calling: encodings of validity, odd shapes, modes, ways of execution, and repetition."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -52,7 +53,9 @@ def encodings(lab: Lab) -> Iterator[Observation]:
 def _accepted(lab: Lab, side: Side, valid: Tensor) -> dict[str, Tensor] | None:
     """Outputs for a mask of another dtype, or None where it is refused."""
     try:
-        return lab.forward_as_given(with_side(lab.batch, side, valid=valid))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a warning does not refuse
+            return lab.forward_as_given(with_side(lab.batch, side, valid=valid))
     except RAISES:
         return None
 
