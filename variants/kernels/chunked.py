@@ -21,6 +21,8 @@ class Chunks:
         size: examples in a chunk, from a batch's shapes.
     """
 
+    untraceable = "its chunks are cut by lengths, which a graph cannot know"
+
     def __init__(self, module: CoAttention, size: Callable[[Batch], int]) -> None:
         self.module = module
         self.size = size

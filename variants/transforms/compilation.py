@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from variants.interface import Attended, Batch
+from variants.interface import Attended, Batch, Skip
 from variants.transforms.transform import Transform, renamed
 from variants.variant import Variant
 
@@ -17,6 +17,8 @@ _RECOMPILE_LIMIT = 64
 def _compilation(name: str, summary: str, options: Mapping[str, str | int | bool] | None) -> Transform:
     def apply(variant: Variant) -> Variant:
         inner = variant.run
+        if (reason := getattr(inner, "untraceable", None)) is not None:
+            raise Skip(f"{variant.name}+{name}: {reason}")
 
         def run(batch: Batch) -> Attended:
             return inner(batch)

@@ -1,73 +1,176 @@
-"""Other kernels for the same function: `chunked` through the cache, `fused` without maps in memory.
+"""Other kernels for the same function: `chunked` through the cache, `fused` without maps in memory, `sdpa`.
 
-What implements a mechanism is imported when a variant asks for it, never with the package.
+What implements a mechanism is imported when a variant asks for it, never with the package. Weights are read from the
+mechanism's own module at each call, so a state dict moves both ways.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 
 import torch
 
-from variants.interface import Attended, Batch, Skip
-from variants.spec import Spec
-from variants.transforms.transform import Transform
+from variants.interface import Attended, Batch, CoAttention, Skip
+from variants.transforms.transform import Transform, renamed
 from variants.variant import Variant
 
+Run = Callable[[Batch], Attended]
 
-def _renamed(variant: Variant, transform: str) -> Spec:
-    return replace(variant.spec, transforms=(*variant.spec.transforms, transform))
+
+def _noted(variant: Variant, transform: str, run: Run, note: str) -> Variant:
+    return replace(variant, spec=renamed(variant, transform), run=run, notes=(*variant.notes, note))
+
+
+def _published(variant: Variant) -> bool:
+    return variant.spec.mechanism.startswith("published_")
+
+
+def _biased(module: CoAttention) -> bool:
+    return any(name.endswith(".bias") for name, _ in module.named_parameters())
 
 
 def _chunked(variant: Variant) -> Variant:
     module = variant.module
-    if module.known_defects:
-        raise Skip(
-            f"{variant.name}+chunked: a published implementation runs as it was published, the whole batch at once"
-        )
+    if _published(variant):
+        raise Skip(f"{variant.name}+chunked: a published implementation runs as published, its whole batch at once")
     if any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in module.modules()):
         raise Skip(f"{variant.name}+chunked: computing again would draw other dropout; set dropout=0")
-    spec = _renamed(variant, "chunked")
-    if variant.device.type == "cpu" and (packed := _packed(variant)) is not None:
-        return replace(variant, spec=spec, run=packed, notes=(*variant.notes, _packed_note()))
+    if variant.device.type == "cpu" and (packed := _packed(module)) is not None:
+        return _noted(variant, "chunked", *packed)
     from variants.kernels import cache, chunked
 
     size = cache.examples_for(variant.device)
-    return replace(
-        variant,
-        spec=spec,
-        run=chunked.Chunks(module, size),
-        notes=(*variant.notes, f"chunks of as many examples as fit {size.budget_bytes >> 10} KiB of cache"),
-    )
+    note = f"chunks of as many examples as fit {size.budget_bytes >> 10} KiB of cache"
+    return _noted(variant, "chunked", chunked.Chunks(module, size), note)
 
 
-def _packed(variant: Variant) -> Callable[[Batch], Attended] | None:
+def _packed(module: CoAttention) -> tuple[Run, str] | None:
     """The form that goes one example at a time through the BLAS, where the mechanism has it."""
     from variants.parallel import Parallel
 
-    module = variant.module
     if not isinstance(module, Parallel) or module.without or _biased(module):
         return None
-    from variants.kernels import packed
+    from variants.kernels import cache, packed
 
-    return lambda batch: packed.attend(module, batch)
-
-
-def _biased(module: torch.nn.Module) -> bool:
-    return any(name.endswith(".bias") for name, _ in module.named_parameters())
+    gemm = "oneDNN" if cache.prefers_onednn() else "the BLAS"
+    note = f"one example at a time in {cache.core_cache_bytes() >> 10} KiB of cache, float32 products by {gemm}"
+    return lambda batch: packed.attend(module, batch), note
 
 
-def _packed_note() -> str:
-    from variants.kernels import cache
+def _fused(variant: Variant) -> Variant:
+    name = f"{variant.name}+fused"
+    run = _fused_run(name, variant.module)  # first, so that the reason given is the same on every machine
+    if find_spec("triton") is None:
+        raise Skip(f"{name} needs Triton, which is not installed")
+    if variant.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise Skip(f"{name} needs a CUDA device, but the variant is on the {variant.device}")
+    return _noted(variant, "fused", run(), _configurations(variant.device))
 
-    gemm = "oneDNN" if cache.prefers_onednn() else "MKL"
-    return f"one example at a time in {cache.core_cache_bytes() >> 10} KiB of cache, float32 products by {gemm}"
+
+def _fused_run(name: str, module: CoAttention) -> Callable[[], Run]:
+    from variants.alternating import Alternating
+    from variants.hierarchical import Hierarchical
+    from variants.parallel import Parallel
+
+    if not isinstance(module, Parallel | Alternating | Hierarchical):
+        raise Skip(f"{name}: there are fused kernels for parallel, alternating and hierarchical")
+    if module.without or _biased(module):
+        raise Skip(f"{name}: the fused kernels have all parts of the mechanism, and no biases")
+
+    def run() -> Run:
+        from variants.kernels import fused
+
+        match module:
+            case Parallel():
+                return lambda batch: fused.parallel(module, batch)
+            case Alternating():
+                return lambda batch: fused.alternating(module, batch)
+            case Hierarchical():
+                return lambda batch: fused.hierarchical(module, batch)
+
+    return run
+
+
+def _configurations(device: torch.device) -> str:
+    if device.type != "cuda":
+        return "in Triton's interpreter: right, and slow"
+    from variants.kernels.configurations import measured
+
+    name = torch.cuda.get_device_name(device)
+    if measured(name):
+        return f"block sizes measured on {name}"
+    return f"safe block sizes, since none were measured on {name}: python -m variants.kernels.tune does that"
+
+
+def _sdpa(variant: Variant) -> Variant:
+    from variants.cross import Cross
+
+    if not isinstance(variant.module, Cross):
+        raise Skip(f"{variant.name}+sdpa: only cross is scaled dot-product attention; a tanh affinity is not")
+    from variants.kernels import scaled_dot_product
+
+    pinned = scaled_dot_product.backend(variant.device).name
+    return _noted(variant, "sdpa", scaled_dot_product.twin(variant.module), f"SDPA backend {pinned}, and no other")
+
+
+def _fast(variant: Variant) -> Variant:
+    module = variant.module
+    if _published(variant):
+        raise Skip(f"{variant.name}+fast: a published implementation runs as published")
+    if variant.device.type == "cuda":
+        return _fast_on_cuda(variant)
+    found = _packed(module)
+    if found is None:
+        return _noted(variant, "fast", module, "fast: as it is, since no other kernel was measured faster on a CPU")
+    packed, how = found
+
+    def run(batch: Batch) -> Attended:
+        kind = batch.image.device.type
+        narrow = batch.image.dtype.itemsize == 2 or torch.is_autocast_enabled(kind)
+        return module(batch) if narrow else packed(batch)
+
+    return _noted(variant, "fast", run, f"fast: chunked in float32 ({how}), as it is in 16 bits; by measurement")
+
+
+def _fast_on_cuda(variant: Variant) -> Variant:
+    short = _fused(variant)
+    long = _chunked(variant)
+    module = variant.module
+
+    def run(batch: Batch) -> Attended:
+        # computing C again costs with T what reading maps costs with D
+        if 4 * batch.question.shape[1] <= batch.image.shape[2]:
+            return short.run(batch)
+        return module(batch) if torch.compiler.is_compiling() else long.run(batch)
+
+    rule = "fast: fused where T is at most D / 4, else chunked (in a compiled graph, as it is); by estimate"
+    return _noted(variant, "fast", run, f"{rule}; {short.notes[-1]}")
 
 
 TRANSFORMS = (
+    Transform(
+        name="fused",
+        axis="kernel",
+        summary="Triton kernels that compute each map where it is used and never write it to memory",
+        apply=_fused,
+    ),
     Transform(
         name="chunked",
         axis="kernel",
         summary="a few examples at a time so that maps stay in cache, computed again in the backward pass",
         apply=_chunked,
+    ),
+    Transform(
+        name="sdpa",
+        axis="kernel",
+        summary="torch's scaled dot-product attention on one pinned backend",
+        apply=_sdpa,
+    ),
+    Transform(
+        name="fast",
+        axis="kernel",
+        summary="whichever of these is soonest by a rule, which the notes state",
+        apply=_fast,
     ),
 )

@@ -1,0 +1,58 @@
+"""`+fast` states what it picks, `+sdpa` pins its backend, and both compute what the mechanism computes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.kernels.ragged import hard_batch, largest_error, outputs_and_gradients
+from variants import Skip, build
+
+
+@pytest.mark.parametrize("name", ["cross+sdpa", "cross[heads=2]+sdpa", "parallel+fast", "alternating+fast"])
+def test_the_same_function(name: str) -> None:
+    variant = build(name, width=16)
+    variant.module.double()
+    batch = hard_batch(6, 9, 7, 16, 16)
+    plain = replace(variant, run=variant.module)
+    assert largest_error(outputs_and_gradients(variant, batch), outputs_and_gradients(plain, batch)) < 1e-11
+
+
+def test_the_backend_is_pinned_and_noted() -> None:
+    variant = build("cross+sdpa", width=16)
+    assert variant.notes == ("SDPA backend FLASH_ATTENTION, and no other",)
+    batch = hard_batch(4, 9, 7, 16, 16, dtype=torch.float32)
+    with torch.no_grad(), torch.profiler.profile() as profile:
+        variant.call(batch)
+    kernels = {event.key for event in profile.key_averages() if "scaled_dot_product" in event.key}
+    assert kernels == {
+        "aten::scaled_dot_product_attention",
+        "aten::_scaled_dot_product_flash_attention_for_cpu",
+    }
+
+
+def test_a_tanh_affinity_is_no_scaled_dot_product() -> None:
+    with pytest.raises(Skip, match="a tanh affinity is not"):
+        build("parallel+sdpa", width=16)
+
+
+def test_fast_says_what_it_picks() -> None:
+    assert "chunked in float32" in build("parallel+fast", width=16).notes[-1]
+    assert "as it is" in build("alternating+fast", width=16).notes[-1]
+    with pytest.raises(Skip, match="runs as published"):
+        build("published_csdn+fast", width=16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fast_runs_the_packed_form_in_float32_alone(dtype: torch.dtype) -> None:
+    variant = build("parallel+fast", width=16)
+    variant.module.to(dtype)
+    with torch.no_grad(), torch.profiler.profile() as profile:
+        variant.call(hard_batch(4, 9, 7, 16, 16, dtype=dtype))
+    packed = any(event.key == "coattention::packed_parallel" for event in profile.key_averages())
+    assert packed is (dtype == torch.float32)
+
+
+def test_chunks_are_not_compiled() -> None:
+    with pytest.raises(Skip, match="a graph cannot know"):
+        build("alternating+chunked+compile", width=16)

@@ -1,0 +1,48 @@
+"""Block sizes of the device programs: a table of what was measured on a device, and a safe entry for every other."""
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+TABLE = Path(__file__).with_name("configurations.json")
+
+
+class Configuration(NamedTuple):
+    """Sizes of a program's blocks, each a power of two and at least 16, and how it is compiled."""
+
+    rows: int
+    """Regions in a block."""
+    outer: int
+    """Columns of the result in a block."""
+    inner: int
+    """Columns of the contracted axis in a block."""
+    words: int
+    """Words in a block, at most."""
+    warps: int
+    stages: int
+
+
+@functools.cache
+def _table() -> Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]]]]:
+    table: Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]]]] = json.loads(TABLE.read_text())
+    return table
+
+
+def measured(device: str) -> bool:
+    """Whether the table has entries for a device of that name."""
+    return device in _table()["measured"]
+
+
+def configuration(program: str, itemsize: int, device: str) -> Configuration:
+    """What to launch a program with.
+
+    Args:
+        program: its name.
+        itemsize: bytes of an element of the features; 2 has entries of its own.
+        device: name of the device as its driver gives it.
+    """
+    key = f"{program}/{8 * min(itemsize, 4)}"
+    entries = _table()["measured"].get(device, {})
+    return Configuration(**entries.get(key, _table()["safe"][key]))

@@ -1,0 +1,50 @@
+"""Cross-attention through `torch.nn.functional.scaled_dot_product_attention`, on one backend and no other."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+from variants.cross import Cross, Heads
+from variants.regions import region
+
+
+def backend(device: torch.device) -> SDPBackend:
+    """The one that takes a mask and keeps no map; cuDNN's takes one too, and has given NaN gradients with it."""
+    return SDPBackend.FLASH_ATTENTION if device.type == "cpu" else SDPBackend.EFFICIENT_ATTENTION
+
+
+class Reading(nn.Module):
+    """`Heads` with its affinity and softmax inside one kernel."""
+
+    def __init__(self, heads: Heads) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, features: Tensor, other: Tensor, other_valid: Tensor) -> Tensor:
+        """As `Heads`."""
+        heads = self.heads
+        with region("affinity"):
+            query, key, value = (
+                heads._split(layer(source))
+                for layer, source in ((heads.query, features), (heads.key, other), (heads.value, other))
+            )
+            empty = ~other_valid.any(-1)  # [B]
+            # backends disagree on rows without a valid slot: they see all, and are emptied below
+            seen = (other_valid | empty.unsqueeze(-1))[:, None, None, :].expand(-1, 1, features.shape[1], -1)
+            with sdpa_kernel(backend(features.device)):
+                context = scaled_dot_product_attention(query, key, value, attn_mask=seen)  # [B, heads, L, K/heads]
+            context = context.masked_fill(empty[:, None, None, None], 0)
+        merged: Tensor = heads.merge(context.transpose(1, 2).flatten(-2))  # [B, L, D]
+        return merged
+
+
+def twin(module: Cross) -> Cross:
+    """The same weights, read through the kernel."""
+    other = copy.copy(module)
+    other._modules = module._modules | {
+        name: Reading(getattr(module, name)) for name in ("image_reads", "question_reads")
+    }
+    return other
