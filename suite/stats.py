@@ -65,8 +65,10 @@ def summarise(samples: Sequence[float]) -> Summary:
     count = len(values)
     if count == 0:
         return Summary(median=math.nan, low=math.nan, high=math.nan, count=0, spread=math.nan)
-    lower, median, upper = np.quantile(values, (0.25, 0.5, 0.75))
     ordered = np.sort(values)
+    lower, median, upper = (
+        np.interp((0.25, 0.5, 0.75), np.linspace(0, 1, count), ordered) if count > 1 else ordered[[0] * 3]
+    )
     # order statistics between which the median lies, had there been as many independent samples as these are worth
     worth = max(count / _correlation_time(values), 1.0)
     depth = int(count / 2 - 0.98 * count / math.sqrt(worth)) if count >= FEWEST_ROUNDS else 0  # 1.96 * sqrt(1/4)
@@ -104,12 +106,15 @@ def ratio(
     Raises:
         ValueError: a sample is not above 0, or has no round.
     """
-    own, base = _by_round(samples, rounds), _by_round(base_samples, base_rounds)
-    shared = sorted(own.keys() & base.keys())
-    return log_interval([math.log(own[index] / base[index]) for index in shared], margin=margin)
+    own_rounds, own = _by_round(samples, rounds)
+    shared_rounds, base = _by_round(base_samples, base_rounds)
+    if not np.array_equal(own_rounds, shared_rounds):
+        _, left, right = np.intersect1d(own_rounds, shared_rounds, assume_unique=True, return_indices=True)
+        own, base = own[left], base[right]
+    return log_interval(np.log(own / base), margin=margin)
 
 
-def log_interval(log_ratios: Sequence[float], *, margin: float = 0.02) -> Ratio:
+def log_interval(log_ratios: Sequence[float] | Floats, *, margin: float = 0.02) -> Ratio:
     """As `ratio`, from one log ratio per round in the order of the rounds."""
     values = np.asarray(log_ratios, dtype=float)
     count = len(values)
@@ -120,7 +125,8 @@ def log_interval(log_ratios: Sequence[float], *, margin: float = 0.02) -> Ratio:
         values = np.array([np.median(group) for group in np.array_split(values, MOST_GROUPS)])
     first, second = _pairs(len(values))
     averages = np.sort((values[first] + values[second]) / 2)
-    centre = float(np.median(averages))
+    middle = len(averages) // 2
+    centre = float(averages[middle] + averages[-1 - middle]) / 2
     cut = _signed_rank_quantile(len(values))
     widening = math.sqrt(_correlation_time(values))
     low = math.exp(centre - (centre - averages[cut]) * widening)
@@ -208,15 +214,19 @@ def naive_verdict(samples: Sequence[float], base_samples: Sequence[float]) -> Ve
     return "slower" if np.median(samples) > np.median(base_samples) else "faster"
 
 
-def _by_round(samples: Sequence[float], rounds: Sequence[int]) -> dict[int, float]:
+def _by_round(samples: Sequence[float], rounds: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
+    """Rounds in ascending order, and one value for each."""
     if len(samples) != len(rounds):
         raise ValueError(f"{len(samples)} samples have {len(rounds)} rounds: expected one round for each sample")
-    grouped: dict[int, list[float]] = {}
-    for sample, index in zip(samples, rounds, strict=True):
-        if not 0 < sample < math.inf:
-            raise ValueError(f"a sample of round {index} is {sample}: expected seconds above 0")
-        grouped.setdefault(index, []).append(sample)
-    return {index: group[0] if len(group) == 1 else float(np.median(group)) for index, group in grouped.items()}
+    values, indices = np.asarray(samples, dtype=float), np.asarray(rounds, dtype=np.int64)
+    impossible = ~((values > 0) & (values < np.inf))
+    if impossible.any():
+        where = int(impossible.argmax())
+        raise ValueError(f"a sample of round {indices[where]} is {values[where]}: expected seconds above 0")
+    if (indices[1:] > indices[:-1]).all():
+        return indices, values
+    unique, places = np.unique(indices, return_inverse=True)
+    return unique, np.array([np.median(values[places == place]) for place in range(len(unique))])
 
 
 @lru_cache(maxsize=64)

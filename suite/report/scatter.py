@@ -67,6 +67,8 @@ def _name_clusters(axes: Axes, cells: pd.DataFrame) -> None:
         )  # fmt: skip
 
 
+MOST_MARKS = 25
+"""Values on an axis beyond which marks would hide their line, and take seconds to draw."""
 SYMBOLS = {"batch": "B", "regions": "N", "words": "T", "width": "D", "image_width": "V", "question_width": "Q"}
 COSTS = {"latency_s": ("latency", units.round_seconds), "peak_memory_bytes": ("peak memory", units.round_binary)}
 
@@ -95,7 +97,7 @@ def growth(line: pd.DataFrame, quantity: str) -> Drawn | None:
         for name, group in own.groupby("variant", sort=False):
             colour = style.PRECISIONS[style.precision_of(str(name))]
             axes.plot(group["value"], group[quantity], color=colour, linewidth=1.3, zorder=2)
-            for row in wording.rows(group):
+            for row in wording.rows(group) if len(values) <= MOST_MARKS else ():
                 x, y = number(row, "value"), number(row, quantity)
                 if x is not None and y is not None:
                     style.point(axes, x, y, row, size=4)
