@@ -93,6 +93,7 @@ class Artifact(Cell):
 
 Record = Measurement | Finding | Skip | Artifact
 FAILURES = ("error", "timeout", "memory", "killed")
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in get_args(Record)}
 
 
@@ -103,7 +104,10 @@ def encode(record: Record) -> str:
         for item in fields(record)
         if (value := getattr(record, item.name)) not in ("", (), None, {}) or item.name in ("quantity", "task")
     }
-    return json.dumps(_finite(row), separators=(",", ":"), allow_nan=False)
+    try:
+        return _ENCODER.encode(row)
+    except ValueError:  # a float is not finite, which is rare enough to be looked for only then
+        return _ENCODER.encode(_finite(row))
 
 
 def decode(line: str, *, where: str = "record") -> Record:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median_low
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -146,8 +147,8 @@ def _plotted(pairs: Mapping[str, Sequence[stats.Ratio]]) -> list[str]:
     ]
     for name, found in pairs.items():
         verdicts = [ratio.verdict for ratio in found]
-        estimate = stats.summarise([ratio.estimate for ratio in found]).median
-        half = stats.summarise([ratio.half_width for ratio in found]).median
+        estimate = median_low(ratio.estimate for ratio in found)
+        half = median_low(ratio.half_width for ratio in found)  # infinite where there were too few rounds
         counts = " | ".join(str(verdicts.count(word)) for word in ("slower", "faster", "same", "unclear"))
         lines.append(f"| `{name}` | {len(found)} | {estimate:.4f} | {half:.2%} | {counts} |")
     return lines

@@ -23,6 +23,7 @@ TOPICS = {
     "cheats": "variants that look fast without being better",
     "faults": "crashes, hangs and exhausted memory, beside healthy cells",
     "kills": "kill -9 at random moments, then --resume",
+    "scale": "a hundred thousand records, and the time between samples",
     "conditions": "a machine that is not quiet is noticed",
     "clocks": "other clocks, and work of known length",
     "estimate": "how long a run takes, and whether it knew",

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from statistics import median_low
 
 from suite import stats
 from suite.probes.clocks import clock_of
@@ -80,13 +81,12 @@ def judge(
     for name, share in extra.items():
         found = ratios[name]
         seen = sum(ratio.verdict == "slower" for ratio in found)
-        median = stats.summarise([ratio.estimate for ratio in found]).median
         yield row(
             f"{share:+.0%} of work is called slower",
             seen,
             len(found),
             at_least=0.80 if share == 0.05 else 0.95,
-            summary=f"median estimate {median:.4f}; {_widths(found)}",
+            summary=_widths(found),
         )
     covering = sum(ratio.low <= 1 <= ratio.high for ratio in same)
     yield row(
@@ -102,9 +102,10 @@ def judge(
 def _widths(ratios: Sequence[stats.Ratio]) -> str:
     if not ratios:
         return "no pair was timed"
-    half = stats.summarise([ratio.half_width for ratio in ratios]).median
-    rounds = stats.summarise([float(ratio.count) for ratio in ratios]).median
-    return f"median interval ±{half:.2%} after {rounds:.0f} rounds"
+    half = median_low(ratio.half_width for ratio in ratios)
+    estimate = median_low(ratio.estimate for ratio in ratios)
+    rounds = median_low(ratio.count for ratio in ratios)
+    return f"median estimate {estimate:.4f}, interval ±{half:.2%} after {rounds} rounds"
 
 
 def _naive(first: Step, second: Step, device: str) -> stats.Verdict:

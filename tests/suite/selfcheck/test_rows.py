@@ -1,6 +1,9 @@
 """The judges are tried on records of which it is known what they should say."""
 
+import json
 import math
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +16,9 @@ from suite.report import selfcheck as page
 from suite.selfcheck import cheats, clocks, conditions, faults, kills, memory, session, timing
 from suite.selfcheck.bench import Bench
 from suite.selfcheck.row import not_here, row
+from suite.stats import Ratio
 
+ROOT = Path(__file__).parents[3]
 Counted = tuple[object, object, str]
 
 
@@ -101,6 +106,29 @@ def test_known_lengths_give_their_slope() -> None:
     slope, agreement = clocks.line(timed)
     assert slope == pytest.approx(1.02)
     assert agreement == pytest.approx(1)
+
+
+def test_another_clock_agrees_differs_or_cannot_tell() -> None:
+    def ratio(verdict: str) -> Ratio:
+        return Ratio(estimate=1.0, low=0.99, high=1.01, verdict=verdict, count=60)  # type: ignore[arg-type]  # a verdict
+
+    rows = [
+        clocks.judge_clocks([ratio(verdict) for verdict in verdicts], "another clock", 0.03)
+        for verdicts in (("same", "same", "unclear"), ("same", "slower"), ("unclear",))
+    ]
+    assert said(rows) == [(2, 2, "holds"), (1, 2, "broken"), (0, 0, "unclear")]
+
+
+def test_many_records_keep_their_promise_of_memory(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "suite.selfcheck.many_records", str(tmp_path), "20000"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    figures = json.loads(done.stdout)
+    assert len(store.read(tmp_path)) == 20_000
+    assert figures["peak_B"] < 2**29
+    # a fifth of ten seconds, five for the plots whatever their number, and as much again on a busy machine
+    assert figures["cpu_s"] < 2 * (2 + 5)
 
 
 def graphs(*, missing: int = 0) -> list[Record]:

@@ -1,0 +1,55 @@
+"""Scale: a hundred thousand records, and what the harness costs between samples."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from suite.records import Finding, Measurement
+from suite.selfcheck.bench import Bench
+from suite.selfcheck.row import row
+from suite.selfcheck.timing import BASE, SHAPE
+
+RECORDS = 100_000
+LIMIT_S = 10.0
+LIMIT_B = 2**30
+SAMPLING_S = 1.0
+MOST_BETWEEN_S = 1e-3
+"""Between two samples, what the harness may take of its own."""
+ROOT = Path(__file__).parents[2]
+
+
+def check(bench: Bench) -> Iterator[Finding]:
+    """Rows on many records, and on the time between samples."""
+    with TemporaryDirectory(prefix="coattention-scale-") as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "suite.selfcheck.many_records", folder, str(RECORDS)],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    figures = json.loads(done.stdout)
+    yield row(
+        f"{RECORDS} records are stored, resumed over and reported in under {LIMIT_S:.0f} s of one core and 1 GiB",
+        int(figures["cpu_s"] < LIMIT_S and figures["peak_B"] < LIMIT_B),
+        1,
+        at_least=1.0,
+        summary=f"{figures['cpu_s']:.1f} s on the CPU, {figures['wall_s']:.1f} s by the wall; "
+        f"{figures['peak_B'] / 2**20:.0f} MiB",
+    )
+    times = bench.count(default=2, full=5)
+    repeats = bench.measure(bench.asked([BASE], shape=SHAPE), label="harness", times=times, sampling_s=SAMPLING_S)
+    between = [
+        record.value
+        for records in repeats
+        for record in records
+        if isinstance(record, Measurement) and record.quantity == "harness_time" and record.value is not None
+    ]
+    yield row(
+        f"between two samples the harness takes less than {MOST_BETWEEN_S * 1e3:.0f} ms of its own",
+        sum(value < MOST_BETWEEN_S for value in between),
+        len(between),
+        at_least=1.0,
+        summary=f"median {median(between) * 1e6:.0f} µs" if between else "",
+    )
