@@ -259,6 +259,25 @@ def pareto(
     print(wording.markdown(made))
 
 
+@app.command()
+def checkpoint(
+    source: Annotated[str, typer.Argument(help="Whose weights: dcn/stack, mcan/net, hiecoatt/parallel and so on.")],
+    file: Annotated[Path, typer.Argument(help="What torch.save wrote.")],
+    config: Annotated[str, typer.Option(help='What no weight tells, as JSON: {"MULTI_HEAD": 8}.')] = "{}",
+    prefix: Annotated[str, typer.Option(help="Keep the names that start so, without it; such as module.")] = "",
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Leave out the names that start so, such as an encoder's; may be repeated.")
+    ] = None,
+) -> None:
+    """Audit published weights, correct them, and show what that changes and what it gains."""
+    import json
+
+    from suite import checkpoint as inspection
+
+    weights = inspection.read(file, prefix=prefix, ignore=tuple(ignore or ()))
+    print(inspection.page(inspection.inspect(source, weights, json.loads(config))))
+
+
 def main() -> None:
     """Run a command; what the user got wrong is one line, what we got wrong is a traceback."""
     try:

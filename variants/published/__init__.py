@@ -11,6 +11,8 @@ from variants.published import csdn, dcn, hiecoatt, mcan, skyol5, zhangtd
 from variants.published.checkpoint import Checkpoint, Config, fit
 from variants.published.transfer import TRANSFERS
 
+__all__ = ["SOURCES", "TRANSFERS", "Config", "load_published"]
+
 SOURCES: Mapping[str, Callable[[Checkpoint], nn.Module]] = {
     "csdn/parallel": csdn.from_checkpoint,
     "skyol5/parallel": skyol5.parallel_from_checkpoint,

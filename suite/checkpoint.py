@@ -1,0 +1,161 @@
+"""A published checkpoint: audited as it behaves, corrected with the same weights, and both timed side by side."""
+
+import math
+import random
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from suite.audit.findings import findings
+from suite.audit.lab import Lab, relative
+from suite.audit.properties import examine
+from suite.audit.subject import from_module
+from suite.records import Finding, Measurement, Record
+from suite.report.units import factor_between, seconds
+from suite.stats import ratio, summarise
+from variants import CoAttention, load_published
+from variants.published import TRANSFERS, Config
+
+ROUNDS = 21
+ENCODES = ("hiecoatt/hierarchical",)
+"""Sources whose published mechanism encodes its features itself, where ours starts from what comes out of that."""
+
+
+def read(path: Path, *, prefix: str = "", ignore: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """The weights in a file that ``torch.save`` wrote, by themselves or under ``state_dict`` or ``model``.
+
+    Args:
+        path: the file.
+        prefix: kept are the names that start with it, without it; such as ``module.``.
+        ignore: left out are the names that then start with one of these, such as an encoder's.
+
+    Raises:
+        ValueError: there are no weights in the file, or none under that prefix.
+    """
+    found = torch.load(path, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model"):
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ValueError(f"{path}: expected weights by name, by themselves or under state_dict or model")
+    named = {name.removeprefix(prefix): weight for name, weight in found.items() if name.startswith(prefix)}
+    kept = {name: weight for name, weight in named.items() if not name.startswith(ignore or ("\0",))}
+    if not kept:
+        raise ValueError(f"{path}: no name is left that starts with {prefix!r}; there are {', '.join(list(found)[:6])}")
+    return kept
+
+
+def pair(source: str, weights: Mapping[str, Tensor], config: Config) -> dict[str, CoAttention]:
+    """The published mechanism and the corrected one with the same weights, by name.
+
+    Raises:
+        ValueError: the weights do not fit, or there is no mechanism on a batch for that component.
+    """
+    if source not in TRANSFERS:
+        raise ValueError(f"{source!r} is no source of a mechanism; known are {', '.join(TRANSFERS)}")
+    return {into: load_published(source, weights, config=config, into=into).float() for into in TRANSFERS[source]}
+
+
+def audit(modules: Mapping[str, CoAttention], *, task: str, seed: int = 0) -> Iterator[Record]:
+    """Findings about each, with the weights that it has."""
+    for name, module in modules.items():
+        subject = from_module(module, name=name)
+        yield from findings(subject, examine(subject, seed=seed), task=task, device="cpu")
+
+
+def changes(modules: Mapping[str, CoAttention], *, task: str, seed: int = 0) -> Iterator[Measurement]:
+    """How far the published outputs are from the corrected ones, relative to their RMS, with and without padding.
+
+    Both have to start from the same features.
+    """
+    (published, module), (corrected, ours) = modules.items()
+    lab = Lab(from_module(module, name=published), seed)
+    for condition, batch in (("without padding", lab.full), ("padded", lab.batch)):
+        with torch.no_grad():
+            outputs = zip(module(batch)._asdict().items(), ours(batch), strict=True)
+        for (output, before), after in outputs:
+            if before.shape != after.shape:  # three levels of weights against one mechanism
+                continue
+            yield Measurement(
+                task=task,
+                variant=published,
+                device="cpu",
+                quantity="correction",
+                unit="1",
+                value=relative(after, before)[0],
+                details={"output": output, "condition": condition, "corrected": corrected},
+            )
+
+
+def time_both(
+    modules: Mapping[str, CoAttention], *, task: str, examples: int = 8, regions: int = 196, words: int = 26
+) -> Iterator[Measurement]:
+    """Forward latency of each on a batch of ragged questions, interleaved, each after an untimed call of its own."""
+    batches = {}
+    for name, module in modules.items():
+        lab = Lab(from_module(module, name=name))
+        lengths = [words - (words - 1) * example // examples for example in range(examples)]
+        batches[name] = lab.scene((regions,) * examples, lengths)
+    samples: dict[str, list[float]] = {name: [] for name in modules}
+    generator = random.Random(0)
+    with torch.no_grad():
+        for _ in range(ROUNDS):
+            for name in generator.sample(sorted(modules), len(modules)):
+                modules[name](batches[name])
+                start = time.perf_counter()
+                modules[name](batches[name])
+                samples[name].append(time.perf_counter() - start)
+    for name, taken in samples.items():
+        yield Measurement(
+            task=task,
+            variant=name,
+            workload=f"batch={examples},regions={regions},words={words}",
+            phase="forward",
+            device="cpu",
+            quantity="latency",
+            unit="s",
+            samples=tuple(taken),
+            rounds=tuple(range(ROUNDS)),
+        )
+
+
+def inspect(source: str, weights: Mapping[str, Tensor], config: Config) -> Iterator[Record]:
+    """Everything about a checkpoint: audits, what the correction changes, and latencies."""
+    modules = pair(source, weights, config)
+    yield from audit(modules, task=source)
+    if source not in ENCODES:
+        yield from changes(modules, task=source)
+    yield from time_both(modules, task=source)
+
+
+def page(records: Iterable[Record]) -> str:
+    """The records of `inspect` in lines for a terminal."""
+    records = list(records)
+    measurements = [record for record in records if isinstance(record, Measurement)]
+    published, corrected = (record for record in measurements if record.quantity == "latency")
+    taken = ratio(published.samples, published.rounds, corrected.samples, corrected.rounds)
+    between = factor_between(taken.estimate, taken.low, taken.high)
+    return "\n".join(
+        [
+            *(
+                f"{found.variant}  {found.quantity}  {found.verdict}: {found.summary}"
+                for found in records
+                if isinstance(found, Finding) and found.verdict not in ("holds", "not applicable")
+            ),
+            *(_change(record) for record in measurements if record.quantity == "correction"),
+            *(
+                f"{timed.variant} takes {seconds(summarise(timed.samples).median)} forward at {timed.workload}"
+                for timed in (published, corrected)
+            ),
+            f"{published.variant} takes {between} of the time of {corrected.variant}: {taken.verdict}",
+        ]
+    )
+
+
+def _change(record: Measurement) -> str:
+    corrected, output, condition = (record.details[key] for key in ("corrected", "output", "condition"))
+    moved = "not finite" if record.value is None or not math.isfinite(record.value) else f"{record.value:.2g}"
+    return f"{output} of {record.variant} is {moved} from that of {corrected}, {condition}"
