@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from suite.audit.findings import findings
 from suite.audit.properties import examine
 from suite.audit.subject import from_variant
+from suite.probes import published
 from suite.records import Record
 from variants import build
 
@@ -25,6 +26,7 @@ def audit(name: str, device: str, *, task: str, seed: int = 0) -> Iterator[Recor
         ValueError: the name is wrong.
         Skip: the variant cannot be had here.
     """
+    yield from published.deviate(name, device, task=task, seed=seed)
     variant = build(name, width=WIDTH, device=device.partition("[")[0], seed=seed)
     subject = from_variant(variant)
     yield from findings(subject, examine(subject, seed=seed), task=task, device=device)

@@ -123,20 +123,22 @@ def leak(finding: Finding) -> Drawn | None:
     if not isinstance(values, list | tuple) or not values:
         return None
     moved = np.array(values, dtype=float)
-    slots = finding.details.get("padding", "padded")
+    if not np.isfinite(moved).any():
+        return None
+    slots = str(finding.details.get("padding", "slots"))
     output = finding.details.get("output", "output")
     row, column = np.unravel_index(np.nanargmax(moved), moved.shape)
     rows, columns = (
         _labels(finding, name, length) for name, length in zip(("slots", "positions"), moved.shape, strict=True)
     )
     title = (
-        f"{finding.variant} leaks ({finding.quantity}): padded {slots} slot {rows[row]} moves {output} "
+        f"{finding.variant} leaks ({finding.quantity}): padded {slots.removesuffix('s')} {rows[row]} moves {output} "
         f"at {columns[column]} by {units.digits(float(moved[row, column]))}"
     )
     made = style.figure(title, min(0.28 * moved.shape[0], 6.0) + 1.6)
     axes = made.subplots()
     mesh = axes.pcolormesh(moved, cmap="cividis", vmin=0)
-    axes.set(xlabel=f"position in {output}", ylabel=f"padded {slots} slot")
+    axes.set(xlabel=f"position in {output}", ylabel=f"padded {slots}")
     for axis, names in ((axes.xaxis, columns), (axes.yaxis, rows)):
         picked = [
             int(at) for at in MaxNLocator(24, integer=True).tick_values(0, len(names) - 1) if 0 <= at < len(names)

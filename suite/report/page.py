@@ -32,7 +32,7 @@ def write(folder: Path) -> Path:
     made = tables.make(records)
     _write_tables(made, folder / "tables")
     drawn = plots.write(made, (record for record in records if isinstance(record, Finding)), folder / "plots")
-    apart = published.section(made.cells, (record for record in records if isinstance(record, Finding)))
+    apart = published.section(made.cells, records)
     text = _page(made, drawn, apart, environment_of(folder), title=folder.resolve().name)
     path = folder / "REPORT.md"
     path.write_text(text, encoding="utf-8")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from suite import stats
-from suite.records import Finding
+from suite.records import Finding, Measurement, Record
 from suite.report import units, wording
 from suite.report.tables import ANCHOR
 from suite.report.wording import number
@@ -50,8 +50,8 @@ ORIGINS = {
     ),
     "published_zhangtd_parallel": Origin(
         where="Zhangtd/Models-reproducing",
-        differs="biases; the mask is accepted and then ignored",
-        ours="parallel[bias=true]",
+        differs="no tanh on the affinity; the mask is accepted and then ignored",
+        ours="parallel[affinity=linear]",
     ),
     "published_zhangtd_alternating": Origin(
         where="Zhangtd/Models-reproducing",
@@ -66,7 +66,7 @@ ORIGINS = {
     "published_hiecoatt_alternating": Origin(
         where="jiasenlu/HieCoAttenVQA, the authors of the paper",
         differs="weights of its own for each of the three steps; biases",
-        ours="alternating",
+        ours="alternating[bias=true]",
     ),
     "published_hiecoatt": Origin(
         where="jiasenlu/HieCoAttenVQA, the authors of the paper",
@@ -86,25 +86,33 @@ ORIGINS = {
 }
 
 
-def section(cells: pd.DataFrame, findings: Iterable[Finding]) -> str:
+def section(cells: pd.DataFrame, records: Iterable[Record]) -> str:
     """A part per published implementation that the run audited or timed; empty where there is none."""
     known: dict[str, list[Finding]] = defaultdict(list)
-    for finding in findings:
-        if finding.variant in ORIGINS:
-            known[finding.variant].append(finding)
+    apart: dict[str, Measurement] = {}
+    for record in records:
+        if isinstance(record, Finding) and record.variant in ORIGINS:
+            known[record.variant].append(record)
+        elif isinstance(record, Measurement) and record.quantity == "deviation_from_corrected":
+            apart[record.variant] = record
     timed = [str(name) for name in cells["variant"] if name in ORIGINS]
     return "\n\n".join(
-        "\n".join(_part(name, ORIGINS[name], known[name], cells)) for name in dict.fromkeys([*known, *timed])
+        "\n".join(_part(name, ORIGINS[name], known[name], apart.get(name), cells))
+        for name in dict.fromkeys([*known, *timed])
     )
 
 
-def _part(name: str, origin: Origin, findings: Sequence[Finding], cells: pd.DataFrame) -> list[str]:
+def _part(
+    name: str, origin: Origin, findings: Sequence[Finding], apart: Measurement | None, cells: pd.DataFrame
+) -> list[str]:
     lines = [
         f"### `{name}`",
         "",
         f"From {origin.where}. Differs from the paper: {origin.differs}. Corrected here as `{origin.ours}`.",
         "",
     ]
+    if apart is not None:
+        lines += [_apart(apart), ""]
     by_defect: dict[str, list[Finding]] = defaultdict(list)
     for finding in findings:
         if finding.verdict == "known":
@@ -122,6 +130,22 @@ def _part(name: str, origin: Origin, findings: Sequence[Finding], cells: pd.Data
         lines.append("- none of its known defects was examined in this run")
     speeds = _speeds(name, origin.ours, cells)
     return [*lines, *([""] if speeds else []), *speeds]
+
+
+def _apart(record: Measurement) -> str:
+    """Both with the same weights on the same padded batch, and without padding."""
+    outputs = {name: value for name, value in record.details.items() if name != "unpadded"}
+    moved = ", ".join(f"{name} by {_number(value)}" for name, value in outputs.items())
+    return (
+        f"With the same weights on a batch padded on both sides it differs from the corrected mechanism in {moved} "
+        f"(relative to the corrected output); without padding, by {_number(record.details['unpadded'])} at most."
+    )
+
+
+def _number(value: object) -> str:
+    if not isinstance(value, int | float):
+        return "something not finite"
+    return units.digits(value) if value >= 0.01 else units.error(value)
 
 
 def _speeds(name: str, ours: str, cells: pd.DataFrame) -> list[str]:

@@ -153,4 +153,4 @@ def _leak(seed: int) -> dict[str, list[list[float]] | str | list[str]]:
     leak = [
         [math.exp(-2 * abs(generator.normal())) * (0.98 if row > 4 else 0.4) for _ in range(12)] for row in range(8)
     ]
-    return {"leak": leak, "output": "image_weights", "padding": "question"}
+    return {"leak": leak, "output": "image_weights", "padding": "words"}

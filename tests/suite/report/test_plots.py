@@ -107,7 +107,7 @@ def test_titles_are_findings(made: Tables, records: list[Record]) -> None:
         titles["matrix"]
         == "39 of 51 variants hold every property; broken: dense+compile; 3 with known defects; 8 unclear"
     )
-    assert titles["leak"].startswith("dense+compile leaks (P1): padded question slot")
+    assert titles["leak"].startswith("dense+compile leaks (P1): padded word ")
 
 
 def test_a_broken_variant_has_its_finding_where_its_point_would_be(cells: pd.DataFrame) -> None:

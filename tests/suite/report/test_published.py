@@ -22,8 +22,7 @@ KNOWN = Finding(
 
 
 def section(records: list[Record]) -> str:
-    findings = [record for record in records if isinstance(record, Finding)]
-    return published.section(tables.make(records).cells, findings)
+    return published.section(tables.make(records).cells, records)
 
 
 def timed(variant: str, time_s: float, task: str) -> Measurement:
@@ -70,6 +69,16 @@ def test_its_speed_stands_beside_ours_through_the_anchor(time_s: float, said: st
 def test_where_the_corrected_form_was_not_timed_the_plain_mechanism_stands_in() -> None:
     records: list[Record] = [timed("parallel", 0.004, "a"), timed("published_csdn", 0.008, "a")]
     assert "`parallel` is ×2.00" in section(records)
+
+
+def test_what_the_defects_change_stands_in_numbers_beside_the_agreement_without_padding() -> None:
+    apart = Measurement(
+        task="masking", variant="published_csdn", device="cpu", quantity="deviation_from_corrected", unit="1",
+        value=0.98, details={"image": 0.98, "question": 0.5, "unpadded": 3e-7},
+    )  # fmt: skip
+    text = section([KNOWN, apart])
+    assert "differs from the corrected mechanism in image by 0.980, question by 0.500" in text
+    assert "without padding, by 3.0e-07 at most" in text
 
 
 def test_a_run_without_them_has_no_such_section() -> None:
