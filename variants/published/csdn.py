@@ -101,9 +101,12 @@ class PublishedCsdn(CoAttention):
             {
                 "P2": ("padded words",),
                 "P6": ("an inverted mask of words",),
-                "P8g": ("the scene itself",),
                 "P13": ("one example", "no row of words full", "expanded mask of words"),
             },
+        ),
+        *known(
+            "its second softmax is taken in float32, whatever dtype came in",
+            {"P8g": ("finite differences",)},
         ),
         *known("an empty question is NaN", {"P9": ("empty question",), "P9b": ("empty question",)}),
         *known("one example loses its batch", {"P3": ("example alone",), "P13": ("one example",)}, output="image"),

@@ -37,6 +37,13 @@ def test_other_forms_hold_too(name: str) -> None:
     assert {id: finding.summary for id, finding in found.items() if finding.verdict in ("broken", "unclear")} == {}
 
 
+@pytest.mark.parametrize("name", ["published_csdn", "published_zhangtd_alternating", "published_hiecoatt_parallel"])
+def test_a_published_implementation_shows_what_it_declares_and_nothing_else(name: str) -> None:
+    found = [finding for finding in audit(name, "cpu", task="t") if isinstance(finding, Finding)]
+    assert [finding.summary for finding in found if finding.verdict in ("broken", "unclear")] == []
+    assert "P1" in {finding.quantity for finding in found if finding.verdict == "known"}
+
+
 def test_exact_properties_are_judged_bit_for_bit_in_narrow_types() -> None:
     found = verdicts("parallel+bf16")
     assert [(found[id].value, found[id].limit) for id in ("P1", "P1n")] == [(0.0, 0.0), (0.0, 0.0)]
