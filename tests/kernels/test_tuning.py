@@ -1,0 +1,77 @@
+"""Tuning finds the fastest entry, goes on where it was stopped, and changes one device's entry alone."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from variants.kernels.configurations import TABLE, Configuration, configuration, measured, trying
+from variants.kernels.tune import Journal, descend, enter
+
+ROOT = Path(__file__).parents[2]
+SAFE = configuration("scored", 2, "no such device")
+
+
+def time_s(tried: Configuration) -> float:
+    """As if 64 rows, 256 columns and 4 stages were best, and 512 columns did not fit."""
+    if tried.outer == 512:
+        return math.inf
+    return 1e-3 * (1 + abs(tried.rows - 64) / 64 + abs(tried.outer - 256) / 256 + abs(tried.stages - 4))
+
+
+def test_the_search_goes_down_to_the_fastest() -> None:
+    assert descend(SAFE, time_s) == SAFE._replace(rows=64, outer=256, stages=4)
+
+
+def test_noise_does_not_keep_the_search_going() -> None:
+    assert descend(SAFE, lambda tried: 1e-3 * (1 + 0.009 * (hash(tried) % 2))) == SAFE
+
+
+def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "tuning.jsonl"
+    first = Journal(path)
+    tried = [SAFE, SAFE._replace(outer=512)]
+    times = [first.time_s("scored/16", entry, lambda entry=entry: time_s(entry)) for entry in tried]
+    with path.open("a") as file:
+        file.write('{"key": "scored/16", "configu')
+    again = Journal(path)
+    assert [again.time_s("scored/16", entry, lambda: pytest.fail("timed twice")) for entry in tried] == times
+    assert times[1] == math.inf
+
+
+def test_only_the_devices_own_entry_changes(tmp_path: Path) -> None:
+    table = tmp_path / "configurations.json"
+    shutil.copy(TABLE, table)
+    before = json.loads(table.read_text())
+    enter(table, "A device", {"scored/16": SAFE})
+    after = json.loads(table.read_text())
+    assert after["measured"].pop("A device") == {"scored/16": SAFE._asdict()}
+    assert after == before
+
+
+def test_what_is_tried_comes_before_the_table() -> None:
+    other = SAFE._replace(warps=4)
+    with trying({"scored/16": other}):
+        assert configuration("scored", 2, "no such device") == other
+        assert configuration("scored", 4, "no such device") != other
+    assert configuration("scored", 2, "no such device") == SAFE
+
+
+def test_no_device_is_called_measured_that_was_not() -> None:
+    assert not measured("no such device")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
+def test_without_a_device_the_script_says_so() -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "variants.kernels.tune"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 1
+    assert "there is none here" in found.stderr
