@@ -96,10 +96,8 @@ def section(cells: pd.DataFrame, records: Iterable[Record]) -> str:
         elif isinstance(record, Measurement) and record.quantity == "deviation_from_corrected":
             apart[record.variant] = record
     timed = [str(name) for name in cells["variant"] if name in ORIGINS]
-    return "\n\n".join(
-        "\n".join(_part(name, ORIGINS[name], known[name], apart.get(name), cells))
-        for name in dict.fromkeys([*known, *timed])
-    )
+    names = dict.fromkeys([*known, *apart, *timed])
+    return "\n\n".join("\n".join(_part(name, ORIGINS[name], known[name], apart.get(name), cells)) for name in names)
 
 
 def _part(

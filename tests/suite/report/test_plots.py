@@ -48,17 +48,22 @@ def leak_of(records: list[Record]) -> Finding:
     return next(record for record in records if isinstance(record, Finding) and "leak" in record.details)
 
 
-def drawn_by_name(made: Tables, records: list[Record]) -> dict[str, tuple[Figure, str] | None]:
+@pytest.fixture(scope="module")
+def drawn(made: Tables, records: list[Record]) -> dict[str, tuple[Figure, str]]:
+    """Every kind of plot with its title."""
     cells = made.cells[made.cells["workload"] == "vqa-grid[batch=8]"]
-    return {
-        "latency": rows.latency(cells),
-        "memory": rows.memory(cells),
-        "error": scatter.error(cells),
-        "roofline": scatter.roofline(cells, made.peaks),
-        "growth": scatter.growth(made.growth[made.growth["phase"] == "forward"], "latency_s"),
-        "matrix": matrix.verdicts(made.masking),
-        "leak": matrix.leak(leak_of(records)),
-    }
+    with style.applied():
+        plots_by_name = {
+            "latency": rows.latency(cells),
+            "memory": rows.memory(cells),
+            "error": scatter.error(cells),
+            "roofline": scatter.roofline(cells, made.peaks),
+            "growth": scatter.growth(made.growth[made.growth["phase"] == "forward"], "latency_s"),
+            "matrix": matrix.verdicts(made.masking),
+            "leak": matrix.leak(leak_of(records)),
+        }
+    assert None not in plots_by_name.values()
+    return {name: plot for name, plot in plots_by_name.items() if plot is not None}
 
 
 def labels_beyond_the_view(axes: Axes) -> Iterator[Text]:
@@ -68,10 +73,8 @@ def labels_beyond_the_view(axes: Axes) -> Iterator[Text]:
         yield from (label for label in axis.get_ticklabels() if not low <= label.get_position()[place] <= high)
 
 
-def test_everything_written_in_a_plot_can_be_read_in_a_readme(made: Tables, records: list[Record]) -> None:
-    for name, drawn in drawn_by_name(made, records).items():
-        assert drawn is not None, name
-        figure, _ = drawn
+def test_everything_written_in_a_plot_can_be_read_in_a_readme(drawn: dict[str, tuple[Figure, str]]) -> None:
+    for name, (figure, _) in drawn.items():
         figure.set_dpi(README_PX / style.WIDTH_IN)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
@@ -85,9 +88,9 @@ def test_everything_written_in_a_plot_can_be_read_in_a_readme(made: Tables, reco
             assert text.get_fontsize() * figure.dpi / 72 > 9, f"{name}: {text.get_text()!r} is too small"
 
 
-@pytest.mark.parametrize("draw", [rows.latency, rows.memory])
-def test_names_of_fifty_variants_do_not_run_into_each_other(draw: object, cells: pd.DataFrame) -> None:
-    figure, _ = draw(cells)  # type: ignore[operator]
+@pytest.mark.parametrize("name", ["latency", "memory"])
+def test_names_of_fifty_variants_do_not_run_into_each_other(name: str, drawn: dict[str, tuple[Figure, str]]) -> None:
+    figure, _ = drawn[name]
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     labels = figure.axes[0].get_yticklabels()
@@ -96,8 +99,8 @@ def test_names_of_fifty_variants_do_not_run_into_each_other(draw: object, cells:
     assert all(below.y1 <= above.y0 + 0.5 for below, above in pairwise(extents))
 
 
-def test_titles_are_findings(made: Tables, records: list[Record]) -> None:
-    titles = {name: drawn[1] for name, drawn in drawn_by_name(made, records).items() if drawn}
+def test_titles_are_findings(drawn: dict[str, tuple[Figure, str]]) -> None:
+    titles = {name: title for name, (_, title) in drawn.items()}
     assert titles["latency"].startswith("Fastest: alternating+bf16+compile forward (×3.4")
     assert "parallel+bf16 needs 80.6 MiB, modular" in titles["memory"]
     assert titles["error"].startswith("+bf16+compile is ×4.0")
@@ -138,8 +141,8 @@ def test_a_doubted_cell_is_hollow(cells: pd.DataFrame) -> None:
 def test_pictures_are_as_wide_as_a_readme_at_twice_its_resolution_and_the_same_twice(
     made: Tables, records: list[Record], tmp_path: Path
 ) -> None:
-    small = replace(made, cells=made.cells.head(6), growth=made.growth.head(0))
-    findings = [record for record in records if isinstance(record, Finding)]
+    small = replace(made, cells=made.cells.head(4), growth=made.growth.head(0), masking=made.masking.head(3))
+    findings = [leak_of(records)]
     first = plots.write(small, findings, tmp_path / "first")
     plots.write(small, findings, tmp_path / "second")
     assert {plot.kind for plot in first} == {"latency", "memory", "error", "roofline", "masking", "leak"}
