@@ -109,8 +109,8 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         Preset(
             name="cpu",
-            summary="the paper's shape at batch 8, every mechanism, in three minutes",
-            batches=(("vqa-grid", 8),),
+            summary="the paper's shape at batch 4, every mechanism, in three minutes",
+            batches=(("vqa-grid", 4),),
             budget_s=165.0,
         ),
         Preset(

@@ -52,7 +52,7 @@ def test_what_does_not_fit_is_skipped_with_the_command_that_measures_it(default:
     for name, skip in put_off.items():
         words = shlex.split(skip.remedy)
         assert words[:4] == ["python", "run_all.py", "run", name]
-        again = understand(Request(variants=(name,), workloads=("vqa-grid",), sets=("batch=8",), device="cpu"))
+        again = understand(Request(variants=(name,), workloads=("vqa-grid",), sets=("batch=4",), device="cpu"))
         assert again.budget_s is None
         assert str(again.workloads[0]) == skip.workload
 
