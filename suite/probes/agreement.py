@@ -1,6 +1,7 @@
 """Whether a variant still computes its function: against the eager module in float64, on padded rows too."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from variants.spec import Spec
 
 LIMITS = {"float64": 4e-14, "float32": 2.4e-5, "float16": 4e-2, "bfloat16": 0.3}
 """Largest error of an output, relative to the root mean square of the reference: noise bands against float64."""
+GRADIENT_LIMITS = LIMITS | {"float64": 1.6e-13, "float32": 1e-4}
+"""Largest error of a gradient by norm: in six layers a rectifier or two switches the other way, which is no fault."""
 _GRADIENT = "gradient of "
 _TF32_LIMIT = 4e-3
 _NARROW = {"fp16": "float16", "amp_fp16": "float16", "bf16": "bfloat16", "amp_bf16": "bfloat16"}
@@ -41,13 +44,18 @@ def check(name: str, workload: Workload, phase: Phase, device: str, *, task: str
         exact = make_batch(workload, dtype=torch.float64, device=parsed.kind)
         wide = Step(reference, phase, (_like(exact, step.inputs[0]),))
         expected = results(wide)
+    gradients = [tensor for key, tensor in expected.items() if key.startswith(_GRADIENT)]
+    floor = root_mean_square(gradients) if gradients else 0.0
     errors = {
-        key: (norm_error if key.startswith(_GRADIENT) else relative_error)(found[key], expected[key])
+        key: norm_error(found[key], expected[key], floor=floor)
+        if key.startswith(_GRADIENT)
+        else relative_error(found[key], expected[key])
         for key in expected
     }
-    worst = max(errors, key=lambda key: errors[key] if errors[key] == errors[key] else float("inf"))
-    error = errors[worst]
-    limit = _limit(spec, parsed.kind)
+    limits = {key: _limit(spec, parsed.kind, gradient=key.startswith(_GRADIENT)) for key in errors}
+    # NaN is worse than any number
+    worst = max(errors, key=lambda key: errors[key] / limits[key] if errors[key] == errors[key] else float("inf"))
+    error, limit = errors[worst], limits[worst]
     holds = error <= limit  # NaN does not
     yield Measurement(
         quantity="agreement_error", unit="1", value=error, details={"where": worst, "limit": limit}, **about
@@ -87,17 +95,29 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return float(difference / scale)
 
 
-def norm_error(found: Tensor, expected: Tensor) -> float:
+def norm_error(found: Tensor, expected: Tensor, *, floor: float) -> float:
     """Norm of the difference over the norm of what was expected, for gradients.
 
     A few slots carry most of a gradient (a maximum over n-grams sends all of it one way, and rounding may send it the
     other), so the largest difference over the root mean square says more about the tail than about the function.
+
+    Args:
+        found: any shape.
+        expected: the same shape.
+        floor: root mean square of all gradients together. A gradient below it is judged by it: that of a bias in front
+            of a softmax is exactly zero, and what rounding leaves of it has no size of its own.
     """
-    scale = expected.double().norm()
-    difference = (found.double() - expected.double()).norm()
+    scale = max(root_mean_square([expected]), floor)
+    difference = root_mean_square([found.double() - expected.double()])
     if scale == 0:
         return 0.0 if difference == 0 else float("inf")
-    return float(difference / scale)
+    return difference / scale
+
+
+def root_mean_square(tensors: Sequence[Tensor]) -> float:
+    """Over all elements of all tensors."""
+    total = sum(float(tensor.double().square().sum()) for tensor in tensors)
+    return math.sqrt(total / max(sum(tensor.numel() for tensor in tensors), 1))
 
 
 def _like(batch: Batch, other: Batch) -> Batch:
@@ -108,8 +128,8 @@ def _like(batch: Batch, other: Batch) -> Batch:
     )
 
 
-def _limit(spec: Spec, kind: str) -> float:
+def _limit(spec: Spec, kind: str, *, gradient: bool) -> float:
     dtype = next((_NARROW[word] for word in spec.transforms if word in _NARROW), "float32")
     if dtype == "float32" and kind == "cuda" and torch.backends.cuda.matmul.allow_tf32:
         return _TF32_LIMIT
-    return LIMITS[dtype]
+    return (GRADIENT_LIMITS if gradient else LIMITS)[dtype]

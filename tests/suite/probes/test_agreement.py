@@ -87,3 +87,10 @@ def test_relative_errors_are_over_the_root_mean_square_of_the_reference() -> Non
     assert agreement.relative_error(expected + torch.tensor([0.0, 0.3, 0.0, 0.0]), expected) == pytest.approx(0.1)
     assert agreement.relative_error(torch.zeros(2), torch.zeros(2)) == 0
     assert agreement.relative_error(torch.ones(2), torch.zeros(2)) == float("inf")
+
+
+def test_a_gradient_that_is_zero_but_for_rounding_is_judged_by_the_size_of_the_others() -> None:
+    rounding = torch.tensor([1e-9])
+    assert agreement.norm_error(rounding, torch.zeros(1), floor=1e-2) == pytest.approx(1e-7)
+    assert agreement.norm_error(torch.tensor([1.01]), torch.tensor([1.0]), floor=1e-2) == pytest.approx(0.01, rel=1e-3)
+    assert agreement.norm_error(rounding, torch.zeros(1), floor=0.0) == float("inf")
