@@ -10,7 +10,7 @@ from suite.probes.step import About, running_on
 from suite.records import Measurement
 from suite.workloads import WORKLOADS
 from variants import Attended, Batch, CoAttention, build
-from variants.published import load_published
+from variants.published import corrected
 
 WIDTH = 32
 SOURCES = {
@@ -19,6 +19,8 @@ SOURCES = {
     "published_zhangtd_parallel": ("zhangtd/parallel", "parallel"),
     "published_hiecoatt_parallel": ("hiecoatt/parallel", "parallel"),
     "published_hiecoatt_alternating": ("hiecoatt/alternating", "alternating"),
+    "published_dcn": ("dcn/stack", "dense"),
+    "published_mcan": ("mcan/net", "modular"),
 }
 """Where the weights of the published layer are those of ours: its component, and our mechanism."""
 
@@ -38,12 +40,10 @@ def deviate(name: str, device: str, *, task: str, seed: int = 0) -> Iterator[Mea
     """
     if name not in SOURCES:
         return
-    source, ours = SOURCES[name]
+    source, mechanism = SOURCES[name]
     with running_on(device) as parsed, torch.no_grad():
-        published = build(name, width=WIDTH, seed=seed).module.eval()
-        # the layer's weights under the names that the original gives them
-        weights = {word.removeprefix("network."): value for word, value in published.state_dict().items()}
-        corrected = load_published(source, weights, into=ours).eval()
+        theirs = build(name, width=WIDTH, seed=seed).module.eval()
+        ours = corrected(theirs, source, into=mechanism).eval()
         shape = replace(
             WORKLOADS["tiny"], image_width=WIDTH, question_width=WIDTH, image_fill=0.6, question_fill=0.6, batch=8
         )
@@ -51,10 +51,10 @@ def deviate(name: str, device: str, *, task: str, seed: int = 0) -> Iterator[Mea
         full = padded._replace(
             image_valid=torch.ones_like(padded.image_valid), question_valid=torch.ones_like(padded.question_valid)
         )
-        for module in (published, corrected):
+        for module in (theirs, ours):
             module.to(parsed.kind)
-        apart = _apart(published, corrected, _on(padded, parsed.kind))
-        unpadded = _apart(published, corrected, _on(full, parsed.kind))
+        apart = _apart(theirs, ours, _on(padded, parsed.kind))
+        unpadded = _apart(theirs, ours, _on(full, parsed.kind))
     yield Measurement(
         **About(task=task, variant=name, workload="", phase="", device=device),
         quantity="deviation_from_corrected",
@@ -68,10 +68,9 @@ def _on(batch: Batch, kind: str) -> Batch:
     return Batch(*(field.to(kind) for field in batch))
 
 
-def _apart(published: CoAttention, corrected: CoAttention, batch: Batch) -> dict[str, float]:
-    """The largest deviation of each output, relative to the RMS of the corrected one's."""
-    theirs, ours = published(batch), corrected(batch)
+def _apart(theirs: CoAttention, ours: CoAttention, batch: Batch) -> dict[str, float]:
+    """The largest deviation of each output, relative to the RMS of ours."""
     return {
         output: float((one - other).abs().max() / other.square().mean().sqrt())
-        for output, one, other in zip(Attended._fields, theirs, ours, strict=True)
+        for output, one, other in zip(Attended._fields, theirs(batch), ours(batch), strict=True)
     }

@@ -11,7 +11,7 @@ from variants.published import csdn, dcn, hiecoatt, mcan, skyol5, zhangtd
 from variants.published.checkpoint import Checkpoint, Config, fit
 from variants.published.transfer import TRANSFERS
 
-__all__ = ["SOURCES", "TRANSFERS", "Config", "load_published"]
+__all__ = ["SOURCES", "TRANSFERS", "Config", "corrected", "load_published"]
 
 SOURCES: Mapping[str, Callable[[Checkpoint], nn.Module]] = {
     "csdn/parallel": csdn.from_checkpoint,
@@ -70,6 +70,27 @@ def load_published(
     module = checkpoint.load(build_module(checkpoint))
     if into is None:
         return module
+    return _transferred(checkpoint, into)
+
+
+def corrected(published: CoAttention, source: str, *, into: str, config: Config | None = None) -> CoAttention:
+    """Ours with the weights of a published mechanism, which has a network's attention but not its answer.
+
+    Args:
+        published: such as the module of ``published_dcn``.
+        source: whose weights those are, as in `load_published`.
+        into: as in `load_published`.
+        config: as in `load_published`.
+
+    Raises:
+        ValueError: as in `load_published`.
+    """
+    weights = {name.removeprefix("network."): weight for name, weight in published.state_dict().items()}
+    return _transferred(Checkpoint(source, weights, config or {}), into)
+
+
+def _transferred(checkpoint: Checkpoint, into: str) -> CoAttention:
+    source = checkpoint.source
     transfers = TRANSFERS.get(source, {})
     if into not in transfers:
         raise ValueError(

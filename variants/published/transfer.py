@@ -235,11 +235,10 @@ def _dcn_to_dense(checkpoint: Checkpoint) -> Transfer:
 
 def _mcan_options(checkpoint: Checkpoint) -> tuple[str, int, int]:
     layers = checkpoint.count(r"backbone\.enc_list\.(\d+)\.")
-    return (
-        f"[heads={checkpoint.option('MULTI_HEAD', 8)},layers={layers}]",
-        checkpoint.size("img_feat_linear.weight", 1),
-        checkpoint.size("img_feat_linear.weight", 0),
-    )
+    width = checkpoint.size("attflat_img.mlp.fc.linear.weight", 1)
+    projects = "img_feat_linear.weight" in checkpoint.state_dict
+    image_width = checkpoint.size("img_feat_linear.weight", 1) if projects else width
+    return f"[heads={checkpoint.option('MULTI_HEAD', 8)},layers={layers}]", image_width, width
 
 
 def _mcan(checkpoint: Checkpoint) -> Transfer:

@@ -11,7 +11,10 @@ from suite.report.published import ORIGINS
 def test_padding_alone_sets_a_published_layer_apart_from_ours(name: str) -> None:
     (found,) = published.deviate(name, "cpu", task="t")
     assert found.value is not None
-    assert found.value > 0.01
+    if name == "published_dcn":  # right wherever padding is finite and no side is empty
+        assert found.value < 2e-5
+    else:
+        assert found.value > 0.01
     unpadded = found.details["unpadded"]
     assert isinstance(unpadded, float)
     if name == "published_csdn":
