@@ -232,8 +232,15 @@ def selfcheck(
     out: Annotated[
         Path | None, typer.Option(help="Results folder; results/<stamp>-selfcheck-<device> if left out.")
     ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Of masking: keep the signatures from which causes are inferred.")
+    ] = False,
 ) -> None:
     """Examine this program on this machine: planted differences, planted faults, known answers."""
+    if topics == ["masking"]:
+        from suite.audit import selfcheck as masking
+
+        raise typer.Exit(masking.start(seeds=100 if trials is None else trials, write=write))
     from suite.selfcheck import session
 
     raise typer.Exit(session.start(tuple(topics or ()), device=device, full=full, trials=trials, out=out))
@@ -276,6 +283,20 @@ def checkpoint(
 
     weights = inspection.read(file, prefix=prefix, ignore=tuple(ignore or ()))
     print(inspection.page(inspection.inspect(source, weights, json.loads(config))))
+
+
+@app.command()
+def audit(
+    target: Annotated[
+        str, typer.Argument(metavar="FILE.py:NAME", help="A class or factory of a module; or a variant's name.")
+    ],
+    strict: Annotated[bool, typer.Option("--strict", help="What is fragile counts as wrong.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the batches.")] = 0,
+) -> None:
+    """Is it masked correctly? Any module, of yours too: what is broken, by how much, where, and what to change."""
+    from suite.audit import command
+
+    raise typer.Exit(command.start(target, strict=strict, seed=seed))
 
 
 def main() -> None:

@@ -223,8 +223,8 @@ def _comparison(
     # the anchor, and what each variant's speed-up is over, stand in the same rounds
     specs = list(dict.fromkeys([Spec(ANCHOR), *(plain(cell.spec) for cell in group), *(cell.spec for cell in group)]))
     calls_s = sum(speed.call_s(spec, workload, phase) for spec in specs)
-    # sixteen rounds where they are cheap, and the fewest in any case: nothing asked for is too slow for its share
-    sampling_s = max(sampling_s, min(32 * calls_s, MOST_SAMPLING_S), 4 * calls_s)
+    # rounds enough for an interval where they are cheap, and the fewest in any case: nothing is too slow for its share
+    sampling_s = max(sampling_s, min(14 * calls_s, MOST_SAMPLING_S), 3.5 * calls_s)
     return Task(
         probes=("timing",),
         label=mechanism,

@@ -1,28 +1,34 @@
-"""A user's own mechanisms: one file that calls ``@register``."""
+"""A user's own file: mechanisms that it registers, or a module to audit."""
 
 import importlib.util
 import sys
 import zlib
 from pathlib import Path
+from types import ModuleType
 
 
-def load(path: Path) -> None:
+def load(path: Path, *, given_as: str = "--with") -> ModuleType:
     """Run a Python file, so that what it registers is known here.
+
+    Args:
+        path: of the file.
+        given_as: where it was asked for, for the error.
 
     Raises:
         ValueError: it is not there, or it raises; says what.
     """
     if not path.is_file():
-        raise ValueError(f"--with {path}: there is no such file")
+        raise ValueError(f"{given_as} {path}: there is no such file")
     # a name of its own: classes are found again by it, and it must not shadow a module of the same stem
     name = f"with_{path.stem}_{zlib.crc32(str(path.resolve()).encode()):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"--with {path}: expected a Python file, ending in .py")
+        raise ValueError(f"{given_as} {path}: expected a Python file, ending in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever a user's file raises is said in one line
         del sys.modules[name]
-        raise ValueError(f"--with {path}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{given_as} {path}: {type(error).__name__}: {error}") from error
+    return module

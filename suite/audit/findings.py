@@ -1,9 +1,11 @@
 """From outcomes to findings: what is known, what is not, and one sentence for a person."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
-from suite.audit.lab import Observation
+from suite.audit.causes import explain
+from suite.audit.evidence import leak
+from suite.audit.lab import Lab, Observation
 from suite.audit.properties import BY_ID, Outcome
 from suite.audit.subject import Subject
 from suite.records import Detail, Finding, Verdict
@@ -19,8 +21,7 @@ def findings(
     *,
     task: str,
     device: str,
-    evidence: Mapping[str, Mapping[str, Detail]] | None = None,
-    causes: str = "",
+    seed: int = 0,
 ) -> Iterator[Finding]:
     """One finding per property, and one per known defect that ought to have been found and was not.
 
@@ -29,10 +30,11 @@ def findings(
         outcomes: of the properties that were examined.
         task: of the records.
         device: label of the records.
-        evidence: further details by property.
-        causes: what the pattern of failures points to, added to the summary of every unexpected break.
+        seed: that they were examined with.
     """
     verdict: Verdict
+    outcomes = tuple(outcomes)
+    explanation = explain(subject, outcomes)
     for outcome in outcomes:
         item = outcome.examined
         unexpected = [found for found in outcome.failures if not _known(subject.known_defects, outcome, found)]
@@ -42,8 +44,14 @@ def findings(
         else:
             verdict, shown = outcome.verdict, broken[0] if broken else outcome.worst
         text = summary(outcome, shown)
-        if verdict == "broken" and causes:
-            text = f"{text}. {causes}"
+        details = _details(outcome, shown)
+        if verdict in ("broken", "known") and item.id == "P1":
+            found = leak(Lab(subject, seed), outcome)
+            if found is not None:
+                text, details = f"{text} ({found})", details | found.details()
+        if verdict == "broken" and explanation.sentence(item.id):
+            text = f"{text}: {explanation.sentence(item.id)}"
+            details["causes"] = [defect.name for defect in explanation.by_property[item.id]]
         yield Finding(
             task=task,
             variant=subject.name,
@@ -54,7 +62,7 @@ def findings(
             value=_number(shown.leak) if shown else None,
             limit=_number(shown.limit) if shown else None,
             summary=text,
-            details=_details(outcome, shown) | _declared(subject, outcome) | dict((evidence or {}).get(item.id, {})),
+            details=details | _declared(subject, outcome),
         )
         if outcome.verdict == "not applicable":
             continue

@@ -149,18 +149,23 @@ class Lab:
             return self.judge(self.subject.call(_copied(batch)), batch)
 
     def forward_as_given(self, batch: Batch) -> Outputs:
-        """As `forward`, with the very tensors: their strides matter."""
+        """As `forward`, with the very masks: their strides, shapes and dtypes matter."""
+        copied = _copied(batch)._replace(image_valid=batch.image_valid, question_valid=batch.question_valid)
         with mode(self.subject.module, train=False), torch.no_grad():
-            return self.judge(self.subject.call(batch), batch)
+            odd = any(mask.dtype != torch.bool or mask.is_meta for mask in (batch.image_valid, batch.question_valid))
+            return self.judge(self.subject.call(copied), self.batch if odd else batch)
 
     def without_mask(self) -> "Lab":
         """The lab of the same subject called without masks."""
         assert self.subject.unmasked is not None
         return Lab(replace(self.subject, call=self.subject.unmasked), self.seed)
 
-    def train(self, batch: Batch) -> Outputs:
-        """Judged outputs in train mode with gradients, dropout 0 and statistics put back."""
-        with mode(self.subject.module, train=True), torch.enable_grad():
+    def train(self, batch: Batch, *, statistics: bool = False) -> Outputs:
+        """Judged outputs in train mode with gradients and without dropout.
+
+        Normalisation layers keep to their running statistics unless asked, since those of a batch depend on all of it.
+        """
+        with mode(self.subject.module, train=True, statistics=statistics), torch.enable_grad():
             return self.judge(self.subject.call(_copied(batch, requires_grad=True)), batch)
 
     def gradients(self, batch: Batch, *, examples: Sequence[int] | None = None) -> Outputs:
@@ -183,6 +188,10 @@ class Lab:
             name: torch.zeros_like(tensor) if value is None else value.detach()
             for (name, tensor), value in zip(named.items(), values, strict=True)
         }
+
+    def loss(self, batch: Batch) -> float:
+        """The random projection whose gradients `gradients` gives."""
+        return float(self._loss(self.train(batch), batch, None).detach())
 
     def _loss(self, outputs: Outputs, batch: Batch, examples: Sequence[int] | None) -> Tensor:
         total = torch.zeros((), dtype=torch.float64, device=self.subject.device)
@@ -423,9 +432,19 @@ def restrict(subject: Subject, outputs: Outputs, batch: Batch, example: int) -> 
     return result
 
 
+NORMALISATION = nn.modules.batchnorm._NormBase
+"""Layers whose train mode takes statistics over the batch."""
+
+
 @contextmanager
-def mode(module: nn.Module, *, train: bool) -> Iterator[None]:
-    """Train or eval mode, without dropout; modes, dropout and buffers are put back."""
+def mode(module: nn.Module, *, train: bool, statistics: bool = False) -> Iterator[None]:
+    """Train or eval mode, without dropout; modes, dropout and buffers are put back.
+
+    Args:
+        module: what is switched.
+        train: train mode, but for layers that would take statistics over the batch.
+        statistics: train mode for those too.
+    """
     modes = [(part, part.training) for part in module.modules()]
     rates = [
         (part, field, getattr(part, field))
@@ -436,8 +455,9 @@ def mode(module: nn.Module, *, train: bool) -> Iterator[None]:
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()] if train else []
     # set one by one and only where it differs: a compiled module guards on these
     for part, was in modes:
-        if was != train:
-            part.training = train
+        wanted = train and (statistics or not isinstance(part, NORMALISATION))
+        if was != wanted:
+            part.training = wanted
     for part, field, _ in rates:
         setattr(part, field, 0.0)
     try:

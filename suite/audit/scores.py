@@ -1,5 +1,6 @@
 """Finding, in a module that nobody described, the weights that scale its scores and the place where to shift them."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ def scaled_scores(module: nn.Module, handles: tuple[ScoreHandle, ...], factor: f
     powers = [1 / handle.power for handle in handles for _ in handle.parameters]
     with torch.no_grad():
         for (parameter, _), power in zip(kept, powers, strict=True):
-            parameter.mul_(factor**power)
+            parameter.mul_(math.copysign(abs(factor) ** power, factor))
     try:
         yield
     finally:

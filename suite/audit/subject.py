@@ -107,6 +107,8 @@ class Subject:
     """The same call without masks, where it can be made."""
     by_lengths: Call | None = None
     """The same call with lengths in place of masks, where there are both."""
+    zeros_when_empty: bool = True
+    """Whether a side without a valid slot is promised vectors of exact zeros; its weights are zero in any case."""
     names_arguments: bool = False
     """Whether an argument that does not fit is promised an error that names it."""
     known_defects: tuple[KnownDefect, ...] = ()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from suite.audit.findings import findings
+from suite.audit.lab import Lab
 from suite.audit.properties import examine
 from suite.audit.subject import from_variant
 from suite.probes import published
@@ -29,4 +30,7 @@ def audit(name: str, device: str, *, task: str, seed: int = 0) -> Iterator[Recor
     yield from published.deviate(name, device, task=task, seed=seed)
     variant = build(name, width=WIDTH, device=device.partition("[")[0], seed=seed)
     subject = from_variant(variant)
-    yield from findings(subject, examine(subject, seed=seed), task=task, device=device)
+    Lab(subject, seed).forward(
+        Lab(subject, seed).batch
+    )  # what cannot run at all is an error, not twenty broken properties
+    yield from findings(subject, examine(subject, seed=seed), task=task, device=device, seed=seed)

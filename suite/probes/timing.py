@@ -129,12 +129,12 @@ def _start(
         shared[dtype] = make_inputs(workload, phase, step.variant.device.type, dtype)
     step.inputs = shared[dtype]
     before = mode.compilations()
-    first_call_s = clock.wall(step, 0)
+    call_s = first_call_s = clock.wall(step, 0)
     compiled = mode.compilations()
-    for turn in range(WARM_CALLS if first_call_s < SLOW_CALL_S or compiled != before else 1):
-        step.clear()
-        call_s = clock.wall(step, turn)
     step.clear()
+    for turn in range(WARM_CALLS if first_call_s < SLOW_CALL_S or compiled != before else 0):
+        call_s = clock.wall(step, turn)
+        step.clear()
     proof = mode.compilation(before, compiled, mode.compilations())
     return Lane(name=name, step=step, first_call_s=first_call_s, call_s=call_s, proof=proof)
 
@@ -223,7 +223,8 @@ def _rounds(
                 **about,
             )
         yield from mode.prove(lane.step, lane.proof, about)
-        yield honesty.examine(lane.step, about)
+        if lane.call_s <= SLOW_CALL_S or not lane.step.learns:  # what cheats does so in either phase
+            yield honesty.examine(lane.step, about)
     yield Measurement(
         **About(task=task, variant="", workload=str(workload), phase=phase, device=device),
         quantity="harness_time",

@@ -1,6 +1,7 @@
 """Properties about calling: encodings of validity, odd shapes, modes, ways of execution, and repetition."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -51,11 +52,10 @@ def encodings(lab: Lab) -> Iterator[Observation]:
 
 def _accepted(lab: Lab, side: Side, valid: Tensor) -> dict[str, Tensor] | None:
     """Outputs for a mask of another dtype, or None where it is refused."""
-    subject = lab.subject
     try:
-        with mode(subject.module, train=False), torch.no_grad():
-            raw = subject.call(with_side(lab.batch, side, valid=valid))
-            return lab.judge(raw, lab.batch)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a warning does not refuse
+            return lab.forward_as_given(with_side(lab.batch, side, valid=valid))
     except RAISES:
         return None
 
@@ -171,7 +171,8 @@ def modes(lab: Lab) -> Iterator[Observation]:
     subject, batch = lab.subject, lab.batch
     yield from attempt("train mode", lambda: lab.compare("train mode", lab.reference, lab.train(batch), "band"))
     with mode(subject.module, train=False), torch.enable_grad():
-        with_gradients = lab.judge(subject.call(batch._replace(image=batch.image.clone().requires_grad_())), batch)
+        copied = Batch(*(tensor.clone() for tensor in batch))
+        with_gradients = lab.judge(subject.call(copied._replace(image=copied.image.requires_grad_())), batch)
     yield from lab.compare("eval mode with gradients", lab.reference, with_gradients, "band")
 
     def inference() -> Iterator[Observation]:

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from suite.audit.checks.padding import masked_sides, padded, poured
-from suite.audit.checks.weights import scaled, simplex_of
+from suite.audit.checks.weights import attends, scaled, simplex_of
 from suite.audit.lab import RAISES, Lab, Lacking, Observation, attempt
 from suite.audit.scores import ScoreHandle, scaled_scores, score_handles, shifted_scores
 from suite.audit.subject import slots_of, under_autocast, with_side
@@ -19,8 +19,8 @@ AGAINST_FLOAT64 = {torch.float16: 4e-2, torch.bfloat16: 0.3}
 """How far a correct mechanism may be from float64, relative."""
 SHIFTS = (-16.0, -1e3)
 """Added to every score: where finfo.min plus a score overflows in fp16, and far below any modest fill."""
-EXTREME = 1e4
-"""How far apart scores are driven."""
+EXTREME = 1e5
+"""How far apart scores are driven: far below any fill that is not infinite in effect. A fifth of it in fp16."""
 
 
 def narrow_types(lab: Lab) -> Iterator[Observation]:
@@ -98,33 +98,33 @@ def _like(batch: Batch, wide: Batch) -> Batch:
 
 
 def extreme_scores(lab: Lab) -> Iterator[Observation]:
-    sides = masked_sides(lab)
+    masked_sides(lab)
     handles = score_handles(lab)
     sound = _sound(lab)
     if not sound:
         raise Lacking("padding gets through at ordinary scores already")
-    reach = EXTREME / 4 if lab.subject.computes_in == torch.float16 else EXTREME
-    factor = reach / max((handle.spread for handle in handles), default=1.0)
-    grown = 1.0 if handles else 100.0  # scores that grow with both sides grow with the square of this
-    if not handles and lab.subject.weights():
-        raise Lacking("no weights of its own scale its scores")
-    batch = scaled(lab.batch, grown)
-    with scaled_scores(lab.subject.module, handles, factor):
-        reference = lab.forward(batch)
-        if not all(bool(value.isfinite().all()) for value in reference.values()):
-            raise (
-                Lacking("scores of that size overflow without any padding")
-                if not handles
-                else RuntimeError("outputs are not finite where scores are large")
-            )
-        for output in lab.subject.weights():
-            if output.name in sound:
-                yield from simplex_of(lab, output, reference[output.name], batch)
-        for side in sides:
-            filling = 3 * grown * lab.normal(*slots_of(batch, side)[0].shape, salt=25)
-            moved = lab.forward(poured(batch, side, filling))
-            kept = {name: value for name, value in moved.items() if name in sound}
-            yield from lab.compare(padded(side), reference, kept, "exact")
+    if not handles and lab.subject.weights() and not any(attends(lab, output) for output in lab.subject.weights()):
+        raise Lacking("its weights depend on nothing")
+    reach = EXTREME / 5 if lab.subject.computes_in == torch.float16 else EXTREME
+    factor = reach / max((handle.spread for handle in handles), default=reach)
+    for sign in (1.0, -1.0):  # a row of one slot has its score below any fill with one of them
+        with scaled_scores(lab.subject.module, handles, sign * factor):
+            yield from _extreme(lab, sound, scaled(lab.batch, 1.0 if handles else 100.0))
+
+
+def _extreme(lab: Lab, sound: set[str], batch: Batch) -> Iterator[Observation]:
+    reference = lab.forward(batch)
+    if not all(bool(value.isfinite().all()) for value in reference.values()):
+        raise Lacking("features large enough for extreme scores overflow elsewhere")
+    for output in lab.subject.weights():
+        if output.name in sound:
+            yield from simplex_of(lab, output, reference[output.name], batch)
+    for side in lab.subject.masked:
+        features, _ = slots_of(batch, side)
+        filling = 3 * features.abs().mean() * lab.normal(*features.shape, salt=25)
+        moved = lab.forward(poured(batch, side, filling))
+        kept = {name: value for name, value in moved.items() if name in sound}
+        yield from lab.compare(padded(side), reference, kept, "exact")
 
 
 def _sound(lab: Lab) -> set[str]:

@@ -1,0 +1,132 @@
+"""``run_all.py audit``: what was understood, one paragraph, one line per property."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from suite import exits, user_files
+from suite.audit.findings import findings
+from suite.audit.properties import examine
+from suite.audit.subject import from_variant
+from suite.audit.understand import NotUnderstood, Understood, understand
+from suite.probes.masking import WIDTH
+from suite.records import Finding
+from variants import Skip, build
+
+_COLOUR = {"holds": "green", "broken": "red", "known": "yellow", "unclear": "yellow", "not applicable": "dim"}
+
+
+def start(target: str, *, strict: bool = False, seed: int = 0) -> int:
+    """Audit a module in a file, or a built-in variant, and print what was found.
+
+    Args:
+        target: ``path/to/file.py:NAME`` or a variant's name.
+        strict: whether what is merely fragile counts.
+        seed: of the batches.
+
+    Returns:
+        0 where nothing is wrong, 1 where something is, 2 where the signature is not understood.
+
+    Raises:
+        ValueError: there is no such file, name or variant.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        understood = _subject(target, seed)
+    except NotUnderstood as error:
+        console.print(escape(str(error)))
+        return exits.WRONG_COMMAND
+    subject = understood.subject
+    console.print(f"[bold]{escape(subject.name)}[/]")
+    for line in understood.account:
+        console.print(f"  {escape(line)}")
+    found = tuple(findings(subject, examine(subject, seed=seed), task="audit", device=subject.device.type, seed=seed))
+    console.print(f"{'':4} {'':14} {'':7} {'leak':>8} {'limit':>8} {'/ noise':>8}")
+    for finding in found:
+        console.print(_row(finding))
+    for line in paragraph(found):
+        console.print(escape(line))
+    wrong = [
+        f for f in found if f.verdict == "broken" and (strict or f.severity == "wrong" or f.details.get("missing"))
+    ]
+    return exits.INCORRECT if wrong else exits.DONE
+
+
+def paragraph(found: Sequence[Finding]) -> list[str]:
+    """What a person needs to know: whether it is wrong, fragile or right, and the worst of it with its cause."""
+    broken = [finding for finding in found if finding.verdict == "broken"]
+    wrong = [finding for finding in broken if finding.severity == "wrong"]
+    fragile = [finding for finding in broken if finding.severity == "fragile"]
+    known = [finding for finding in found if finding.verdict == "known"]
+    judged = sum(finding.verdict != "not applicable" for finding in found)
+    lines = []
+    if wrong:
+        lines.append(f"WRONG: {len(wrong)} of {judged} properties are broken. {_sentence(wrong[0])}")
+        lines += [f"Also: {_sentence(finding)}" for finding in _other_causes(wrong[0], wrong[1:])]
+    elif fragile:
+        lines.append(
+            f"FRAGILE, not wrong: it breaks on NaN, empty rows, narrow types or odd shapes. {_sentence(fragile[0])}"
+        )
+        lines += [f"Also: {_sentence(finding)}" for finding in _other_causes(fragile[0], fragile[1:])]
+    else:
+        lines.append(f"Masked correctly: {judged - len(known)} properties hold.")
+    if wrong and fragile:
+        lines.append(f"Fragile besides: {', '.join(finding.quantity for finding in fragile)}.")
+    if known:
+        lines.append(f"Known defects, all found: {', '.join(finding.quantity for finding in known)}.")
+    unclear = [finding.quantity for finding in found if finding.verdict == "unclear"]
+    if unclear:
+        lines.append(f"Unclear, its own noise is too large: {', '.join(unclear)}.")
+    return lines
+
+
+def _other_causes(first: Finding, others: Sequence[Finding]) -> list[Finding]:
+    """Of further failures, the first of each other cause."""
+    seen = {_cause(first)}
+    kept = []
+    for finding in others:
+        if _cause(finding) not in seen:
+            seen.add(_cause(finding))
+            kept.append(finding)
+    return kept
+
+
+def _cause(finding: Finding) -> str:
+    return str(finding.details.get("causes", ""))
+
+
+def _sentence(finding: Finding) -> str:
+    return f"{finding.quantity}: {finding.summary}."
+
+
+def _row(finding: Finding) -> str:
+    holds = finding.verdict == "holds"
+    what = str(finding.details.get("statement", "")) if holds else finding.summary.partition(": ")[0]
+    ratio = finding.details.get("leak_over_noise")
+    numbers = f"{_number(finding.value):>8} {_number(finding.limit):>8} {_number(ratio):>8}"
+    colour = _COLOUR[finding.verdict]
+    verdict = f"[{colour}]{finding.verdict:<14}[/]"
+    return f"{finding.quantity:<4} {verdict} {finding.severity:<7} {numbers}  {escape(what)}"
+
+
+def _number(value: object) -> str:
+    return f"{value:.1e}" if isinstance(value, int | float) and value else "0" if value == 0 else ""
+
+
+def _subject(target: str, seed: int) -> Understood:
+    path, colon, name = target.rpartition(":")
+    if not colon:
+        if target.endswith(".py"):
+            raise ValueError(f"{target!r} names a file alone: expected path/to/file.py:NAME, a class or factory in it")
+        try:
+            subject = from_variant(build(target, width=WIDTH, seed=seed))
+        except Skip as reason:
+            raise ValueError(f"{target!r} cannot be had here: {reason}") from reason
+        return Understood(subject=subject, account=("a built-in variant",))
+    module = user_files.load(Path(path), given_as="audit")
+    if not hasattr(module, name):
+        public = [key for key in vars(module) if not key.startswith("_")]
+        raise ValueError(f"{path} has no {name!r}; it has {', '.join(public) or 'nothing'}")
+    return understand(getattr(module, name), name=name)

@@ -1,0 +1,71 @@
+"""The audit in a user's own test-suite."""
+
+from collections.abc import Callable, Iterable
+
+from suite.audit.findings import findings
+from suite.audit.properties import PROPERTIES, examine
+from suite.audit.understand import understand
+from suite.records import Finding
+
+
+def judge(target: object, *, only: Iterable[str] | None = None, seed: int = 0) -> tuple[Finding, ...]:
+    """What the audit finds in a module, a class or factory of one, or an `Adapter`.
+
+    Args:
+        target: what to audit.
+        only: ids of properties, such as ``P1``; all of them unless given.
+        seed: of the batches.
+
+    Raises:
+        NotUnderstood: its signature is none of the usual forms; the message holds the adapter to write.
+    """
+    subject = understand(target).subject
+    outcomes = examine(subject, seed=seed, only=only)
+    return tuple(findings(subject, outcomes, task="audit", device=subject.device.type, seed=seed))
+
+
+def assert_masked(
+    target: object, *, strict: bool = False, only: Iterable[str] | None = None, allow: Iterable[str] = (), seed: int = 0
+) -> None:
+    """Fail unless a module is masked correctly.
+
+    Args:
+        target: a module, a class or factory of one, or an `Adapter`.
+        strict: whether what is merely fragile (NaN in pads, empty rows, half precision, odd shapes) fails too.
+        only: ids of properties; all of them unless given.
+        allow: ids of properties that may be broken.
+        seed: of the batches.
+
+    Raises:
+        AssertionError: a property is broken; says which, by how much, where, and what usually causes it.
+        NotUnderstood: its signature is none of the usual forms; the message holds the adapter to write.
+    """
+    broken = [
+        f"{finding.quantity} ({finding.severity}): {finding.summary}"
+        for finding in judge(target, only=only, seed=seed)
+        if finding.verdict == "broken" and (strict or finding.severity == "wrong") and finding.quantity not in allow
+    ]
+    assert not broken, "\n".join(["it is not masked correctly:", *broken])
+
+
+def property_tests(target: object, *, strict: bool = False) -> Callable[[str], None]:
+    """One test per property, as ``test_masking = property_tests(MyModule)``; what does not apply is skipped.
+
+    Args:
+        target: a module, a class or factory of one, or an `Adapter`.
+        strict: whether what is merely fragile fails too; else it is an expected failure.
+    """
+
+    import pytest  # only a test-suite has it
+
+    @pytest.mark.parametrize("id", [item.id for item in PROPERTIES])
+    def test_masking(id: str) -> None:
+        (finding, *_) = judge(target, only=[id])
+        if finding.verdict == "not applicable":
+            pytest.skip(finding.summary)
+        if finding.verdict == "broken":
+            if finding.severity == "fragile" and not strict:
+                pytest.xfail(finding.summary)
+            pytest.fail(f"{finding.quantity} ({finding.severity}): {finding.summary}", pytrace=False)
+
+    return test_masking

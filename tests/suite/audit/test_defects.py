@@ -1,0 +1,95 @@
+"""The audit audited: every planted defect is caught by what should catch it, and correct mechanisms raise no alarm."""
+
+import pytest
+
+from suite.audit.causes import explain, signatures, traits
+from suite.audit.defects import DEFECTS, SOUND, subject_of
+from suite.audit.findings import findings
+from suite.audit.properties import BY_ID, examine
+from suite.audit.selfcheck import NEEDED, REASONS, false_alarms, only_catchers, plant_all
+from variants import KnownDefect
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_planted_defect_is_caught_by_the_properties_that_should(name: str) -> None:
+    defect = DEFECTS[name]
+    broken = {o.examined.id for o in examine(subject_of(defect), only=defect.caught_by) if o.verdict == "broken"}
+    assert broken == set(defect.caught_by)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_correct_mechanisms_raise_no_alarm(seed: int) -> None:
+    assert [(name, outcome.examined.id, outcome.worst) for _, name, outcome in false_alarms([seed])] == []
+
+
+def test_every_detector_is_some_defects_only_catcher_or_has_its_reason() -> None:
+    kept = signatures()
+    alone = {next(iter(ids)) for traits in kept.values() if len(ids := {trait.split()[0] for trait in traits}) == 1}
+    assert set(kept) == set(DEFECTS)
+    assert [id for id in NEEDED if id not in alone and id not in REASONS] == []
+    assert set(REASONS) & alone == set()  # a reason is for those that are not
+
+
+@pytest.mark.parametrize("name", ["mask on the softmax only", "softmax twice", "fill of -1e9", "masked_fill(-inf)"])
+def test_signatures_are_those_that_the_defects_show_and_name_them_again(name: str) -> None:
+    (found,) = plant_all([name])
+    subject = subject_of(DEFECTS[name])
+    assert traits(subject, found.outcomes) == signatures()[name]
+    assert found.missed == ()
+    named = explain(subject, found.outcomes).by_property
+    assert all(name in [defect.name for defect in named[id]] for id in found.broken)
+
+
+def test_only_catchers_are_defects_with_one_broken_property() -> None:
+    caught = list(plant_all(["pads zeroed by a product", "mask read as a length"]))
+    alone = only_catchers(caught)
+    assert alone["P1n"] == ("pads zeroed by a product",)
+    assert alone["P5"] == ()
+
+
+def test_a_mask_on_the_softmax_alone_is_explained_with_the_guilty_slot() -> None:
+    subject = subject_of(DEFECTS["mask on the softmax only"])
+    (finding,) = findings(subject, examine(subject, only=["P1"]), task="t", device="cpu")
+    assert finding.verdict == "broken"
+    assert "because of padded" in finding.summary
+    assert "the affinity sums over padded" in finding.summary
+    leak, slots, positions = (finding.details[key] for key in ("leak", "slots", "positions"))
+    assert isinstance(leak, list)
+    assert isinstance(slots, list)
+    assert isinstance(positions, list)
+    assert (len(leak), len(leak[0])) == (len(slots), len(positions))
+    assert max(max(row) for row in leak) > 0
+
+
+class TestKnownDefects:
+    """What a published implementation declares is `known`; what it declares and does not show is broken."""
+
+    def verdicts(self, *defects: KnownDefect) -> list[tuple[str, bool]]:
+        from dataclasses import replace
+
+        subject = replace(subject_of(DEFECTS["softmax twice"]), known_defects=defects)
+        found = findings(subject, examine(subject, only=["P4c", "P7"]), task="t", device="cpu")
+        return [(f"{finding.quantity} {finding.verdict}", "missing" in finding.details) for finding in found]
+
+    def defect(self, property: str, output: str, condition: str) -> KnownDefect:
+        return KnownDefect(property=property, output=output, condition=condition, summary="as published")
+
+    def test_a_declared_one_is_known(self) -> None:
+        assert self.verdicts(self.defect("P4c", "any", "scores scaled")) == [("P4c known", False), ("P7 holds", False)]
+
+    def test_one_declared_for_another_output_leaves_the_rest_broken(self) -> None:
+        found = self.verdicts(self.defect("P4c", "image_weights", "scores scaled"))
+        assert found == [("P4c broken", False), ("P7 holds", False)]
+
+    def test_a_declared_one_that_does_not_show_is_a_finding_of_its_own(self) -> None:
+        found = self.verdicts(self.defect("P4c", "any", "any"), self.defect("P7", "image_weights", "zero region"))
+        assert found == [("P4c known", False), ("P7 holds", False), ("P7 broken", True)]
+
+    def test_one_of_a_property_that_was_not_examined_is_not_missed(self) -> None:
+        found = self.verdicts(self.defect("P4c", "any", "any"), self.defect("P1", "any", "padded words"))
+        assert found == [("P4c known", False), ("P7 holds", False)]
+
+
+def test_properties_and_correct_mechanisms_are_named_once() -> None:
+    assert len(BY_ID) == 26
+    assert len({kind.__name__ for kind in SOUND}) == len(SOUND)

@@ -1,0 +1,221 @@
+"""Foreign modules: what their arguments and outputs mean is found, said, and judged accordingly."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from suite.audit import Adapter, NotUnderstood, assert_masked, command, property_tests, understand
+from suite.audit.testing import judge
+from variants import Batch, build
+from variants.masking import masked_softmax
+
+
+class Pooled(NamedTuple):
+    image: Tensor
+    image_weights: Tensor
+
+
+class Guided(nn.Module):
+    """Correct: the question's masked mean guides attention over the image; masks True where valid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image_hidden, self.question_hidden = nn.Linear(20, 16), nn.Linear(12, 16)
+        self.score = nn.Linear(16, 1)
+
+    def attend(self, image: Tensor, question: Tensor, image_valid: Tensor, question_valid: Tensor) -> Pooled:
+        image = image.masked_fill(~image_valid.unsqueeze(-1), 0)
+        question = question.masked_fill(~question_valid.unsqueeze(-1), 0)
+        mean = question.sum(1) / question_valid.sum(-1, keepdim=True).clamp(min=1)
+        hidden = torch.tanh(self.image_hidden(image) + self.question_hidden(mean).unsqueeze(1))
+        weights = masked_softmax(self.score(hidden).squeeze(-1), image_valid)
+        return Pooled((weights.unsqueeze(-1) * image).sum(1), weights)
+
+
+class ByName(Guided):
+    def forward(self, image: Tensor, question: Tensor, image_valid: Tensor, question_valid: Tensor) -> Pooled:
+        return self.attend(image, question, image_valid, question_valid)
+
+
+class ByPadding(Guided):
+    def forward(self, regions: Tensor, words: Tensor, regions_pad: Tensor, words_pad: Tensor) -> dict[str, Tensor]:
+        return self.attend(regions, words, ~regions_pad, ~words_pad)._asdict()
+
+
+class ByTrial(Guided):
+    """Nothing in a name says that True is padding."""
+
+    def forward(self, img: Tensor, txt: Tensor, img_mask: Tensor, txt_mask: Tensor) -> tuple[Tensor, Tensor]:
+        return tuple(self.attend(img, txt, ~img_mask, ~txt_mask))
+
+
+class ByLengths(Guided):
+    def forward(self, v: Tensor, q: Tensor, v_len: Tensor, q_len: Tensor) -> Pooled:
+        valid = [torch.arange(x.shape[1]) < length[:, None] for x, length in ((v, v_len), (q, q_len))]
+        return self.attend(v, q, valid[0], valid[1])
+
+
+class SoftmaxOnly(nn.Module):
+    """Both softmaxes are masked and the affinity is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image_score, self.question_score = nn.Linear(16, 1), nn.Linear(16, 1)
+
+    def forward(self, image: Tensor, question: Tensor, image_valid: Tensor, question_valid: Tensor) -> Pooled:
+        affinity = torch.tanh(question @ image.mT / 16)
+        scores = self.image_score(torch.tanh(image + affinity.mT @ question)).squeeze(-1)
+        weights = masked_softmax(scores, image_valid)
+        return Pooled((weights.unsqueeze(-1) * image.masked_fill(~image_valid[..., None], 0)).sum(1), weights)
+
+
+class Bare(nn.Module):
+    def forward(self, image: Tensor, question: Tensor) -> Tensor:
+        return torch.softmax(question @ image.mT, dim=-1) @ image
+
+
+class Lone(nn.Module):
+    def forward(self, graph: Tensor) -> Tensor:
+        return graph
+
+
+def broken(target: object) -> dict[str, str]:
+    return {finding.quantity: finding.severity for finding in judge(target) if finding.verdict == "broken"}
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (ByName, "image_valid is the validity of the image, True where valid (by its name)"),
+        (ByPadding, "words_pad is the validity of the question, True where padding (by its name)"),
+        (ByTrial, "txt_mask is the validity of the question, True where padding (found by trial)"),
+        (ByLengths, "v_len is the validity of the image, lengths (whole numbers, one per example)"),
+    ],
+)
+def test_a_usual_signature_is_understood_and_a_correct_module_raises_no_alarm(target: object, said: str) -> None:
+    understood = understand(target)
+    assert said in understood.account
+    assert (understood.subject.image_width, understood.subject.question_width) == (20, 12)
+    assert {finding for finding in broken(target) if finding != "P13"} == set()
+    assert_masked(target)
+
+
+def multihead() -> nn.Module:
+    return nn.MultiheadAttention(32, 4)
+
+
+def decoder_layer() -> nn.Module:
+    return nn.TransformerDecoderLayer(32, 4, dim_feedforward=64, batch_first=True)
+
+
+@pytest.mark.parametrize("target", [multihead, decoder_layer])
+def test_torchs_own_attention_is_fragile_under_nan_and_not_wrong(target: object) -> None:
+    found = broken(target)
+    assert found["P1n"] == "fragile"
+    assert set(found.values()) == {"fragile"}
+    assert_masked(target)
+    with pytest.raises(AssertionError, match="P1n"):
+        assert_masked(target, strict=True)
+
+
+def test_slots_first_is_read_from_what_runs() -> None:
+    account = " ".join(understand(multihead).account)
+    assert "query is the question, [slots, examples, features], 32" in account
+    assert "output 1 is weights over regions, one row per slot of the question" in account
+
+
+def test_a_module_without_masks_is_told_so() -> None:
+    account = understand(Bare).account
+    assert "the image has no mask, so it is never padded here" in account
+    found = {finding.quantity: finding for finding in judge(Bare)}
+    assert found["P6"].verdict == "broken"
+    assert "takes no mask" in found["P6"].summary
+    assert found["P1"].verdict == "not applicable"
+
+
+def test_a_mask_on_the_softmax_alone_is_named_in_the_assertion() -> None:
+    with pytest.raises(AssertionError, match=r"P1 \(wrong\): .*padded words.*affinity sums over padded words"):
+        assert_masked(SoftmaxOnly)
+
+
+def test_what_is_not_understood_comes_with_the_adapter_to_write() -> None:
+    with pytest.raises(NotUnderstood, match=r"does not take two feature tensors(.|\n)*return Adapter\("):
+        understand(Lone)
+    with pytest.raises(NotUnderstood, match="cannot be called without arguments"):
+        understand(nn.Linear)
+
+
+def test_an_adapter_of_a_few_lines_is_judged_like_any_other() -> None:
+    def adapted() -> Adapter:
+        module = Guided()
+        return Adapter(module, lambda batch: module.attend(*batch), image_width=20, question_width=12)
+
+    assert broken(adapted) == {}
+
+    def wrong() -> Adapter:
+        module = Guided()
+
+        def call(batch: Batch) -> Pooled:
+            return module.attend(*batch._replace(question_valid=torch.ones_like(batch.question_valid)))
+
+        return Adapter(module, call, image_width=20, question_width=12)
+
+    assert "P1" in broken(wrong)
+
+
+def test_a_mechanism_is_judged_by_the_contract() -> None:
+    assert_masked(build("parallel", width=16).module, strict=True)
+
+
+test_one_property_a_test = property_tests(ByName)
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "theirs.py"
+    path.write_text(f"import torch\nfrom torch import nn\n{text}")
+    return str(path)
+
+
+class TestCommand:
+    def test_nothing_wrong_is_exit_0_and_fragile_counts_when_strict(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = write(tmp_path, "def layer():\n    return nn.MultiheadAttention(16, 2)\n")
+        assert command.start(f"{path}:layer") == 0
+        assert "FRAGILE, not wrong" in capsys.readouterr().out
+        assert command.start(f"{path}:layer", strict=True) == 1
+
+    def test_something_wrong_is_exit_1_with_one_paragraph(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = write(
+            tmp_path,
+            "class Mean(nn.Module):\n"
+            "    def forward(self, image, question, image_valid):\n"
+            "        return image.mean(1) + question.mean(1)\n",
+        )
+        assert command.start(f"{path}:Mean") == 1
+        assert "WRONG: " in capsys.readouterr().out
+
+    def test_a_signature_that_is_not_understood_is_exit_2_with_the_adapter(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = write(tmp_path, "class Lone(nn.Module):\n    def forward(self, graph):\n        return graph\n")
+        assert command.start(f"{path}:Lone") == 2
+        assert "return Adapter(module, call" in capsys.readouterr().out
+
+    def test_a_variant_is_audited_by_name(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert command.start("parallel", strict=True) == 0
+        assert "Masked correctly" in capsys.readouterr().out
+
+    def test_what_is_not_there_is_said(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="no such file"):
+            command.start(f"{tmp_path}/none.py:Net")
+        path = write(tmp_path, "class Net(nn.Module):\n    pass\n")
+        with pytest.raises(ValueError, match=r"has no 'Nets'; it has .*Net"):
+            command.start(f"{path}:Nets")
+        with pytest.raises(ValueError, match=r"expected path/to/file.py:NAME"):
+            command.start(path)
