@@ -21,7 +21,7 @@ from suite import environment, exits, store
 from suite.ablation import oracle, scenes
 from suite.ablation.jobs import TUNING_SEED, AnyTask, Job, classifier, shape_of, work
 from suite.ablation.model import inputs
-from suite.ablation.studies import STUDIES, Row, Study, parameters, study
+from suite.ablation.studies import PARALLEL, STUDIES, Row, Study, parameters, study
 from suite.ablation.task import SceneTask
 from suite.ablation.training import Progress, Recipe
 from suite.ablation.vqa2 import Vqa2Task
@@ -43,7 +43,9 @@ EASY_SHARE = 0.2
 """Of the epochs, that begin with easy scenes."""
 TUNING_SHARE = 0.4
 """Of the epochs, on which a learning rate is judged."""
-VQA2_EPOCHS, VQA2_BATCH, VQA2_WIDTH = 10, 128, 512
+VQA2_EPOCHS, VQA2_BATCH = 10, 128
+VQA2_SCALE = 8
+"""Widths are as many times those of the scenes: 512 for most rows, as in the paper."""
 _SETTINGS = {setting.name: setting for setting in (scenes.STANDARD, scenes.SHORT_OF_16, scenes.LONG_OF_16)}
 
 
@@ -352,7 +354,7 @@ class Session:
         return task, longer
 
     def _fitted(self, row: Row) -> Row:
-        return replace(row, width=VQA2_WIDTH) if self._request.data == "vqa2" else row
+        return replace(row, width=VQA2_SCALE * row.width) if self._request.data == "vqa2" else row
 
     def _epochs(self) -> int:
         return self._request.epochs or (VQA2_EPOCHS if self._request.data == "vqa2" else SCENES_EPOCHS)
@@ -545,7 +547,7 @@ def _ceilings(name: str, task: SceneTask) -> list[Record]:
 def _needs(task: Vqa2Task, request: Request) -> str:
     """Memory and time of an epoch, from reading and training on a few batches."""
     corpus = task.corpus
-    row = replace(study("core").rows[1].row, width=VQA2_WIDTH)
+    row = replace(PARALLEL, width=VQA2_SCALE * PARALLEL.width)
     job = Job(
         row=row,
         task=task,

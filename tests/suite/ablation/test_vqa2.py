@@ -7,12 +7,16 @@ import h5py
 import numpy as np
 import pytest
 
-from suite.ablation import vqa2
+from suite import exits, store
+from suite.ablation import session, vqa2
 from suite.ablation.evaluation import evaluate
 from suite.ablation.jobs import shape_of
 from suite.ablation.model import Classifier
+from suite.ablation.session import Request
+from suite.ablation.studies import Compared, Row, Study
 from suite.ablation.training import Recipe, fit
 from suite.ablation.vqa2 import Vqa2Task, credit, normalise
+from suite.records import Measurement
 
 WIDTH = 16
 IMAGES = {"train": (1, 2, 3, 50), "val": (7, 8)}
@@ -179,6 +183,29 @@ def test_a_classifier_learns_from_it(root: Path) -> None:
     losses = fit(model, task, Recipe(epochs=20, batch=4, learning_rate=0.02), seed=0)
     assert losses[-1] < 0.5 * losses[0]
     assert {entry.family for entry in evaluate(model, task, "test", way="alone")} == {"all", *vqa2.FAMILIES}
+
+
+def test_a_study_of_it_says_what_it_needs_and_leaves_its_accuracies(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_npz(root)
+    pool = Row(variant="pool", width=4)
+    small = Study(name="core", question="?", rows=(Compared(row=pool, parent=None),))
+    for name, value in (("VQA2_BATCH", 4), ("VQA2_SCALE", 2), ("LANES", 1), ("study", lambda name: small)):
+        monkeypatch.setattr(session, name, value)
+    folder = tmp_path / "run"
+    assert session.start(Request(data="vqa2", root=str(root), seeds=1, epochs=1), out=folder) == exits.DONE
+    said = " ".join(capsys.readouterr().err.split())
+    assert "vqa2: 9 questions to learn from, 6 to be tested on" in said
+    assert "an epoch of hierarchical (width 128) takes about" in said
+    assert "MiB" in said or "KiB" in said
+    found = {
+        (record.details["family"], record.details["evaluation"])
+        for record in store.read(folder)
+        if isinstance(record, Measurement) and record.quantity == "accuracy"
+    }
+    assert {family for family, _ in found} == {"all", *vqa2.FAMILIES}
+    assert {way for _, way in found} == {"as_is", "noise_in_pads", "twice_the_width", "as_is_of_alone", "alone"}
 
 
 def spoil_missing(root: Path) -> str:
