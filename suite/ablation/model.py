@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from suite.ablation.leaky import LeakyHierarchical
 from suite.ablation.scenes import Examples
+from suite.audit import defects
 from variants import Attended, Batch, CoAttention, Variant, build, canonical, valid_from_lengths
 from variants.build import initialise
 from variants.hierarchical import AnswerEncoder, Hierarchical, Phrases
@@ -122,7 +123,9 @@ class Classifier(nn.Module):
 
 
 LEAKY = "hierarchical_leaky"
-"""The leaky port, which is measured here alone and so has no name of its own among the variants."""
+SOUND = "sound"
+PLANTED = "planted "
+"""Names of what is measured here alone: the leaky port, the audit's own correct mechanism, and its planted defects."""
 
 
 def build_mechanism(name: str, *, width: int, seed: int) -> Variant:
@@ -136,6 +139,10 @@ def build_mechanism(name: str, *, width: int, seed: int) -> Variant:
     if name == LEAKY:
         module = LeakyHierarchical(image_width=width, question_width=width)
         initialise(module, seed)
+    elif name == SOUND:
+        module = defects.sound(image_width=width, question_width=width, seed=seed)
+    elif name.startswith(PLANTED):
+        module = defects.plant(name.removeprefix(PLANTED), image_width=width, question_width=width, seed=seed)
     else:
         return build(canonical(name), width=width, seed=seed)
     return Variant(spec=Spec(name), module=module, dtype=torch.float32, run=module)

@@ -479,7 +479,8 @@ def _sources() -> str:
     """A hash of every source that an accuracy depends on."""
     root = Path(__file__).parents[2]
     total = hashlib.sha256()
-    for path in sorted([*root.glob("variants/**/*.py"), *root.glob("suite/ablation/*.py")]):
+    patterns = ("variants/**/*.py", "suite/ablation/*.py", "suite/audit/defects.py")
+    for path in sorted(path for pattern in patterns for path in root.glob(pattern)):
         total.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return total.hexdigest()[:16]
 

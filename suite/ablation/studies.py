@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from suite.ablation.model import LEAKY, Classifier, Reads, Shape
+from suite.ablation.model import LEAKY, PLANTED, SOUND, Classifier, Reads, Shape
 from suite.ablation.scenes import LONG_OF_16, SHORT_OF_16, STANDARD
 from suite.ablation.task import Sight
+from suite.audit.defects import DEFECTS
 from variants import Skip, canonical, mechanisms
 from variants.build import option_types
 
@@ -37,12 +38,12 @@ class Row:
     @property
     def is_local(self) -> bool:
         """Whether it is no registered variant but something that is measured here alone."""
-        return self.variant == LEAKY
+        return self.variant in (LEAKY, SOUND) or self.variant.startswith(PLANTED)
 
     @property
     def may_refuse(self) -> bool:
-        """Whether it may raise on shapes that it was not written for."""
-        return self.variant.startswith("published_")
+        """Whether it may raise on shapes that it was not written for: code of others, and planted defects."""
+        return self.variant.startswith(("published_", PLANTED))
 
     @property
     def tuned_as(self) -> "Row":
@@ -51,7 +52,7 @@ class Row:
         What a part is worth would drown in what another learning rate is worth.
         """
         if self.is_local:
-            return self
+            return replace(self, variant=SOUND) if self.variant.startswith(PLANTED) else self
         spec = canonical(self.variant)
         plain = replace(spec, without=(), transforms=())
         return replace(self, variant=str(plain), sight="both")
@@ -116,7 +117,7 @@ def _levels() -> tuple[Compared, ...]:
 
 
 def _masking() -> tuple[Compared, ...]:
-    """Correct mechanisms beside published code that does something alike.
+    """Correct mechanisms beside planted defects and beside published code that does something alike.
 
     All of them read words as they are, so that nothing masks on their behalf.
     """
@@ -125,11 +126,15 @@ def _masking() -> tuple[Compared, ...]:
         (Row(variant=name, reads="words"), _SOUND_FORMS.get(name, Row(variant="parallel", reads="words")))
         for name in published
     ]
+    planted = [name for name, defect in DEFECTS.items() if defect.execution is None]
+    sound = Row(variant=SOUND, reads="words")
     return (
         Compared(row=PARALLEL, parent=None),
         Compared(row=Row(variant=LEAKY), parent=PARALLEL),
         *(Compared(row=row, parent=None) for row in dict.fromkeys(parent for _, parent in pairs)),
         *(Compared(row=row, parent=parent) for row, parent in pairs),
+        Compared(row=sound, parent=None),
+        *(Compared(row=Row(variant=f"{PLANTED}{name}", reads="words"), parent=sound) for name in planted),
     )
 
 
