@@ -89,7 +89,7 @@ def plot(pairs: Mapping[str, Sequence[stats.Ratio]]) -> Figure:
 
 
 def _opening(folder: Path, records: Sequence[Record], rows: Sequence[Finding], failed: Sequence[Finding]) -> list[str]:
-    judged = sum(row.verdict in ("holds", "broken") for row in rows)
+    judged = sum(row.verdict in ("holds", "broken") and bool(row.details.get("limit")) for row in rows)
     took = next(
         (record.value for record in records if isinstance(record, Measurement) and record.task == "selfcheck"), None
     )
@@ -117,7 +117,7 @@ def _line(row: Finding) -> str:
         else units.MISSING
     )
     cells = (
-        _GLYPHS.get(row.verdict, row.verdict) if details.get("limit") or row.verdict != "holds" else "for show",
+        "for show" if row.verdict == "holds" and not details.get("limit") else _GLYPHS.get(row.verdict, row.verdict),
         str(details.get("check", "")),
         f"{details.get('count')} of {trials}" if trials else units.MISSING,
         interval,

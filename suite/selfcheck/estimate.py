@@ -12,7 +12,7 @@ from suite.selfcheck.bench import Bench
 from suite.selfcheck.row import not_here, row
 
 PROGRAM = Path(__file__).parents[2] / "run_all.py"
-SHORT_BUDGET_S = 60.0
+SHORT_BUDGET_S = 45.0
 """What the run is cut to where the whole would not leave time for the other rows."""
 LIMITS_S = {"cpu": 180.0, "cuda": 300.0}
 WITHIN = 0.25

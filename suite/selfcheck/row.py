@@ -18,7 +18,7 @@ def row(
     summary: str = "",
     details: Mapping[str, Detail] | None = None,
 ) -> Finding:
-    """A row that fails where the exact interval of its share excludes the limit.
+    """A row that fails where the exact interval of its share excludes the limit; without a limit it is for show.
 
     Args:
         check: what was checked, as a sentence that the count completes.
@@ -70,4 +70,6 @@ def _limit(at_least: float | None, at_most: float | None) -> str:
         return f"{at_least:.1%} to {at_most:.1%}"
     if at_least is not None:
         return "all" if at_least == 1 else f"at least {at_least:.1%}"
-    return "none" if not at_most else f"at most {at_most:.1%}"
+    if at_most is not None:
+        return f"at most {at_most:.1%}" if at_most else "none"
+    return ""

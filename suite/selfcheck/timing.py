@@ -13,7 +13,7 @@ from suite.selfcheck.row import row
 
 SHAPE = "batch=20,regions=20,words=8,width=64"
 GPU_SHAPE = "batch=320,regions=196,words=26,width=512"
-SAMPLING_S = 3.0
+SAMPLING_S = 2.5
 BASE, TWIN = "work", "work[twin=1]"
 EXTRA = {"work[extra=1]": 0.05, "work[extra=2]": 0.10}
 """One and two pieces of twenty, done once more."""
@@ -40,7 +40,7 @@ def check(bench: Bench) -> Iterator[Finding]:
         for chunk in range(0, pairs, CHUNK):
             times = min(CHUNK, pairs - chunk)
             comparisons += bench.measure(asked, label=f"pairs {chunk // CHUNK + 1}", times=times, sampling_s=SAMPLING_S)
-            naive += [_naive(sides[0], sides[1], bench.device) for _ in range(max(1, times // 2))]
+            naive += [_naive(sides[0], sides[1], bench.device) for _ in range(-(-times // 3))]
     yield from judge(comparisons, base=base, twin=twin, extra=extra, margin=margin, on_cuda=on_cuda)
     differences = sum(verdict != "unclear" for verdict in naive)
     yield row(

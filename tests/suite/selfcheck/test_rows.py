@@ -205,6 +205,7 @@ def test_the_page_shows_counts_intervals_and_the_pairs(tmp_path: Path) -> None:
         row("the same variant twice is called faster or slower", 0, 60, at_most=0.01),
         row("a cheat is caught", 1, 2, at_least=1.0),
         not_here("a cell that nothing disturbed is flagged", "the machine was not quiet"),
+        row("what the naive rule says", 9, 20),
     ]
     with store.Writer(tmp_path) as writer:
         writer.write([*pairs, *rows])
@@ -212,6 +213,7 @@ def test_the_page_shows_counts_intervals_and_the_pairs(tmp_path: Path) -> None:
     assert "**1 of 2 rows fail.**" in text
     assert "| ✓ | the same variant twice is called faster or slower | 0 of 60 | 0.0 % to 6.0 % | at most 1.0% |" in text
     assert "| ✗ FAILS | a cheat is caught | 1 of 2 |" in text
+    assert "| for show | what the naive rule says | 9 of 20 |" in text
     assert "| – not here | a cell that nothing disturbed is flagged | – | – | – | the machine was not quiet |" in text
     assert "| `work[twin=1] over work` | 6 |" in text
     assert (tmp_path / page.PLOT).stat().st_size > 5_000
