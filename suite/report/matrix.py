@@ -56,7 +56,9 @@ PROPERTIES = {
 def verdicts(masking: pd.DataFrame) -> Drawn | None:
     """Which variant is masked correctly, and what is wrong with the others?"""
     table = masking.set_index("variant")
-    if not any(str(name) in PROPERTIES for name in table.columns):
+    audited = table[[name for name in table.columns if str(name) in PROPERTIES]]
+    table = table[(audited != "").any(axis=1)]
+    if table.empty:
         return None
     title = _summary(table)
     made = style.figure(title, 0.185 * len(table) + 2.2)

@@ -161,6 +161,17 @@ def test_colours_differ_in_grey_too() -> None:
     assert all(darker < lighter - 12 for darker, lighter in pairwise(light))
 
 
+def test_a_variant_that_was_not_audited_is_not_called_right() -> None:
+    found = [
+        Finding(task="m", variant="parallel", quantity="P1", verdict="holds"),
+        Finding(task="m", variant="alternating", quantity="agreement", verdict="holds"),
+    ]
+    drawn = matrix.verdicts(tables.make(found).masking)
+    assert drawn is not None
+    assert drawn[1] == "1 of 1 variants hold every property"
+    assert matrix.verdicts(tables.make(found[1:]).masking) is None
+
+
 def test_nothing_measured_means_no_plots(tmp_path: Path) -> None:
     assert plots.write(tables.make([]), [], tmp_path / "plots") == []
 
