@@ -72,9 +72,11 @@ def accuracy(accuracies: Accuracies, study: str) -> Figure:
         ceiling = accuracies.ceilings.get((data, what), {}).get("all")
         if ceiling is not None:
             left.axvline(100 * ceiling, color=style.QUIET, linestyle=":" if what == "image only" else "--", linewidth=1)
+            # on either side of their lines, which stand close
+            side, shift = ("right", -3) if what == "question only" else ("left", 3)
             left.annotate(
-                name, (100 * ceiling, len(rows) + 0.2), (3, 0), textcoords="offset points", fontsize=6.5,
-                color=style.QUIET, va="bottom",
+                name, (100 * ceiling, len(rows) + 0.2), (shift, 0), textcoords="offset points", fontsize=6.5,
+                color=style.QUIET, va="bottom", ha=side,
             )  # fmt: skip
     left.set_yticks(range(len(rows)), [row.label for row in rows])
     left.set_ylim(len(rows) + 0.3, -0.6)
