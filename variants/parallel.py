@@ -93,10 +93,10 @@ class Parallel(CoAttention):
                 image_hidden = blank(image_hidden, image_valid)
                 question_hidden = blank(question_hidden, question_valid)
             if "image_attention" not in self.without:
-                mixed = torch.tanh(image_hidden + affinity.mT @ question_hidden)  # [B, N, K]
+                mixed = torch.tanh(torch.baddbmm(image_hidden, affinity.mT, question_hidden))  # [B, N, K]
                 image_scores = self.image_score(mixed).squeeze(-1)  # [B, N]
             if "question_attention" not in self.without:
-                mixed = torch.tanh(question_hidden + affinity @ image_hidden)  # [B, T, K]
+                mixed = torch.tanh(torch.baddbmm(question_hidden, affinity, image_hidden))  # [B, T, K]
                 question_scores = self.question_score(mixed).squeeze(-1)  # [B, T]
         return image_scores, question_scores
 

@@ -373,10 +373,9 @@ def _narrowed(*tensors: Tensor) -> list[Tensor]:
     return [tensor.to(narrow) if tensor.is_floating_point() else tensor for tensor in tensors]
 
 
-def _attended(image: Tensor, question: Tensor, image_weights: Tensor, question_weights: Tensor) -> Attended:
-    return Attended(
-        image.unsqueeze(1), question.unsqueeze(1), image_weights.unsqueeze(1), question_weights.unsqueeze(1)
-    )
+def _attended(batch: Batch, *found: Tensor) -> Attended:
+    # under autocast the mechanism pools in the dtype that it was given
+    return Attended(*(field.to(batch.image.dtype).unsqueeze(1) for field in found))
 
 
 def parallel(module: Parallel, batch: Batch) -> Attended:
@@ -389,7 +388,7 @@ def parallel(module: Parallel, batch: Batch) -> Attended:
         module.image_score.weight,
         module.question_score.weight,
     )
-    return _attended(*fused_parallel(*tensors, module.saturating)[:4])
+    return _attended(batch, *fused_parallel(*tensors, module.saturating)[:4])
 
 
 def alternating(module: Alternating, batch: Batch) -> Attended:
@@ -404,7 +403,7 @@ def alternating(module: Alternating, batch: Batch) -> Attended:
     summary, _ = step(module.summary, batch.question, batch.question_valid, None)
     image, image_weights = step(module.image_step, batch.image, batch.image_valid, summary)
     question, question_weights = step(module.question_step, batch.question, batch.question_valid, image)
-    return _attended(image, question, image_weights, question_weights)
+    return _attended(batch, image, question, image_weights, question_weights)
 
 
 def hierarchical(module: Hierarchical, batch: Batch) -> Attended:

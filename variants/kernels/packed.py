@@ -416,7 +416,6 @@ def attend(module: Parallel, batch: Batch) -> Attended:
     if torch.is_autocast_enabled("cpu"):
         narrow = torch.get_autocast_dtype("cpu")
         tensors = [tensor.to(narrow) if tensor.is_floating_point() else tensor for tensor in tensors]
-    image, question, image_weights, question_weights, _ = packed_parallel(*tensors, module.saturating, differentiable)
-    return Attended(
-        image.unsqueeze(1), question.unsqueeze(1), image_weights.unsqueeze(1), question_weights.unsqueeze(1)
-    )
+    *found, _ = packed_parallel(*tensors, module.saturating, differentiable)
+    # under autocast the mechanism pools in the dtype that it was given
+    return Attended(*(field.to(batch.image.dtype).unsqueeze(1) for field in found))
