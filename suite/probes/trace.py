@@ -33,7 +33,7 @@ def record(name: str, workload: Workload, phase: Phase, device: str, *, task: st
             step.clear()
         with profile(
             activities=activities,
-            schedule=schedule(wait=0, warmup=0, active=1),  # a step, which TensorBoard's overview asks for
+            schedule=schedule(wait=0, warmup=0, active=1, repeat=1),  # a step, which TensorBoard's overview asks for
             on_trace_ready=handler,
             record_shapes=True,
             profile_memory=True,
