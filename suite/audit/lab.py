@@ -365,14 +365,16 @@ def compare_gradients(expected: Outputs, got: Outputs) -> Iterator[tuple[float, 
     """Leak, name and position per gradient.
 
     A gradient that is zero but for rounding, such as that of a bias in front of a softmax, is judged against the
-    others: its scale is at least a tenth of their common RMS.
+    others: its scale is at least a tenth of the largest RMS among them.
     """
-    pooled = torch.cat([value.detach().double().flatten() for value in expected.values()] or [torch.zeros(1)])
-    common = float(pooled.square().mean().sqrt()) / 10
+    scales = {
+        name: float(value.detach().double().square().mean().sqrt()) if value.numel() else 0.0
+        for name, value in expected.items()
+    }
+    common = max((scale for scale in scales.values() if math.isfinite(scale)), default=0.0) / 10
     for name, value in got.items():
         leak, where = relative(expected[name], value)
-        own = float(expected[name].detach().double().square().mean().sqrt()) if value.numel() else 0.0
-        if 0 <= own < common:
+        if value.numel() and scales[name] < common:
             difference = float((expected[name].double() - value.double()).abs().max())
             leak = difference / common if math.isfinite(difference) else math.inf
         yield leak, name, where
