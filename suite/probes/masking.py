@@ -30,7 +30,6 @@ def audit(name: str, device: str, *, task: str, seed: int = 0) -> Iterator[Recor
     yield from published.deviate(name, device, task=task, seed=seed)
     variant = build(name, width=WIDTH, device=device.partition("[")[0], seed=seed)
     subject = from_variant(variant)
-    Lab(subject, seed).forward(
-        Lab(subject, seed).batch
-    )  # what cannot run at all is an error, not twenty broken properties
+    lab = Lab(subject, seed)
+    lab.forward(lab.batch)  # what cannot run at all is an error, not twenty broken properties
     yield from findings(subject, examine(subject, seed=seed), task=task, device=device, seed=seed)
