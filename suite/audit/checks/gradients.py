@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from suite.audit.checks.padding import OTHERS, empty_sides, masked_sides, padded
-from suite.audit.lab import Lab, Lacking, Observation, Outputs, alone, attempt
+from suite.audit.lab import Lab, Lacking, Observation, Outputs, attempt
 from suite.audit.subject import SIDES, slots_of
 from variants import Batch
 
@@ -35,17 +34,8 @@ def isolation(lab: Lab) -> Iterator[Observation]:
 
 def _compacted(lab: Lab, condition: str) -> Iterator[Observation]:
     gradients = lab.gradients(lab.batch)
-    total: Outputs = {}
-    inputs: dict[str, list[Tensor]] = {side: [] for side in SIDES}
-    for example in range(len(lab.batch.image)):
-        own = lab.gradients(alone(lab.batch, example))
-        for side in SIDES:
-            inputs[side].append(own.pop(side).flatten(0, 1))
-        total = {name: total.get(name, 0) + value.double() for name, value in own.items()}
-    expected = {name: value.to(lab.subject.dtype) for name, value in total.items()}
-    expected |= {side: torch.cat(parts) for side, parts in inputs.items()}
     got = gradients | {side: gradients[side][slots_of(lab.batch, side)[1]] for side in SIDES}
-    yield from lab.compare_gradients(condition, expected, got)
+    yield from lab.compare_gradients(condition, lab.gradients_alone(lab.batch), got)
 
 
 def empty_row(lab: Lab) -> Iterator[Observation]:
