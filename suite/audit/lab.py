@@ -317,7 +317,8 @@ class Lab:
         band = min(max(floor, 4 * noise), CAP * self.floor)
         if rule == "band":
             return band, noise
-        return (band if self.narrow else max(band, 100 * noise)), noise
+        # a narrow type's band is of the size of what a weak guide moves; the float32 form is held to the wide margin
+        return (max(self.floor / 2, 4 * noise) if self.narrow else max(band, 100 * noise)), noise
 
     def compare(
         self,
