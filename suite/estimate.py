@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import psutil
 
 from suite.records import Measurement, Record
-from suite.workloads import Phase, Workload
+from suite.workloads import WORKLOADS, Phase, Workload
 from variants import CoAttention, Skip
 from variants.build import blueprint
 from variants.spec import Spec
@@ -14,7 +14,7 @@ from variants.spec import Spec
 _START_S = 0.3
 """A worker process with its first calls."""
 _PROFILE_S = 0.5
-_AUDIT_S = 1.0
+_AUDIT_S = 0.7
 _UNKNOWN_FLOPS = 4
 """A mechanism that does not tell its FLOPs is taken for so many anchors."""
 
@@ -39,9 +39,12 @@ class Speed:
         """A warm call."""
         words = " ".join(spec.transforms)
         dtype = "bfloat16" if "bf16" in words else "float16" if "fp16" in words else "float32"
-        # a quarter more for what is no matrix product; the backward pass has two products for each
-        once = 1.25 * self._flops(spec, workload) / self.flops_per_s.get(dtype, 1e10) + 1e-4
-        return once * (3 if phase == "forward+backward" else 1)
+        flops = self._flops(spec, workload)
+        # what is no matrix product takes a third of the float32 products' time, and gains little from a narrow dtype
+        beside_s = 0.35 * flops / self.flops_per_s["float32"]
+        once = flops / self.flops_per_s.get(dtype, 1e10) + beside_s + 1e-4
+        # the backward pass has two products for each
+        return once * (3.4 if phase == "forward+backward" else 1)
 
     def compile_s(self, spec: Spec, workload: Workload, phase: Phase, *, first: bool) -> float:
         """The first call of a compiled variant, the compiler's own start included where it is the first of a run."""
@@ -56,20 +59,21 @@ class Speed:
         for spec in specs:
             call_s = self.call_s(spec, workload, phase)
             # the first call and the proofs, and where they are quick two more before the rounds
-            calls = 8 if call_s < 0.2 or phase == "forward" else 2
+            calls = 8 if call_s < 0.2 or phase == "forward" else 4
             total += calls * call_s + 0.1 + self.compile_s(spec, workload, phase, first=first)
             first = first and not compiles(spec)
         return total
 
     def examine_s(self, spec: Spec, workload: Workload, phase: Phase) -> float:
         """Memory, cost, agreement and trace of one variant; what was compiled before comes from the cache."""
-        # float64 takes twice the time of float32
-        calls = 3 * self.call_s(spec, workload, phase) + 2 * self.call_s(plain(spec), workload, phase)
+        # float64 takes twice the time of float32, and making the weights and gradients of both takes its own
+        calls = 4 * (self.call_s(spec, workload, phase) + self.call_s(plain(spec), workload, phase))
         return _START_S + _PROFILE_S + calls + self.compile_s(spec, workload, phase, first=False)
 
     def audit_s(self, spec: Spec) -> float:
         """The masking audit of one variant."""
-        return _AUDIT_S + (12 if compiles(spec) else 0)
+        parameters = self._parameters(spec, WORKLOADS["tiny"])
+        return _AUDIT_S + 0.02 * parameters + (15 if compiles(spec) else 0)
 
     def impossible(self, spec: Spec, workload: Workload) -> str:
         """Why this variant cannot run on this workload here, as far as can be known without trying; or empty."""

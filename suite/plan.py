@@ -10,6 +10,7 @@ from suite.devices import Device
 from suite.estimate import Speed, compiles, plain
 from suite.records import Skip
 from suite.request import ANCHOR, Asked, Probe, Wanted
+from suite.stats import FEWEST_ROUNDS
 from suite.workloads import WORKLOADS, Phase, Workload
 from variants.spec import Spec
 
@@ -40,6 +41,10 @@ class Task:
     planned_s: float
     sampling_s: float = 0.0
     """Of it, how long a comparison may sample."""
+    least_sampling_s: float = 0.0
+    """What the fewest rounds of it take, about."""
+    required_variants: tuple[str, ...] = ()
+    """Of a comparison, what is timed however slow it is here."""
     required: bool = True
     """Whether it is done even where the budget is spent."""
     compiles: bool = False
@@ -223,8 +228,10 @@ def _comparison(
     # the anchor, and what each variant's speed-up is over, stand in the same rounds
     specs = list(dict.fromkeys([Spec(ANCHOR), *(plain(cell.spec) for cell in group), *(cell.spec for cell in group)]))
     calls_s = sum(speed.call_s(spec, workload, phase) for spec in specs)
-    # rounds enough for an interval where they are cheap, and the fewest in any case: nothing is too slow for its share
-    sampling_s = max(sampling_s, min(14 * calls_s, MOST_SAMPLING_S), 3.5 * calls_s)
+    # rounds enough to stop by the interval where they are cheap, and the fewest that have one in any case
+    least_sampling_s = (FEWEST_ROUNDS + 0.5) * calls_s
+    sampling_s = max(sampling_s, min(14 * calls_s, MOST_SAMPLING_S), least_sampling_s)
+    required = [spec for cell in group if cell.wanted.required for spec in (plain(cell.spec), cell.spec)]
     return Task(
         probes=("timing",),
         label=mechanism,
@@ -234,7 +241,9 @@ def _comparison(
         device=str(device),
         planned_s=speed.timing_s(specs, workload, phase, first=first) + sampling_s,
         sampling_s=sampling_s,
-        required=any(cell.wanted.required for cell in group),
+        least_sampling_s=least_sampling_s,
+        required=bool(required),
+        required_variants=tuple(dict.fromkeys(map(str, required))),
         compiles=any(map(compiles, specs)),
     )
 
@@ -261,5 +270,5 @@ def _turn(task: Task) -> tuple[int, int]:
 
 def shortened(task: Task, share: float) -> Task:
     """A comparison with less time to sample, where the run is behind its plan."""
-    sampling_s = max(task.sampling_s * share, min(LEAST_SAMPLING_S, task.sampling_s))
+    sampling_s = max(task.sampling_s * share, min(LEAST_SAMPLING_S, task.sampling_s), task.least_sampling_s)
     return replace(task, sampling_s=sampling_s, planned_s=task.planned_s - task.sampling_s + sampling_s)

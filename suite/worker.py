@@ -268,6 +268,7 @@ def _probe(probe: str, task: Task, folder: Path, announce: Callable[[str], None]
             task.device,
             task=task.name,
             budget_s=task.sampling_s,
+            required=task.required_variants,
             announce=announce,
         )
     variant = task.variants[0]

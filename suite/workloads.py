@@ -111,7 +111,7 @@ PRESETS: dict[str, Preset] = {
             name="cpu",
             summary="the paper's shape at batch 4, every mechanism, in three minutes",
             batches=(("vqa-grid", 4),),
-            budget_s=165.0,
+            budget_s=140.0,
         ),
         Preset(
             name="gpu",

@@ -3,7 +3,7 @@
 import gc
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -17,8 +17,8 @@ from suite.records import Detail, Measurement, Record, Skip
 from suite.workloads import Phase, Workload
 from variants import Batch, canonical
 
-LEAST_ROUNDS = 3
-"""A variant that cannot be timed this often within its share of the budget is skipped as too slow here."""
+LEAST_ROUNDS = stats.FEWEST_ROUNDS
+"""A variant that cannot be timed this often, without which there is no interval, is skipped as too slow here."""
 WARM_CALLS = 2
 """Untimed calls after the first: a capture or an autotuner may act on the second."""
 SLOW_CALL_S = 0.2
@@ -62,6 +62,7 @@ def compare(
     *,
     task: str,
     budget_s: float,
+    required: Collection[str] = (),
     announce: Callable[[str], None] = ignore,
     seed: int | None = None,
 ) -> Iterator[Record]:
@@ -78,6 +79,7 @@ def compare(
         device: a label.
         task: that the records belong to.
         budget_s: wall time for the rounds, in seconds; building and first calls come on top.
+        required: variants that get the fewest rounds even where these take longer than the budget.
         announce: told the name of each variant before it is touched for the first time, and of each in each round.
         seed: of the order within rounds; fresh if left out.
 
@@ -102,7 +104,7 @@ def compare(
             yield Measurement(
                 quantity="first_call", unit="s", value=lane.first_call_s, details=lane.proof.details(), **about
             )
-        lanes, slow = _pace(lanes, budget_s)
+        lanes, slow = _pace(lanes, budget_s, {ANCHOR, *required})
         for lane in slow:
             yield Skip(
                 **About(task=task, variant=lane.name, workload=str(workload), phase=phase, device=device),
@@ -139,11 +141,10 @@ def _start(
     return Lane(name=name, step=step, first_call_s=first_call_s, call_s=call_s, proof=proof)
 
 
-def _pace(lanes: list[Lane], budget_s: float) -> tuple[list[Lane], list[Lane]]:
+def _pace(lanes: list[Lane], budget_s: float, required: Collection[str]) -> tuple[list[Lane], list[Lane]]:
     """How often each lane is timed, so that all fit; and the lanes that do not fit at all."""
     share = budget_s / max(len(lanes), 1)
-    # the anchor is never left out: without it nothing can be compared
-    slow = [lane for lane in lanes if LEAST_ROUNDS * lane.turn_s > budget_s and lane.name != ANCHOR]
+    slow = [lane for lane in lanes if LEAST_ROUNDS * lane.turn_s > budget_s and lane.name not in required]
     kept = [lane for lane in lanes if lane not in slow]
     quick = [lane for lane in kept if stats.FIRST_LOOK * lane.turn_s <= share]
     round_s = sum(lane.turn_s for lane in quick)

@@ -33,17 +33,18 @@ def record(name: str, workload: Workload, phase: Phase, device: str, *, task: st
             step.clear()
         with profile(
             activities=activities,
-            schedule=schedule(wait=0, warmup=0, active=1, repeat=1),  # a step, which TensorBoard's overview asks for
+            schedule=schedule(wait=0, warmup=1, active=1, repeat=1),  # a step, which TensorBoard's overview asks for
             on_trace_ready=handler,
             record_shapes=True,
             profile_memory=True,
             acc_events=True,
         ) as profiler:
-            step(0)
-            if parsed.kind == "cuda":
-                torch.cuda.synchronize()
-            step.clear()
-            profiler.step()
+            for _ in ("warm-up", "traced"):
+                step(0)
+                if parsed.kind == "cuda":
+                    torch.cuda.synchronize()
+                step.clear()
+                profiler.step()
     for path in sorted(set(directory.iterdir()) - before):
         yield Artifact(quantity="trace", path=str(path.relative_to(folder)), **about)
 

@@ -1,5 +1,6 @@
 """The fused kernels in Triton's interpreter; run by test_fused.py in a process of its own."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from suite.probes.agreement import norm_error
 from suite.probes.masking import audit
 from suite.records import Finding
 from tests.kernels.ragged import hard_batch, largest_error, outputs_and_gradients
@@ -66,16 +68,20 @@ def test_float32_is_good_to_its_rounding(name: str) -> None:
 @pytest.mark.parametrize("name", ["parallel", "alternating"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
 def test_narrow_types_err_no_more_than_the_mechanism_does(name: str, dtype: torch.dtype) -> None:
-    plain, kernel = pair(name, dtype, width=64)
-    exact = build(name, width=64)
-    exact.module.load_state_dict(plain.module.state_dict())
-    batch = hard_batch(8, 40, 12, 64, 64, dtype=dtype)
-    exact.module.load_state_dict({key: value.float() for key, value in plain.module.state_dict().items()})
-    exact.module.double()
-    wide = batch._replace(image=batch.image.double(), question=batch.question.double())
-    expected = outputs_and_gradients(exact, wide)
-    own = largest_error(outputs_and_gradients(plain, batch), expected)
-    assert largest_error(outputs_and_gradients(kernel, batch), expected) < 1.5 * own
+    own: list[float] = []
+    fused_errors: list[float] = []
+    for seed in range(3):  # one draw's roundings scatter by a factor of two either way
+        plain, kernel = pair(name, dtype, width=64, seed=seed)
+        exact = build(name, width=64)
+        exact.module.load_state_dict({key: value.float() for key, value in plain.module.state_dict().items()})
+        exact.module.double()
+        batch = hard_batch(8, 40, 12, 64, 64, dtype=dtype)
+        wide = batch._replace(image=batch.image.double(), question=batch.question.double())
+        expected = outputs_and_gradients(exact, wide)
+        for errors, variant in ((own, plain), (fused_errors, kernel)):
+            found = outputs_and_gradients(variant, batch)
+            errors += [norm_error(found[key], want, floor=1e-3) for key, want in expected.items()]
+    assert math.hypot(*fused_errors) < 1.5 * math.hypot(*own)
 
 
 def numbers(*shape: int) -> Tensor:

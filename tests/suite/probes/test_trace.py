@@ -17,5 +17,5 @@ def test_a_trace_shows_the_regions_of_a_mechanism(tiny: Workload, tmp_path: Path
     (made,) = trace.record("parallel", tiny, "forward", "cpu", task="t", folder=tmp_path)
     assert made.path.startswith("traces/parallel/tiny.batch=2")
     text = gzip.decompress((tmp_path / made.path).read_bytes()).decode()
-    for name in ("affinity", "scores", "pooling", "ProfilerStep#0"):
+    for name in ("affinity", "scores", "pooling", "ProfilerStep#1"):
         assert f'"name": "{name}"' in text
