@@ -207,7 +207,7 @@ def _tasks(asked: Asked, cells: Sequence[Cell], speed: Speed, *, sampling_s: flo
                 workload=workload,
                 phase=phase,
                 device=str(device),
-                planned_s=20.0,
+                planned_s=60.0,  # making and trying thousands of examples
                 compiles=compiles(cell.spec),
             )
     if "masking" in asked.probes:

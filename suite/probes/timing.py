@@ -148,13 +148,14 @@ def _pace(lanes: list[Lane], budget_s: float, required: Collection[str]) -> tupl
     kept = [lane for lane in lanes if lane not in slow]
     quick = [lane for lane in kept if stats.FIRST_LOOK * lane.turn_s <= share]
     round_s = sum(lane.turn_s for lane in quick)
-    for lane in kept:
-        if lane in quick:
-            continue
+    patient = [lane for lane in kept if lane not in quick]
+    for lane in patient:
         affordable = max(LEAST_ROUNDS, int(share / lane.turn_s))
         # as many rounds as the quick ones will need at least, spread evenly over them
         wanted = max(stats.FIRST_LOOK, int(0.5 * budget_s / round_s)) if round_s else affordable
         lane.every = max(1, round(min(wanted, 20 * affordable) / affordable))
+    for lane in patient:  # in the same rounds, or there would be no ratio between them
+        lane.every = max(other.every for other in patient)
     return kept, slow
 
 

@@ -230,6 +230,7 @@ def _roofs(axes: Axes, cells: pd.DataFrame, peaks: pd.DataFrame) -> None:
     lowest = max(float(intensity[intensity > 0].min()) / 2, 1e-3)
     highest = float(intensity.max()) * 2
     used = {tables.dtype_of(str(name)) for name in cells["variant"]}
+    roofs: list[tuple[float, str, str]] = []
     for dtype, ceiling in here.drop("copy", errors="ignore").items():
         if dtype not in used:
             continue
@@ -237,9 +238,14 @@ def _roofs(axes: Axes, cells: pd.DataFrame, peaks: pd.DataFrame) -> None:
         right = max(highest, ceiling / here["copy"] * 2)
         xs = np.array([lowest, ceiling / here["copy"], right])
         axes.plot(xs, np.minimum(xs * here["copy"], ceiling), color=colour, linewidth=1.2, zorder=1)
+        roofs.append((float(ceiling), f"{dtype}\n{units.per_second(float(ceiling), 'FLOP')}", colour))
+    bottom, top = axes.get_ylim()
+    apart = (top / bottom) ** 0.085  # two lines of type
+    height = 0.0
+    for ceiling, label, colour in sorted(roofs):
+        height = max(ceiling, height * apart)
         axes.text(
-            1.01, ceiling, f"{dtype}\n{units.per_second(float(ceiling), 'FLOP')}", va="center", fontsize=7,
-            color=colour, transform=axes.get_yaxis_transform(),
+            1.01, height, label, va="center", fontsize=7, color=colour, transform=axes.get_yaxis_transform()
         )  # fmt: skip
 
 

@@ -90,6 +90,9 @@ class Tables:
     """Files beside the records."""
 
 
+_FIRST = ("parallel", "alternating", "hierarchical", "cross", "pool", "dense", "modular")
+
+
 def make(records: Iterable[Record]) -> Tables:
     """Every table of a run."""
     by_kind: dict[type, list[Record]] = defaultdict(list)
@@ -268,12 +271,21 @@ def _said(findings: Sequence[Finding]) -> str:
     return ""
 
 
+def _rank(mechanism: str) -> int:
+    """The paper's mechanisms, the others, somebody's own, the published implementations; as they came otherwise."""
+    if mechanism in _FIRST:
+        return _FIRST.index(mechanism)
+    return len(_FIRST) + mechanism.startswith("published_")
+
+
 def _in_reading_order(cells: pd.DataFrame) -> pd.DataFrame:
-    """Workloads, devices and mechanisms as they came, forward first, a parent before its transformed forms."""
+    """Workloads and devices as they came, forward first, a parent before its transformed forms."""
     order = {
         name: {value: index for index, value in enumerate(dict.fromkeys(cells[name]))}
         for name in ("workload", "device", "mechanism", "parent", "variant")
     }
+    ranked = sorted(order["mechanism"], key=_rank)
+    order["mechanism"] = {name: index for index, name in enumerate(ranked)}
     order["phase"] = {phase: index for index, phase in enumerate(workloads.PHASES)}
     by = ["workload", "device", "phase", "mechanism", "parent", "variant"]
     keys = pd.DataFrame({name: cells[name].map(order[name]) for name in by})
@@ -332,7 +344,7 @@ def _masking(findings: Sequence[Finding]) -> pd.DataFrame:
             known = worst[finding.variant].get(finding.quantity, SEVERITY[-1])
             worst[finding.variant][finding.quantity] = min(known, finding.verdict, key=SEVERITY.index)
     properties = sorted({name for row in worst.values() for name in row}, key=property_order)
-    parents = list(dict.fromkeys(map(parent_of, worst)))
+    parents = sorted(dict.fromkeys(map(parent_of, worst)), key=lambda name: _rank(mechanism_of(name)))
     variants = sorted(worst, key=lambda name: parents.index(parent_of(name)))
     rows = [[name, *(worst[name].get(word, "") for word in properties)] for name in variants]
     return pd.DataFrame(rows, columns=["variant", *properties])

@@ -264,6 +264,7 @@ class PublishedZhangtdAlternating(CoAttention):
             output="question_weights",
         ),
         *known("that offset also eats the scores' last bits", {"P10": ("fp16", "bf16")}),
+        *known("that offset eats the last bits in float32 too", {"agreement": ("float32",)}, output="question_weights"),
         *known(
             "the guide is one constant per row, which the softmax cancels, so neither side sees the other",
             {"P19": ("valid word", "valid region")},
