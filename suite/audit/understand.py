@@ -3,7 +3,7 @@
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -440,7 +440,8 @@ def _with_outputs(subject: Subject, account: tuple[str, ...], slots_first: bool 
     )
     with mode(subject.module, train=False), torch.no_grad():
         raw = subject.call(full)
-    outputs, turned, lines = [], set(), list(account)
+    outputs: list[Output] = []
+    turned, lines = set(), list(account)
     for name, value in raw.items():
         if slots_first and value.dim() == 3 and value.shape[1] == _EXAMPLES and value.shape[0] in (_REGIONS, _WORDS):
             turned.add(name)
@@ -450,7 +451,8 @@ def _with_outputs(subject: Subject, account: tuple[str, ...], slots_first: bool 
             lines.append(f"{name}, {list(value.shape)}, is not judged: its axes mean nothing known")
         else:
             outputs.append(output)
-            lines.append(f"{name} is {_in_words(output)}")
+    outputs = [_pooled_side(output, outputs, raw, full) for output in outputs]
+    lines += [f"{output.name} is {_in_words(output)}" for output in outputs]
     if not outputs:
         raise _lost(subject.name, f"{subject.name} returns nothing whose first axis is the batch", subject.module)
 
@@ -490,6 +492,22 @@ def _output(name: str, value: Tensor) -> Output | None:
     if any(size in sides for size in value.shape[1:]):
         return None
     return Output(name=name, kind="vectors", side=_side_named(name) or "question")
+
+
+def _pooled_side(output: Output, outputs: Sequence[Output], raw: Mapping[str, Tensor], batch: Batch) -> Output:
+    """The output; where it is a side's features weighted by weights that are returned too, as that side's."""
+    if output.kind != "vectors" or _side_named(output.name):
+        return output
+    vector = raw[output.name].flatten(1)
+    for weights in outputs:
+        if weights.kind != "weights" or weights.rows is not None:
+            continue
+        features = slots_of(batch, weights.side)[0]
+        rows = raw[weights.name].view(len(vector), -1, features.shape[1])  # [B, G, L]
+        pooled = (rows @ features).flatten(1)  # [B, G V]
+        if pooled.shape == vector.shape and torch.allclose(pooled, vector, rtol=1e-3, atol=1e-4):
+            return replace(output, side=weights.side)
+    return output
 
 
 def _in_words(output: Output) -> str:

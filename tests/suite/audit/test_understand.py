@@ -72,6 +72,26 @@ class SoftmaxOnly(nn.Module):
         return Pooled((weights.unsqueeze(-1) * image.masked_fill(~image_valid[..., None], 0)).sum(1), weights)
 
 
+class UnnamedSides(nn.Module):
+    """Both sides attended through one affinity that nobody masks, returned as a bare tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.affinity, self.image_hidden, self.question_hidden = (nn.Linear(32, 32, bias=False) for _ in range(3))
+        self.image_score, self.question_score = nn.Linear(32, 1), nn.Linear(32, 1)
+
+    def forward(
+        self, image: Tensor, question: Tensor, image_mask: Tensor, question_mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        affinity = torch.tanh(0.1 * self.affinity(question) @ image.mT)
+        seen, read = self.image_hidden(image), self.question_hidden(question)
+        image_scores = self.image_score(torch.tanh(seen + affinity.mT @ read)).squeeze(-1)
+        question_scores = self.question_score(torch.tanh(read + affinity @ seen)).squeeze(-1)
+        a = image_scores.masked_fill(~image_mask, -1e9).softmax(-1)
+        b = question_scores.masked_fill(~question_mask, -1e9).softmax(-1)
+        return (a[:, None] @ image).squeeze(1), (b[:, None] @ question).squeeze(1), a, b
+
+
 class Bare(nn.Module):
     def forward(self, image: Tensor, question: Tensor) -> Tensor:
         return torch.softmax(question @ image.mT, dim=-1) @ image
@@ -139,6 +159,13 @@ def test_a_module_without_masks_is_told_so() -> None:
 def test_a_mask_on_the_softmax_alone_is_named_in_the_assertion() -> None:
     with pytest.raises(AssertionError, match=r"P1 \(wrong\): .*padded words.*affinity sums over padded words"):
         assert_masked(SoftmaxOnly)
+
+
+def test_vectors_without_names_belong_to_the_side_that_their_weights_pool() -> None:
+    sides = [output.side for output in understand(UnnamedSides).subject.outputs]
+    assert sides == ["image", "question", "image", "question"]
+    with pytest.raises(AssertionError, match="the affinity sums over padded"):
+        assert_masked(UnnamedSides)
 
 
 def test_what_is_not_understood_comes_with_the_adapter_to_write() -> None:
