@@ -263,9 +263,11 @@ def _audits(asked: Asked, cells: Sequence[Cell], speed: Speed) -> Iterator[Task]
         )
 
 
-def _turn(task: Task) -> tuple[int, int]:
-    """Eager before compiled, comparisons before the rest: what answers most comes first."""
-    return (int(task.compiles), int(task.probes[0] != "timing"))
+def _turn(task: Task) -> tuple[int, int, float]:
+    """Comparisons first, eager before compiled; then the rest, the longest first, so that no core waits at the end."""
+    if task.probes[0] == "timing":
+        return (0, int(task.compiles), 0.0)
+    return (1, 0, -task.planned_s)
 
 
 def shortened(task: Task, share: float) -> Task:

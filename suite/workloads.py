@@ -109,8 +109,8 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         Preset(
             name="cpu",
-            summary="the paper's shape at batch 4, every mechanism, in three minutes",
-            batches=(("vqa-grid", 4),),
+            summary="the paper's shape at batch 2, every mechanism, in three minutes",
+            batches=(("vqa-grid", 2),),
             budget_s=140.0,
         ),
         Preset(
