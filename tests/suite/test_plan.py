@@ -52,7 +52,7 @@ def test_what_does_not_fit_is_skipped_with_the_command_that_measures_it(default:
     for name, skip in put_off.items():
         words = shlex.split(skip.remedy)
         assert words[:4] == ["python", "run_all.py", "run", name]
-        again = understand(Request(variants=(name,), workloads=("vqa-grid",), sets=("batch=4",), device="cpu"))
+        again = understand(Request(variants=(name,), workloads=("vqa-grid",), sets=("batch=2",), device="cpu"))
         assert again.budget_s is None
         assert str(again.workloads[0]) == skip.workload
 
@@ -82,12 +82,15 @@ def test_tasks_have_names_of_their_own_that_a_second_plan_repeats(default: tuple
     assert names == [task.name for task in plan(default[0], speed, lanes=2).tasks]
 
 
-def test_eager_comes_before_compiled_and_comparisons_before_the_rest(default: tuple[Asked, Plan]) -> None:
-    def turn(task: Task) -> tuple[bool, bool]:
-        return task.compiles, task.probes != ("timing",)
-
-    turns = [turn(task) for task in default[1].tasks]
-    assert turns == sorted(turns)
+def test_comparisons_come_first_eager_before_compiled_and_of_the_rest_the_longest(
+    default: tuple[Asked, Plan],
+) -> None:
+    tasks = default[1].tasks
+    comparisons = [task for task in tasks if task.probes == ("timing",)]
+    assert list(tasks[: len(comparisons)]) == comparisons
+    assert [task.compiles for task in comparisons] == sorted(task.compiles for task in comparisons)
+    rest = [task.planned_s for task in tasks[len(comparisons) :]]
+    assert rest == sorted(rest, reverse=True)
 
 
 def test_every_comparison_has_the_anchor_and_the_eager_form(speed: Speed) -> None:
