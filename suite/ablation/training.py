@@ -70,7 +70,7 @@ def fit(
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     masters = [_master(parameter) for parameter in parameters]
-    optimiser = torch.optim.Adam(masters, lr=recipe.learning_rate)
+    optimiser = torch.optim.Adam(masters, lr=recipe.learning_rate, fused=True)
     scale = 1.0 if all(parameter.dtype == torch.float32 for parameter in parameters) else LOSS_SCALE
     losses: list[float] = []
     if checkpoint is not None and checkpoint.exists():
@@ -110,8 +110,9 @@ def _master(parameter: nn.Parameter) -> Tensor:
 
 
 def _step(optimiser: torch.optim.Adam, parameters: list[nn.Parameter], masters: list[Tensor], scale: float) -> None:
-    for parameter, master in zip(parameters, masters, strict=True):
-        master.grad = None if parameter.grad is None else parameter.grad.float() / scale
+    if scale != 1.0:  # otherwise every parameter is its own master
+        for parameter, master in zip(parameters, masters, strict=True):
+            master.grad = None if parameter.grad is None else parameter.grad.float() / scale
     norm = nn.utils.clip_grad_norm_(masters, LARGEST_NORM)
     if not torch.isfinite(norm):
         return  # a step that overflowed in half precision is left out, as loss scaling does
