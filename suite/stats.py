@@ -66,9 +66,7 @@ def summarise(samples: Sequence[float]) -> Summary:
     if count == 0:
         return Summary(median=math.nan, low=math.nan, high=math.nan, count=0, spread=math.nan)
     ordered = np.sort(values)
-    lower, median, upper = (
-        np.interp((0.25, 0.5, 0.75), np.linspace(0, 1, count), ordered) if count > 1 else ordered[[0] * 3]
-    )
+    lower, median, upper = np.interp(np.multiply((0.25, 0.5, 0.75), count - 1), np.arange(count), ordered)
     # order statistics between which the median lies, had there been as many independent samples as these are worth
     worth = max(count / _correlation_time(values), 1.0)
     depth = int(count / 2 - 0.98 * count / math.sqrt(worth)) if count >= FEWEST_ROUNDS else 0  # 1.96 * sqrt(1/4)

@@ -6,6 +6,7 @@ no torch.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -182,6 +183,7 @@ def custom(changes: dict[str, str]) -> Workload:
     return override(start, changes)
 
 
+@lru_cache(maxsize=1024)
 def named(text: str) -> Workload:
     """The workload that writes itself so: ``vqa-grid`` or ``vqa-grid[batch=8]``, the inverse of ``str``.
 

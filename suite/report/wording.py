@@ -21,9 +21,9 @@ def number(row: Row, name: str) -> float | None:
 
 def rows(cells: pd.DataFrame) -> Iterable[Row]:
     """The rows of a table as mappings from column to value."""
-    # not to_dict: it looks at the type of every value, which takes seconds for a large run
+    # not to_dict or itertuples: they make an object per column of every group, which takes seconds for a large run
     names = list(cells.columns)
-    return [dict(zip(names, values, strict=True)) for values in cells.itertuples(index=False, name=None)]
+    return [dict(zip(names, values, strict=True)) for values in cells.to_numpy(dtype=object).tolist()]
 
 
 def latency(row: Row) -> str:
@@ -68,11 +68,12 @@ def headline(cells: pd.DataFrame) -> str:
     shown, ours = trusted(cells).sort_values("latency_s"), contenders(cells)
     if ours.empty:
         return "Nothing was measured whose speed may be shown."
-    best = next(iter(rows(ours)))
+    (best,) = rows(ours.head(1))
     text = f"**{best['variant']}** is the fastest co-attention: {latency(best)}"
     if best["variant"] != ANCHOR and number(best, "over_anchor") is not None:
         text += f", {speedup(best, 'over_anchor')} as fast as {ANCHOR} in eager float32"
-    level = [str(row["variant"]) for row in list(rows(ours))[1:] if _overlap(best, row)]
+    others = rows(ours[["variant", "over_anchor_low", "over_anchor_high"]].iloc[1:])
+    level = [str(row["variant"]) for row in others if _overlap(best, row)]
     if level:
         text += f"; not told apart from {', '.join(level)}"
     controls = shown[shown["mechanism"].isin(CONTROLS)].groupby("mechanism", sort=False).head(1)
