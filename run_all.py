@@ -47,7 +47,8 @@ def run(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the best there is if left out.")] = None,
     threads: Annotated[str, typer.Option(help="Threads on the CPU; 1,2,4 measures each.")] = "1",
     probe: Annotated[
-        list[str] | None, typer.Option(help="timing, memory, cost, agreement, masking or trace; all if left out.")
+        list[str] | None,
+        typer.Option(help="timing, start, memory, cost, agreement, masking or trace; all if left out."),
     ] = None,
     with_: Annotated[
         list[Path] | None, typer.Option("--with", help="A file that registers mechanisms of your own; may be repeated.")

@@ -17,8 +17,8 @@ from variants.spec import Spec
 MACHINE = "machine"
 """The task that measures what the device can do; estimates stand on it."""
 LARGEST_BATCH = "largest_batch"
-EXAMINATIONS: tuple[Probe, ...] = ("agreement", "memory", "cost", "trace")
-"""Probes that look at one variant at a time and share its worker process, in this order: the first warms it up."""
+EXAMINATIONS: tuple[Probe, ...] = ("start", "agreement", "memory", "cost", "trace")
+"""Probes that look at one variant at a time and share its worker process, in this order: a cold start comes first."""
 AROUND_S = 12.0
 """Of a budget, what the start and the report take."""
 LEAST_SAMPLING_S = 0.8

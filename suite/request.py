@@ -16,7 +16,7 @@ from suite.workloads import PHASES, PRESETS, WORKLOADS, Phase, Preset, Workload,
 from variants import canonical, mechanisms
 from variants.spec import Spec
 
-Probe = Literal["timing", "memory", "cost", "agreement", "masking", "trace"]
+Probe = Literal["timing", "start", "memory", "cost", "agreement", "masking", "trace"]
 PROBES: tuple[Probe, ...] = get_args(Probe)
 ANCHOR = "parallel"
 T = TypeVar("T")

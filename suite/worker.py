@@ -276,6 +276,10 @@ def _probe(probe: str, task: Task, folder: Path, announce: Callable[[str], None]
         from suite.probes import capacity
 
         return capacity.largest(variant, task.workload, task.phase, task.device, task=task.name)
+    if probe == "start":
+        from suite.probes import start
+
+        return start.measure(variant, task.workload, task.phase, task.device, task=task.name)
     if probe == "memory":
         from suite.probes import memory
 
