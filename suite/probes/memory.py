@@ -42,7 +42,7 @@ def measure(name: str, workload: Workload, phase: Phase, device: str, *, task: s
 def cpu_peak(call: Callable[[], object]) -> int:
     """Exact peak of one call above its start, from the profiler's allocation events, in bytes."""
     gc.collect()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         outputs = call()
     del outputs
     events = profiler.profiler.kineto_results.events() if profiler.profiler else []

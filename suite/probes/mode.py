@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch._dynamo.utils import counters
+from torch._dynamo.utils import calculate_time_spent, counters
 from torch.profiler import ProfilerActivity, profile
 
 from suite.probes.step import About, Step
@@ -23,6 +23,8 @@ class Counts:
     breaks: int
     lowered: int
     """Graphs that Inductor took, from its cache or anew."""
+    compiling_s: float
+    """Wall time in the compiler, of forward and backward graphs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,8 @@ class Compilation:
     lowered: int
     recompiles: int
     """Graphs made after the first call."""
+    compile_s: float
+    """Wall time in the compiler."""
 
     def details(self) -> dict[str, int]:
         return {"graphs": self.graphs, "graph_breaks": self.graph_breaks, "recompiles": self.recompiles}
@@ -46,6 +50,7 @@ def compilations() -> Counts:
         graphs=counters["stats"]["unique_graphs"],
         breaks=sum(counters["graph_break"].values()),
         lowered=sum(inductor[f"fxgraph_cache_{outcome}"] for outcome in ("hit", "miss", "bypass")),
+        compiling_s=calculate_time_spent()["total_wall_time"],
     )
 
 
@@ -56,6 +61,7 @@ def compilation(before: Counts, first: Counts, after: Counts) -> Compilation:
         graph_breaks=after.breaks - before.breaks,
         lowered=after.lowered - before.lowered,
         recompiles=after.graphs - first.graphs,
+        compile_s=after.compiling_s - before.compiling_s,
     )
 
 
@@ -82,6 +88,7 @@ def prove(step: Step, compiled: Compilation, about: About) -> Iterator[Record]:
     if asks_compilation:
         for quantity, value in compiled.details().items():
             yield Measurement(quantity=quantity, unit="1", value=float(value), **about)
+        yield Measurement(quantity="compile_time", unit="s", value=compiled.compile_s, **about)
     yield Finding(
         quantity="mode",
         verdict="broken" if against else "holds",
@@ -102,7 +109,7 @@ def _seen(step: Step) -> tuple[set[str], int, list[str]]:
     """Dtypes of matrix products, how many compiled regions ran, and the names of the kernels on the device."""
     on_cuda = step.variant.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
-    with profile(activities=activities, record_shapes=True, acc_events=True) as profiler:
+    with profile(activities=activities, record_shapes=True) as profiler:
         step(0)
         if on_cuda:
             torch.cuda.synchronize()

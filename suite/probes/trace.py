@@ -37,7 +37,6 @@ def record(name: str, workload: Workload, phase: Phase, device: str, *, task: st
             on_trace_ready=handler,
             record_shapes=True,
             profile_memory=True,
-            acc_events=True,
         ) as profiler:
             for _ in ("warm-up", "traced"):
                 step(0)

@@ -41,7 +41,7 @@ def write(folder: Path) -> Path:
 
 def _write_tables(made: Tables, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    for name in ("cells", "findings", "masking", "skips", "growth", "peaks", "artifacts"):
+    for name in ("cells", "findings", "masking", "skips", "growth", "peaks", "artifacts", "conditions"):
         table: pd.DataFrame = getattr(made, name)
         if not table.empty:
             table.to_csv(folder / f"{name}.csv", index=False)
@@ -164,8 +164,23 @@ def _skips(skips: pd.DataFrame) -> str:
 
 
 def _conditions(made: Tables) -> list[str]:
-    doubted = (made.cells["trust"] != "").sum()
-    return [
-        "Every raw sample with its round is in `records.jsonl`; every statistic here can be computed again from them.",
-        f"{doubted} of {len(made.cells)} cells carry a reason for doubt, printed below their table.",
+    lines = [
+        "Every raw sample with its round is in `records.jsonl`; every statistic here can be computed again from them."
     ]
+    behind = made.conditions
+    if not behind.empty:
+        narrow = int((behind["stopped"] == "interval").sum())
+        lines.append(
+            "[conditions.csv](tables/conditions.csv) names for every time the `task` whose lines in `records.jsonl` "
+            "hold its samples, and what the machine was doing meanwhile."
+        )
+        lines.append(
+            f"Of {len(behind)} series of samples, {narrow} ended because every ratio of their comparison was known to "
+            f"within 1 %, and {len(behind) - narrow} because the time for them was spent."
+        )
+        harness_s = behind["harness_s"].median()
+        if units.is_number(harness_s):
+            lines.append(f"Between two samples the harness took {units.seconds(harness_s)} of its own (median).")
+    doubted = (made.cells["trust"] != "").sum()
+    lines.append(f"{doubted} of {len(made.cells)} cells carry a reason for doubt, printed below their table.")
+    return lines

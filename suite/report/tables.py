@@ -35,6 +35,8 @@ _MEASURED = {
     "latency_cold": "cold_latency_s",
     "launch": "launch_s",
     "first_call": "first_call_s",
+    "compile_time": "compile_time_s",
+    "cold_start": "cold_start_s",
     "peak_memory": "peak_memory_bytes",
     "saved_for_backward": "saved_for_backward_bytes",
     "reserved_memory": "reserved_memory_bytes",
@@ -88,6 +90,8 @@ class Tables:
     """What the machine can do: the fastest matrix product by dtype, and the fastest copy."""
     artifacts: pd.DataFrame
     """Files beside the records."""
+    conditions: pd.DataFrame
+    """One row per timed cell: the task whose records hold its samples, why sampling stopped, and what was seen."""
 
 
 _FIRST = ("parallel", "alternating", "hierarchical", "cross", "pool", "dense", "modular")
@@ -111,6 +115,7 @@ def make(records: Iterable[Record]) -> Tables:
         skips=_skips(skips),
         growth=_growth(cells),
         peaks=peaks,
+        conditions=_conditions(measurements),
         artifacts=pd.DataFrame(
             [(item.quantity, item.variant, item.workload, item.phase, item.device, item.path) for item in artifacts],
             columns=["quantity", "variant", "workload", "phase", "device", "path"],
@@ -309,6 +314,27 @@ def _peaks(measurements: Sequence[Measurement]) -> pd.DataFrame:
         [(device, what, rate, "B" if what == "copy" else "1") for (device, what), rate in best.items()],
         columns=["device", "what", "per_second", "unit"],
     )
+
+
+def _conditions(measurements: Sequence[Measurement]) -> pd.DataFrame:
+    """What stands behind each median: every figure that was noted beside the samples, of each task that took some."""
+    harness = {record.task: record.value for record in measurements if record.quantity == "harness_time"}
+    rows = [
+        {
+            **_place(record)._asdict(),
+            "variant": record.variant,
+            "task": record.task,
+            "samples": len(record.samples),
+            "harness_s": harness.get(record.task),
+            **{name: value for name, value in record.details.items() if isinstance(value, str | int | float)},
+            "trust": "; ".join(record.trust),
+        }
+        for record in measurements
+        if record.quantity == "latency" and record.samples
+    ]
+    first = [*Place._fields, "variant", "task", "samples", "stopped", "every", "harness_s", "trust"]
+    noted = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in first]
+    return pd.DataFrame(rows, columns=[*first, *noted])
 
 
 _PRECISIONS = {"fp16": "float16", "amp_fp16": "float16", "bf16": "bfloat16", "amp_bf16": "bfloat16"}

@@ -128,6 +128,8 @@ def place_table(cells: pd.DataFrame) -> pd.DataFrame:
                 "masking": row["masking"] or units.MISSING,
                 "of this machine": units.MISSING if row["hidden"] else units.percent(number(row, "of_machine")),
                 "first call": units.seconds(number(row, "first_call_s")),
+                "of it compiling": units.seconds(number(row, "compile_time_s")),
+                "cold start": units.seconds(number(row, "cold_start_s")),
                 "graphs": units.count(number(row, "graphs")),
                 "graph breaks": units.count(number(row, "graph_breaks")),
                 "recompiles": units.count(number(row, "recompiles")),
