@@ -8,7 +8,7 @@ from suite.selfcheck.row import row
 
 SHAPE = "batch=2,regions=6,words=4,width=16"
 SAMPLING_S = 0.2
-PLANTED, HONEST = "eager_inside+compile", "parallel+compile"
+PLANTED, HONEST = "eager_inside+compile", "pool+compile"
 _TENSOR_CORES = ("hmma", "gmma", "16816", "1688", "tensorop", "h16816", "s16816", "bf16_s", "f16_s")
 """In the names of kernels that use them."""
 

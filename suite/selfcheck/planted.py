@@ -17,10 +17,9 @@ from variants.parallel import Parallel
 
 @register("work")
 class Work(Parallel):
-    """Parallel co-attention, one piece of the batch at a time, some pieces more than once.
+    """Does one piece of work after another, each the same: a product and an answer made from the batch.
 
-    ``extra`` pieces of ``pieces`` are attended twice, so the work grows by that share and is of the same kind;
-    ``twin`` changes nothing.
+    ``extra`` pieces on top of ``pieces`` make the work grow by just that share; ``twin`` changes nothing.
     """
 
     source = "planted: work of known size"
@@ -41,11 +40,10 @@ class Work(Parallel):
         self.twin = twin
 
     def forward(self, batch: Batch) -> Attended:
-        chunks = [Batch(*fields) for fields in zip(*(field.chunk(self.pieces) for field in batch), strict=True)]
-        attended = [super(Work, self).forward(chunk) for chunk in chunks]
-        for chunk in chunks[: self.extra]:
-            super().forward(chunk)
-        return Attended(*(torch.cat(fields) for fields in zip(*attended, strict=True)))
+        for _ in range(self.pieces + self.extra):
+            batch.image @ batch.image.mT
+            attended = _views(batch)  # in every piece, or the extra ones would weigh less than the others
+        return attended
 
 
 @register("length")

@@ -50,7 +50,7 @@ def start(topics: tuple[str, ...], *, device: str | None, full: bool, trials: in
     if (folder / store.FILE).exists():
         raise ValueError(f"{folder} holds a run already: choose another folder")
     worker.warm_up()
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True)
     started = time.monotonic()
     with benches.opened(folder, chosen, full=full, trials=trials, console=console) as bench:
         for topic in topics or TOPICS:

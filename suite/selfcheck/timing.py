@@ -11,16 +11,18 @@ from suite.records import Finding, Record
 from suite.selfcheck.bench import Bench, latencies
 from suite.selfcheck.row import row
 
-SHAPE = "batch=20,regions=20,words=8,width=64"
-GPU_SHAPE = "batch=320,regions=196,words=26,width=512"
-SAMPLING_S = 2.5
+SHAPE = "batch=4,regions=64,words=8,width=64"
+"""Calls of a millisecond: long enough for the clock, and short enough to be over before the scheduler's turn ends."""
+GPU_SHAPE = "batch=128,regions=196,words=26,width=512"
+PAIR_S = 2.5
+"""Of sampling, for each pair of variants that a comparison is about."""
 BASE, TWIN = "work", "work[twin=1]"
 EXTRA = {"work[extra=1]": 0.05, "work[extra=2]": 0.10}
-"""One and two pieces of twenty, done once more."""
+"""One and two pieces on top of twenty."""
 GPU_BASE, GPU_TWIN = "work[pieces=50]", "work[pieces=50,twin=1]"
 GPU_EXTRA = {"work[extra=1,pieces=50]": 0.02}
-CHUNK = 10
-"""Pairs between two looks at the naive rule, so that both see the same hours of the machine."""
+CHUNKS = 10
+"""Parts into which the comparisons are cut, so that every row sees the same minutes of the machine."""
 NAIVE_S = 0.5
 """A side of the naive rule's pair."""
 
@@ -31,16 +33,19 @@ def check(bench: Bench) -> Iterator[Finding]:
     base, twin, extra = (GPU_BASE, GPU_TWIN, GPU_EXTRA) if on_cuda else (BASE, TWIN, EXTRA)
     margin = 0.01 if on_cuda else 0.02
     shape = GPU_SHAPE if on_cuda else SHAPE
-    asked = bench.asked([base, twin, *extra], shape=shape)
-    pairs = bench.count(default=60, full=500 if on_cuda else 200)
+    same, slowed = bench.asked([base, twin], shape=shape), bench.asked([base, *extra], shape=shape)
+    twins = _parts(bench.count(default=60, full=500 if on_cuda else 200))
+    slowdowns = _parts(bench.count(default=20, full=40))
     comparisons: list[list[Record]] = []
     naive: list[stats.Verdict] = []
     with running_on(bench.device):
-        sides = [prepare(name, asked.workloads[0], "forward", bench.device) for name in (base, twin)]
-        for chunk in range(0, pairs, CHUNK):
-            times = min(CHUNK, pairs - chunk)
-            comparisons += bench.measure(asked, label=f"pairs {chunk // CHUNK + 1}", times=times, sampling_s=SAMPLING_S)
-            naive += [_naive(sides[0], sides[1], bench.device) for _ in range(-(-times // 3))]
+        sides = [prepare(name, same.workloads[0], "forward", bench.device) for name in (base, twin)]
+        for number, (pairs, slower) in enumerate(zip(twins, slowdowns, strict=True), 1):
+            comparisons += bench.measure(same, label=f"pairs {number}", times=pairs, sampling_s=PAIR_S)
+            comparisons += bench.measure(
+                slowed, label=f"pairs {number} slowed", times=slower, sampling_s=PAIR_S * len(extra)
+            )
+            naive += [_naive(sides[0], sides[1], bench.device) for _ in range(-(-pairs // 3))]
     yield from judge(comparisons, base=base, twin=twin, extra=extra, margin=margin, on_cuda=on_cuda)
     differences = sum(verdict != "unclear" for verdict in naive)
     yield row(
@@ -97,6 +102,11 @@ def judge(
         at_most=0.97,
         summary="of the pairs of the first row",
     )
+
+
+def _parts(count: int) -> list[int]:
+    """So many trials in nearly equal parts."""
+    return [count * (part + 1) // CHUNKS - count * part // CHUNKS for part in range(CHUNKS)]
 
 
 def _widths(ratios: Sequence[stats.Ratio]) -> str:
