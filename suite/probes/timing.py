@@ -96,7 +96,7 @@ def compare(
             announce(name)
             about = About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
             try:
-                lane = _start(name, workload, phase, device, shared, clock)
+                lane = start(name, workload, phase, device, shared, clock)
             except Exception as error:  # a variant may raise anything; its neighbours are measured all the same
                 yield Skip(quantity="latency", **refusal(error), **about)
                 continue
@@ -117,7 +117,7 @@ def compare(
             yield from _rounds(lanes, workload, phase, device, clock, task, budget_s, announce, random.Random(seed))
 
 
-def _start(
+def start(
     name: str,
     workload: Workload,
     phase: Phase,
@@ -125,6 +125,16 @@ def _start(
     shared: dict[torch.dtype, tuple[Batch, ...]],
     clock: Clock,
 ) -> Lane:
+    """Build a variant and make its first calls.
+
+    Args:
+        name: of the variant.
+        workload: shapes and lengths.
+        phase: of the step.
+        device: a label.
+        shared: inputs by dtype, which variants of one comparison share; added to where a dtype is new.
+        clock: of the device.
+    """
     step = prepare(name, workload, phase, device, inputs=())
     dtype = step.variant.dtype
     if dtype not in shared:
@@ -188,7 +198,7 @@ def _rounds(
                     if count % lane.every:
                         continue
                     announce(lane.name)
-                    busy_s += _sample(lane, clock, count)
+                    busy_s += sample(lane, clock, count)
                     taken += 1
                 count += 1
                 spent = time.perf_counter() - started
@@ -236,8 +246,8 @@ def _rounds(
     )
 
 
-def _sample(lane: Lane, clock: Clock, turn: int) -> float:
-    """One untimed call where it is quick, and one timed call; the seconds that they took."""
+def sample(lane: Lane, clock: Clock, turn: int) -> float:
+    """One untimed call where it is quick, and one timed call that is kept; the seconds that both took."""
     busy_s = clock.wall(lane.step, turn) if lane.call_s <= SLOW_CALL_S else 0.0
     lane.step.clear()
     switched = conditions.switches()

@@ -1,21 +1,27 @@
 """Clocks: ours beside somebody else's, and work of known length."""
 
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from scipy import stats as scipy_stats
 from torch.utils.benchmark import Timer
 
 from suite import stats
+from suite.probes import timing
+from suite.probes.alone import Alone
 from suite.probes.clocks import Clock, clock_of
 from suite.probes.step import Step, prepare, running_on
 from suite.records import Finding, Measurement
 from suite.selfcheck.bench import Bench, latencies
 from suite.selfcheck.row import row
-from suite.workloads import WORKLOADS, override
+from suite.workloads import WORKLOADS, Workload, override
 from variants.spec import parse
 
-ROUNDS = 40
+MECHANISMS = ("parallel", "alternating")
+MOST_S = 5.0
+"""For one comparison of two clocks."""
 WARM_CALLS = 2
 """Before each of our readings, since torch's timer makes as many."""
 LENGTHS_US = (100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
@@ -23,24 +29,47 @@ SAMPLING_S = 3.0
 
 
 def check(bench: Bench) -> Iterator[Finding]:
-    """Rows on another clock and on known lengths."""
+    """Rows on another clock, on the other door to the same cells, and on known lengths."""
     yield _beside_another_clock(bench)
+    yield _through_both_doors(bench)
     yield _known_lengths(bench)
 
 
 def _beside_another_clock(bench: Bench) -> Finding:
     on_cuda = bench.device == "cuda"
-    workload = override(WORKLOADS["vqa-grid"], {"batch": "256" if on_cuda else "1"})
-    limit = 0.02 if on_cuda else 0.03
+    limit = _limit(bench.device)
     quantity = "latency_cold" if on_cuda else "latency"
     ratios: list[stats.Ratio] = []
     with running_on(bench.device):
         clock = clock_of(bench.device)
         for trial in range(bench.count(default=6, full=20)):
-            step = prepare(("parallel", "alternating")[trial % 2], workload, "forward", bench.device)
-            other = _triton(step) if on_cuda else _torch(step)
-            ratios.append(_interleaved(step, clock, other, quantity, margin=limit))
+            step = prepare(MECHANISMS[trial % 2], _workload(bench.device), "forward", bench.device)
+            ours = partial(_warm_reading, step, clock, quantity)
+            theirs = _triton(step) if on_cuda else _torch(step)
+            ratios.append(_interleaved(ours, theirs, margin=limit))
     return judge_clocks(ratios, "triton.testing.do_bench" if on_cuda else "torch.utils.benchmark", limit)
+
+
+def _through_both_doors(bench: Bench) -> Finding:
+    """What `pytest --benchmark` reads of a variant, and what a run reads of it in its rounds."""
+    limit = _limit(bench.device)
+    ratios: list[stats.Ratio] = []
+    with running_on(bench.device):
+        clock = clock_of(bench.device)
+        for trial in range(bench.count(default=2, full=6)):
+            name = MECHANISMS[trial % 2]
+            lane = timing.start(name, _workload(bench.device), "forward", bench.device, {}, clock)
+            door = Alone(lane.step, clock)
+            ratios.append(_interleaved(partial(_in_rounds, lane, clock), partial(_alone, door), margin=limit))
+    return judge_clocks(ratios, "pytest --benchmark", limit)
+
+
+def _workload(device: str) -> Workload:
+    return override(WORKLOADS["vqa-grid"], {"batch": "256" if device == "cuda" else "1"})
+
+
+def _limit(device: str) -> float:
+    return 0.02 if device == "cuda" else 0.03
 
 
 def judge_clocks(ratios: Sequence[stats.Ratio], name: str, limit: float) -> Finding:
@@ -57,21 +86,40 @@ def judge_clocks(ratios: Sequence[stats.Ratio], name: str, limit: float) -> Find
     )
 
 
-def _interleaved(step: Step, clock: Clock, other: Callable[[], float], quantity: str, *, margin: float) -> stats.Ratio:
-    """Our time over theirs, round by round in random order."""
-    ours: list[float] = []
-    theirs: list[float] = []
-    for _ in range(ROUNDS):
-        for own in random.sample((True, False), 2):
-            if own:
-                for _ in range(WARM_CALLS):
-                    step(0)
-                ours.append(clock.read(step, 0).seconds[quantity])
-            else:
-                theirs.append(other())
-            step.clear()
-    rounds = range(ROUNDS)
-    return stats.ratio(ours, rounds, theirs, rounds, margin=margin)
+def _interleaved(ours: Callable[[], float], theirs: Callable[[], float], *, margin: float) -> stats.Ratio:
+    """Our time over theirs, round by round in random order, until the interval is narrow or the time is spent."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    started = time.perf_counter()
+    look = stats.next_look(0)
+    while True:
+        for side in random.sample((0, 1), 2):
+            seconds[side].append((ours, theirs)[side]())
+        spent = time.perf_counter() - started > MOST_S and len(seconds[0]) >= stats.FIRST_LOOK
+        if len(seconds[0]) < look and not spent:
+            continue
+        look = stats.next_look(len(seconds[0]))
+        rounds = range(len(seconds[0]))
+        found = stats.ratio(seconds[0], rounds, seconds[1], rounds, margin=margin)
+        if spent or stats.narrow_enough(found, margin=margin):
+            return found
+
+
+def _warm_reading(step: Step, clock: Clock, quantity: str) -> float:
+    for _ in range(WARM_CALLS):
+        step(0)
+    seconds = clock.read(step, 0).seconds[quantity]
+    step.clear()
+    return seconds
+
+
+def _in_rounds(lane: timing.Lane, clock: Clock) -> float:
+    timing.sample(lane, clock, len(lane.rounds))
+    return lane.samples["latency"][-1]
+
+
+def _alone(door: Alone) -> float:
+    door.settle()
+    return door.read()
 
 
 def _torch(step: Step) -> Callable[[], float]:

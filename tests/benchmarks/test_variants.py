@@ -6,16 +6,15 @@ small difference between two of them is for ``run_all.py`` to judge.
 """
 
 import time
-from collections import defaultdict
-from itertools import count
 from statistics import median
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from suite.probes import conditions, memory, mode
-from suite.probes.clocks import Clock, clock_of
-from suite.probes.step import About, Step, prepared, running_on
+from suite.probes.alone import Alone
+from suite.probes.clocks import clock_of
+from suite.probes.step import About, prepared, running_on
 from suite.records import Finding
 from suite.request import Request, understand
 from suite.workloads import Phase, Workload
@@ -35,30 +34,6 @@ class Stopwatch:
 
 
 STOPWATCH = Stopwatch()
-
-
-class Rounds:
-    """The rounds of one variant: an untimed call of its own before each timed one, on inputs that rotate."""
-
-    def __init__(self, step: Step, clock: Clock) -> None:
-        self._step = step
-        self._clock = clock
-        self._turns = count()
-        self.samples: dict[str, list[float]] = defaultdict(list)
-        self.cpu_s: list[float] = []
-
-    def settle(self) -> None:
-        self._step(next(self._turns))
-        self._step.clear()
-
-    def call(self) -> None:
-        reading = self._clock.read(self._step, next(self._turns))
-        self._step.clear()
-        for quantity, seconds in reading.seconds.items():
-            self.samples[quantity].append(seconds)
-        if reading.cpu_s is not None:
-            self.cpu_s.append(reading.cpu_s)
-        STOPWATCH.total_s += reading.seconds["latency"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -110,9 +85,13 @@ def test_variant(
 
         options = request.config.option
         fitting = int(float(options.benchmark_max_time) / call_s)
-        rounds = Rounds(step, clock)
+        rounds = Alone(step, clock)
+
+        def call() -> None:
+            STOPWATCH.total_s += rounds.read()
+
         before, switched, started = conditions.mark(), conditions.switches(), time.perf_counter()
-        benchmark.pedantic(rounds.call, setup=rounds.settle, rounds=max(options.benchmark_min_rounds, fitting))
+        benchmark.pedantic(call, setup=rounds.settle, rounds=max(options.benchmark_min_rounds, fitting))
         doubts, figures = conditions.doubts(
             rounds.samples["latency"],
             rounds.cpu_s,
