@@ -56,6 +56,11 @@ class Task:
         return " ".join(word for word in words if word)
 
     @property
+    def work_s(self) -> float:
+        """Of it, what takes longer on a machine that is slower than thought; sampling goes by the clock."""
+        return self.planned_s - self.sampling_s
+
+    @property
     def alone(self) -> bool:
         """Whether nothing may run beside it."""
         return self.probes[0] in (MACHINE, "timing", LARGEST_BATCH) or self.device == "cuda"

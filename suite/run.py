@@ -8,7 +8,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from suite import environment, exits, store, worker
 from suite.estimate import Speed
-from suite.plan import LEAST_SAMPLING_S, Plan, Task, command, duration, machine_tasks, plan, shortened
+from suite.plan import LEAST_SAMPLING_S, MACHINE, Plan, Task, command, duration, machine_tasks, plan, shortened
 from suite.probes.step import About
 from suite.records import Measurement, Record, Skip
 from suite.report import units
@@ -109,8 +109,7 @@ class Session:
         self._console = console
         self._started = time.monotonic()
         self._foretold = False
-        self._finished_planned_s = 0.0
-        self._finished_actual_s = 0.0
+        self._paces = Paces()
         alone = any(device.kind == "cuda" for device in asked.devices)
         self._lanes = 1 if alone else min(_LANES, _cores())
 
@@ -158,9 +157,8 @@ class Session:
                         continue
                     running.remove(one)
                     pending.extendleft(reversed(again))
-                    rest_s = self._rest_s(running, pending)
-                    if progress is not None and not self._foretold and rest_s <= 0.9 * planned_s:
-                        self._foretell(rest_s)
+                    if progress is not None and not self._foretold:
+                        self._foretell(running, pending, planned_s)
                 if progress is not None and bar is not None:
                     self._tell(progress, bar, running, pending)
         finally:
@@ -187,8 +185,7 @@ class Session:
             exitcode = one.end()
             complete = any(isinstance(it, Measurement) and it.quantity == "task_time" for it in one.records)
             if complete:
-                self._finished_planned_s += task.planned_s
-                self._finished_actual_s += one.elapsed_s
+                self._paces.learn(task, one.elapsed_s, _sampled_s(one.records))
                 self._store(self._with_remedies(one))
                 self._done.add(task.name)
                 return []
@@ -246,17 +243,17 @@ class Session:
 
     def _fitted(self, task: Task, pending: Sequence[Task]) -> Task | None:
         """The task as the rest of the budget allows; None, and a skip on record, where it does not."""
-        if self._asked.budget_s is None or task.probes == ("machine",):
+        if self._asked.budget_s is None or task.probes == (MACHINE,):
             return task
-        pace = self._pace
         left_s = self._asked.budget_s - (time.monotonic() - self._started)
-        needed_s = pace * duration([it for it in pending if it.required], lanes=self._lanes)
-        if not task.required and needed_s + pace * task.planned_s > left_s:
+        needed_s = self._expected_s([it for it in pending if it.required])
+        own_s = self._paces.expected(task).planned_s
+        if not task.required and needed_s + own_s > left_s:
             assert task.workload is not None or task.probes == ("masking",)
             self._store([self._put_off(task)])
             self._done.add(task.name)
             return None
-        behind_s = needed_s + pace * task.planned_s - left_s
+        behind_s = needed_s + own_s - left_s
         if behind_s > 0 and task.sampling_s > LEAST_SAMPLING_S:
             return shortened(task, max(0.0, 1 - behind_s / task.sampling_s))
         return task
@@ -276,11 +273,21 @@ class Session:
             remedy=command(self._asked, variant, workload or self._asked.workloads[0], task.device),
         )
 
-    @property
-    def _pace(self) -> float:
-        """How long things take over what was planned; trusted the more the more was done."""
-        weight = self._finished_planned_s
-        return (self._finished_actual_s + 5.0) / (weight + 5.0)
+    def _expected_s(self, tasks: Iterable[Task]) -> float:
+        """Seconds that tasks will take, by what those before them took."""
+        return duration(map(self._paces.expected, tasks), lanes=self._lanes)
+
+    def _left_s(self, running: Sequence[Worker], pending: Iterable[Task]) -> float:
+        """Seconds until the end: at this pace, unless the budget will put off or shorten what is still to come."""
+        spent_s = sum(min(one.elapsed_s, self._paces.expected(one.task).planned_s) for one in running)
+        under_way_s = max(0.0, self._expected_s([one.task for one in running]) - spent_s)
+        pending = list(pending)
+        whole_s = under_way_s + self._expected_s(pending)
+        if self._asked.budget_s is None:
+            return whole_s
+        least_s = under_way_s + self._expected_s([shortened(task, 0.0) for task in pending if task.required])
+        budget_left_s = self._asked.budget_s - (time.monotonic() - self._started)
+        return min(whole_s, max(least_s, budget_left_s))
 
     def _store(self, records: Sequence[Record]) -> None:
         self._writer.write(records)
@@ -316,7 +323,7 @@ class Session:
             bar,  # type: ignore[arg-type]  # a rich TaskID
             completed=max(0.0, (progress.tasks[0].total or 0.0) - rest_s),
             description=f"{current[:60]}",
-            left=f"{units.seconds(self._pace * rest_s)} left",
+            left=f"{units.seconds(self._left_s(running, pending))} left",
         )
 
     def _rest_s(self, running: Sequence[Worker], pending: Iterable[Task]) -> float:
@@ -325,14 +332,51 @@ class Session:
         spent = sum(min(one.elapsed_s, one.task.planned_s) for one in running)
         return max(rest - spent, 0.0)
 
-    def _foretell(self, rest_s: float) -> None:
-        """Put the estimate after the first tenth on record, so that it can be held against what came."""
+    def _foretell(self, running: Sequence[Worker], pending: Sequence[Task], planned_s: float) -> None:
+        """Once the first tenth is done, put the estimate on record, so that it can be held against what came."""
+        if self._rest_s(running, pending) > 0.9 * planned_s:
+            return
         self._foretold = True
-        left_s = self._pace * rest_s
+        left_s = self._left_s(running, pending)
         elapsed_s = time.monotonic() - self._started
         self._store(
             [Measurement(task="run", quantity="time_left", unit="s", value=left_s, details={"after_s": elapsed_s})]
         )
+
+
+@dataclass(kw_only=True)
+class Paces:
+    """How long things take over what was planned, trusted the more the more was done."""
+
+    _work: list[float] = field(default_factory=lambda: [5.0, 5.0])
+    """Seconds that came, and that were planned; both begin where nothing has been learnt."""
+    _sampling: list[float] = field(default_factory=lambda: [5.0, 5.0])
+
+    def learn(self, task: Task, took_s: float, sampled_s: float) -> None:
+        """From a task that has ended."""
+        if task.probes == (MACHINE,):  # stands before the plan
+            return
+        for pace, came_s, planned_s in (
+            (self._work, took_s - sampled_s, task.work_s),
+            (self._sampling, sampled_s, task.sampling_s),
+        ):
+            pace[0] += came_s
+            pace[1] += planned_s
+
+    def expected(self, task: Task) -> Task:
+        """The task with the seconds that it will take, about."""
+        work, sampling = (came_s / planned_s for came_s, planned_s in (self._work, self._sampling))
+        sampling_s = sampling * task.sampling_s
+        return replace(task, planned_s=work * task.work_s + sampling_s, sampling_s=sampling_s)
+
+
+def _sampled_s(records: Iterable[Record]) -> float:
+    """How long a comparison took samples."""
+    return sum(
+        float(str(record.details.get("sampled_s", 0)))
+        for record in records
+        if isinstance(record, Measurement) and record.quantity == "harness_time"
+    )
 
 
 def _about(one: Worker) -> About:

@@ -242,7 +242,7 @@ def _rounds(
         quantity="harness_time",
         unit="s",
         value=(wall_s - busy_s) / max(taken, 1),
-        details={"per": "sample", "rounds": count},
+        details={"per": "sample", "rounds": count, "sampled_s": round(wall_s, 3)},
     )
 
 

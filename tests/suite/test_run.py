@@ -12,7 +12,9 @@ import psutil
 import pytest
 
 from suite import exits, store
+from suite.plan import Task
 from suite.records import Finding, Measurement, Record, Skip
+from suite.run import Paces
 
 ROOT = Path(__file__).parents[2]
 PLANTED = Path(__file__).with_name("planted.py")
@@ -171,3 +173,14 @@ def test_what_is_wrong_with_a_command_is_one_line_and_exit_2(arguments: tuple[st
     assert isinstance(result.exception, ValueError)  # which main() prints as one line and turns into exit 2
     assert message in str(result.exception)
     assert "\n" not in str(result.exception)
+
+
+def test_what_is_left_is_foretold_from_what_came_and_sampling_goes_by_the_clock() -> None:
+    paces = Paces()
+    comparison = Task(probes=("timing",), device="cpu", planned_s=60.0, sampling_s=20.0)
+    examination = Task(probes=("memory",), device="cpu", planned_s=10.0)
+    assert paces.expected(comparison) == comparison
+    for _ in range(20):
+        paces.learn(comparison, took_s=100.0, sampled_s=20.0)
+    assert paces.expected(comparison).planned_s == pytest.approx(100.0, rel=0.01)
+    assert paces.expected(examination).planned_s == pytest.approx(20.0, rel=0.01)
