@@ -31,11 +31,11 @@ def check(bench: Bench) -> Iterator[Finding]:
         )  # fmt: skip
     figures = json.loads(done.stdout)
     yield row(
-        f"{RECORDS} records are stored, resumed over and reported in under {LIMIT_S:.0f} s of one core and 1 GiB",
-        int(figures["cpu_s"] < LIMIT_S and figures["peak_B"] < LIMIT_B),
+        f"{RECORDS} records are stored, resumed over and reported in under {LIMIT_S:.0f} s and 1 GiB",
+        int(figures["wall_s"] < LIMIT_S and figures["peak_B"] < LIMIT_B),
         1,
         at_least=1.0,
-        summary=f"{figures['cpu_s']:.1f} s on the CPU, {figures['wall_s']:.1f} s by the wall; "
+        summary=f"{figures['wall_s']:.1f} s, of which {figures['cpu_s']:.1f} s on a CPU; "
         f"{figures['peak_B'] / 2**20:.0f} MiB",
     )
     times = bench.count(default=2, full=5)
