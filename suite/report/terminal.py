@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from suite.report import units, wording
-from suite.report.tables import Tables
+from suite.report.tables import SEVERITY, Tables
 from suite.workloads import PHASES
 
 WIDTH = 150
@@ -33,10 +33,13 @@ def summary(tables: Tables) -> RenderableType:
         for phase in phases:
             sentence = wording.headline(cells[cells["phase"] == phase]).replace("**", "")
             parts.append(Text(f"{phase}: {sentence}"))
-        parts.append(_table(cells, phases))
+        timed = cells["latency_s"].notna() | (cells["skipped"] != "")
+        parts.append(_table(cells, [phase for phase in phases if timed[cells["phase"] == phase].any()]))
         notes = wording.doubts(cells)
         if notes:
             parts.append(Padding(Text("doubt\n" + "\n".join(notes), style="yellow"), (0, 2)))
+    if tables.cells.empty and not tables.masking.empty:
+        parts += [Text(), Text("Masking", style="bold"), _masking_alone(tables.masking)]
     if not tables.skips.empty:
         parts += [Text(), Text("Not measured", style="bold"), _skips(tables.skips)]
     broken = tables.findings[tables.findings["verdict"] == "broken"]
@@ -60,7 +63,7 @@ def _table(cells: pd.DataFrame, phases: Sequence[str]) -> Table:
     indexed = {(row["variant"], row["phase"]): row for row in wording.rows(cells)}
     mechanism = None
     for variant in dict.fromkeys(cells["variant"]):
-        here = [indexed[variant, phase] for phase in phases if (variant, phase) in indexed]
+        here = [indexed[variant, phase] for phase in PHASES if (variant, phase) in indexed]
         # as Text: a plain string would lose its [options] to rich's markup
         texts: list[Text | str] = [Text(str(variant))]
         for phase in phases:
@@ -93,6 +96,19 @@ def _time(row: wording.Row | None) -> Text:
 def _masking(said: str) -> Text:
     style = {"broken": "red", "known": "yellow", "unclear": "yellow", "holds": "green"}.get(said.partition(":")[0], "")
     return Text(said or units.MISSING, style=style)
+
+
+def _masking_alone(masking: pd.DataFrame) -> Table:
+    """A line per variant, where nothing else was asked for: the worst verdict, and which properties have it."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("variant", "masking"):
+        table.add_column(name, overflow="fold")
+    for row in wording.rows(masking):
+        verdicts = {str(name): str(verdict) for name, verdict in row.items() if name != "variant" and verdict}
+        worst = min(verdicts.values(), key=SEVERITY.index)
+        which = ", ".join(name for name, verdict in verdicts.items() if verdict == worst)
+        table.add_row(Text(str(row["variant"])), _masking(worst if worst == "holds" else f"{worst}: {which}"))
+    return table
 
 
 def _skips(skips: pd.DataFrame) -> Table:

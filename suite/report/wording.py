@@ -67,7 +67,7 @@ def headline(cells: pd.DataFrame) -> str:
     """Which co-attention of one place is the fastest, by how much and how surely, and what the controls cost."""
     shown, ours = trusted(cells).sort_values("latency_s"), contenders(cells)
     if ours.empty:
-        return "Nothing was measured whose speed may be shown."
+        return _without_a_winner(cells)
     (best,) = rows(ours.head(1))
     text = f"**{best['variant']}** is the fastest co-attention: {latency(best)}"
     if best["variant"] != ANCHOR and number(best, "over_anchor") is not None:
@@ -79,6 +79,34 @@ def headline(cells: pd.DataFrame) -> str:
     controls = shown[shown["mechanism"].isin(CONTROLS)].groupby("mechanism", sort=False).head(1)
     beside = [f"{row['variant']} takes {units.seconds(number(row, 'latency_s'))}" for row in rows(controls)]
     return text + (f" (beside it, {' and '.join(beside)})." if beside else ".")
+
+
+def _without_a_winner(cells: pd.DataFrame) -> str:
+    """What there is to say of a place in which no co-attention of ours has a time that may be shown."""
+    said = []
+    timed = cells[cells["latency_s"].notna()]
+    hidden = timed[timed["hidden"] != ""]
+    if not hidden.empty:
+        said.append(f"no speed is shown of {_names(hidden)}, because of what was found")
+    shown = trusted(cells).sort_values("latency_s")
+    said += [f"{row['variant']} takes {latency(row)}" for row in rows(shown.head(1))]
+    if timed.empty:
+        said.append("no time was taken")
+    for column, verb in (("agreement", "agree with float64"), ("masking", "are masked correctly")):
+        examined = cells[~cells[column].isin(("", "not applicable"))]
+        if not examined.empty:
+            holding = int((examined[column] == "holds").sum())
+            others = examined[examined[column] != "holds"]
+            said.append(f"{holding} of {len(examined)} {verb}" + (f", not {_names(others)}" if len(others) else ""))
+    lean = cells.dropna(subset="peak_memory_bytes").sort_values("peak_memory_bytes")
+    said += [f"{row['variant']} needs the least memory, {units.binary(number(row, 'peak_memory_bytes'))}"
+             for row in rows(lean.head(1))]  # fmt: skip
+    text = "; ".join(said)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _names(cells: pd.DataFrame) -> str:
+    return ", ".join(dict.fromkeys(map(str, cells["variant"])))
 
 
 def _overlap(best: Row, other: Row) -> bool:

@@ -110,6 +110,10 @@ def test_a_run_in_which_only_masking_was_asked_for_has_a_page(tmp_path: Path) ->
         writer.write([Finding(task="m", variant="parallel", device="cpu", quantity="P1", verdict="holds")])
     text = page.write(tmp_path).read_text()
     assert "| parallel | ✓ |" in text
+    assert "No time was taken" in text
+    printed = Console(width=100, file=StringIO(), record=True)
+    printed.print(terminal.summary(tables.make(store.read(tmp_path))))
+    assert "holds" in printed.export_text()
 
 
 def test_a_run_that_measured_nothing_has_a_page(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from suite import stats
 from suite.records import Finding, Measurement, Record, Skip
-from suite.report import tables
+from suite.report import tables, wording
 from tests.suite.report import synthetic
 
 CELL = {"workload": "tiny", "phase": "forward", "device": "cpu"}
@@ -207,3 +207,24 @@ def test_the_synthetic_run_has_more_than_forty_variants_and_agrees_with_the_stat
     )
     assert found["speedup"] == 1 / ratio.estimate
     assert found["speedup_low"] == 1 / ratio.high
+
+
+def test_a_place_without_times_says_what_was_found_instead() -> None:
+    cell = CELL | {"task": "t"}
+    records = [
+        Finding(**cell, variant="parallel", quantity="agreement", verdict="holds"),
+        Finding(**cell, variant="pool", quantity="agreement", verdict="broken", summary="off by 2"),
+        Measurement(**cell, variant="parallel", quantity="agreement_error", unit="1", value=1e-7),
+        Measurement(**cell, variant="pool", quantity="agreement_error", unit="1", value=2.0),
+    ]
+    assert wording.headline(tables.make(records).cells) == "No time was taken; 1 of 2 agree with float64, not pool."
+
+
+def test_every_series_of_samples_names_its_task_and_why_it_ended() -> None:
+    records = [
+        replace(timed("parallel", [1.0, 2.0]), details={"stopped": "budget", "cpu_share": 0.5}),
+        Measurement(**CELL, task="a", quantity="harness_time", unit="s", value=0.25),
+    ]
+    (behind,) = wording.rows(tables.make(records).conditions)
+    assert (behind["task"], behind["samples"], behind["stopped"]) == ("a", 2, "budget")
+    assert (behind["cpu_share"], behind["harness_s"]) == (0.5, 0.25)
