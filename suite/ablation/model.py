@@ -73,7 +73,7 @@ class Shape:
 
 
 class Classifier(nn.Module):
-    """Embedded words and projected regions, a co-attention, its answer encoder (equation 7), and logits.
+    """Embedded words and projected, normalised regions, a co-attention, its answer encoder (equation 7), and logits.
 
     Args:
         name: of a variant, or what `build_mechanism` knows beside them.
@@ -92,7 +92,10 @@ class Classifier(nn.Module):
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
             self.embedding = nn.Embedding(shape.vocabulary, width)
-            self.projection = nn.Linear(shape.image_width, width)
+            self.projection = nn.Sequential(
+                nn.Linear(shape.image_width, width),
+                nn.LayerNorm(width, elementwise_affine=False),  # regions as long as words are
+            )
             glimpses, attended = self._attended_shape(shape)
             self.fusion = AnswerEncoder(attended, width, glimpses=glimpses)
             self.logits = nn.Linear(width, shape.classes)

@@ -14,6 +14,8 @@ from suite.ablation.task import Sight, Task, show
 
 WARM_UP_STEPS = 50
 LARGEST_NORM = 1.0
+MOMENTS = (0.9, 0.95)
+"""Adam's decay rates; the second is short enough to forget the easy beginning."""
 LOSS_SCALE = 1024.0
 """Keeps small gradients of a half-precision mechanism above zero; undone before the step."""
 
@@ -70,7 +72,7 @@ def fit(
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     masters = [_master(parameter) for parameter in parameters]
-    optimiser = torch.optim.Adam(masters, lr=recipe.learning_rate, fused=True)
+    optimiser = torch.optim.Adam(masters, lr=recipe.learning_rate, betas=MOMENTS, fused=True)
     scale = 1.0 if all(parameter.dtype == torch.float32 for parameter in parameters) else LOSS_SCALE
     losses: list[float] = []
     if checkpoint is not None and checkpoint.exists():
