@@ -1,18 +1,19 @@
 """Region features of images on disk, read batch by batch and never whole; pickles are refused."""
 
 import json
+import struct
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from suite.ablation.scenes import Floats, Ints
 
-if TYPE_CHECKING:
-    pass
+Columns = np.ndarray[Any, np.dtype[Any]]
 
 
 class Regions(ABC):
@@ -68,7 +69,7 @@ def find(root: Path, part: str) -> Regions:
 
 
 class NpzFolder(Regions):
-    """One ``.npz`` per image, its key ``x`` shaped (V, n)."""
+    """One ``.npz`` per image, its key ``x`` shaped (V, n): mapped where it is stored plainly, inflated otherwise."""
 
     def __init__(self, folder: Path, part: str) -> None:
         self._folder = folder
@@ -76,11 +77,11 @@ class NpzFolder(Regions):
         first = next(iter(sorted(folder.glob("*.npz"))), None)
         if first is None:
             raise ValueError(f"{folder} holds no .npz file")
-        self.width = self._load(first).shape[0]
+        self.width = self.columns(first).shape[0]
 
     def one(self, image_id: int) -> Floats:
         path = self._path(image_id)
-        columns = self._load(path)
+        columns = self.columns(path)
         if columns.shape[0] != self.width:
             raise ValueError(f"{path}: x has shape {list(columns.shape)}; expected ({self.width}, n) as its neighbours")
         return np.ascontiguousarray(columns.T, dtype=np.float32)
@@ -95,22 +96,53 @@ class NpzFolder(Regions):
     def _path(self, image_id: int) -> Path:
         return self._folder / f"COCO_{self._part}2014_{image_id:012d}.jpg.npz"
 
-    def _load(self, path: Path) -> "np.ndarray[Any, np.dtype[Any]]":
+    def columns(self, path: Path) -> Columns:
+        """What a file holds under ``x``.
+
+        Raises:
+            ValueError: naming the file.
+        """
         try:
-            # a torn file that numpy opened itself would stay open
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                columns: np.ndarray[Any, np.dtype[Any]] = file["x"]
+            with zipfile.ZipFile(path) as archive:
+                columns = _array(archive, "x.npy", path)
         except KeyError as error:
             raise ValueError(f"{path}: no key 'x'; expected x shaped (2048, n)") from error
         except FileNotFoundError as error:
             raise ValueError(f"{path} is not there") from error
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
             raise ValueError(f"{path}: cannot be read, torn or pickled: {error}") from error
         if columns.ndim != 2 or columns.dtype.kind != "f":
             raise ValueError(
                 f"{path}: x has shape {list(columns.shape)} of {columns.dtype}; expected (2048, n) of floats"
             )
         return columns
+
+
+def _array(archive: zipfile.ZipFile, name: str, path: Path) -> Columns:
+    """An array of an ``.npz``: where it stands in the file if it is not compressed, otherwise read.
+
+    Raises:
+        KeyError: there is none of that name.
+        ValueError: it is torn, or holds Python objects.
+    """
+    entry = archive.getinfo(name)
+    with archive.open(entry) as member:
+        if entry.compress_type != zipfile.ZIP_STORED:
+            read: Columns = np.lib.format.read_array(member, allow_pickle=False)
+            return read
+        version = np.lib.format.read_magic(member)
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+        if header is None:
+            raise ValueError(f"{name} has version {version}; expected (1, 0) or (2, 0)")
+        shape, fortran, dtype = header(member)
+        header_B = member.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects")
+    with path.open("rb") as file:
+        file.seek(entry.header_offset + 26)  # where a zip entry keeps the lengths of its name and of its extra field
+        name_B, extra_B = struct.unpack("<HH", file.read(4))
+    start = entry.header_offset + 30 + name_B + extra_B + header_B
+    return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape, order="F" if fortran else "C")
 
 
 class Hdf5File(Regions):

@@ -10,6 +10,7 @@ import pytest
 from suite import exits, store
 from suite.ablation import session, vqa2
 from suite.ablation.evaluation import evaluate
+from suite.ablation.features import NpzFolder
 from suite.ablation.jobs import shape_of
 from suite.ablation.model import Classifier
 from suite.ablation.session import Request
@@ -64,11 +65,11 @@ def write_text_files(root: Path) -> None:
         annotations_file(root, part).write_text(json.dumps({"annotations": annotations}))
 
 
-def write_npz(root: Path) -> None:
+def write_npz(root: Path, *, save=np.savez) -> None:
     for part, images in IMAGES.items():
         (root / f"{part}2014").mkdir()
         for image in images:
-            np.savez(npz_file(root, part, image), x=regions_of(image).T, bbox=np.zeros((10, 4)))
+            save(npz_file(root, part, image), x=regions_of(image).T, bbox=np.zeros((10, 4)))
 
 
 def write_hdf5(root: Path, *, adaptive: bool, ids: str) -> None:
@@ -131,10 +132,10 @@ def test_normalising(written: str, meant: str) -> None:
     assert normalise(written) == meant
 
 
-@pytest.mark.parametrize("form", ["npz", "fixed", "adaptive", "listed"])
+@pytest.mark.parametrize("form", ["npz", "npz compressed", "fixed", "adaptive", "listed"])
 def test_each_form_of_features_gives_each_image_its_own_regions(root: Path, form: str) -> None:
-    if form == "npz":
-        write_npz(root)
+    if form.startswith("npz"):
+        write_npz(root, save=np.savez if form == "npz" else np.savez_compressed)
     else:
         write_hdf5(root, adaptive=form != "fixed", ids="json" if form == "listed" else "dataset")
     task = Vqa2Task(root=str(root))
@@ -146,6 +147,18 @@ def test_each_form_of_features_gives_each_image_its_own_regions(root: Path, form
         assert counts[row] == len(expected)
         assert np.array_equal(image[row, : counts[row]], expected)
         assert not image[row, counts[row] :].any()
+
+
+def test_features_in_plain_npz_are_mapped_whichever_way_their_axes_run(root: Path) -> None:
+    write_npz(root)
+    straight = npz_file(root, "train", 2)
+    np.savez(straight, x=np.ascontiguousarray(regions_of(2).T))
+    regions = Vqa2Task(root=str(root)).regions("train")
+    assert isinstance(regions, NpzFolder)
+    for image in (1, 2):
+        columns = regions.columns(npz_file(root, "train", image))
+        assert isinstance(columns, np.memmap)
+        assert np.array_equal(columns, regions_of(image).T)
 
 
 def test_questions_meet_their_annotations_and_an_image_is_on_one_side_of_the_split(root: Path) -> None:
@@ -288,6 +301,11 @@ def test_what_is_wrong_with_the_files_is_said_before_training(root: Path, spoil)
 def test_a_torn_a_foreign_and_a_pickled_npz_are_named(root: Path) -> None:
     write_npz(root)
     torn, foreign, pickled, narrow = (npz_file(root, "train", image) for image in (2, 3, 50, 1))
+    garbled = npz_file(root, "train", 4)
+    np.savez_compressed(garbled, x=np.zeros((WIDTH, 9), dtype=np.float32))
+    whole = bytearray(garbled.read_bytes())
+    whole[50:60] = b"\xff" * 10
+    garbled.write_bytes(whole)
     torn.write_bytes(torn.read_bytes()[:200])
     np.savez(foreign, y=np.zeros(3))
     np.savez(pickled, x=np.array([{"a": 1}], dtype=object))
@@ -296,6 +314,7 @@ def test_a_torn_a_foreign_and_a_pickled_npz_are_named(root: Path) -> None:
     regions = Vqa2Task(root=str(root)).regions("train")
     for image, message in (
         (2, r"000002\.jpg\.npz: cannot be read"),
+        (4, r"000004\.jpg\.npz: cannot be read"),
         (3, r"000003\.jpg\.npz: no key 'x'"),
         (50, r"000050\.jpg\.npz: cannot be read, torn or pickled"),
         (1, r"000001\.jpg\.npz: x has shape \[15, 4\]; expected \(16, n\)"),
