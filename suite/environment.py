@@ -165,7 +165,6 @@ def _details() -> dict[str, object]:
         "capability": torch.backends.cpu.get_cpu_capability(),
         "governor": governor.read_text().strip() if governor.exists() else "unknown",
         "matmul_precision": torch.get_float32_matmul_precision(),
-        "openmp_wait_policy": "passive",
         # without its build settings, which hold the paths of whoever built it
         "torch_build": [
             line.removeprefix("  - ")

@@ -1,6 +1,7 @@
 """How long variants take, side by side in rounds."""
 
 import gc
+import os
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -224,6 +225,8 @@ def _rounds(
             lane.samples["latency"], lane.cpu_s, lane.switched, before=before, after=after, wall_s=wall_s
         )
         details: dict[str, Detail] = {"stopped": stopped, "every": lane.every, **figures, **clock.details()}
+        if lane.step.variant.device.type == "cpu":
+            details |= {"threads": torch.get_num_threads(), "wait_policy": os.environ.get("OMP_WAIT_POLICY", "")}
         for quantity, samples in lane.samples.items():
             yield Measurement(
                 quantity=quantity,
