@@ -3,10 +3,10 @@
 from collections.abc import Collection
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from variants.build import register
+from variants.elementwise import tanh_of_own
 from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
 from variants.masking import masked_mean, masked_softmax, pool
 from variants.regions import region
@@ -24,8 +24,8 @@ class Guided(nn.Module):
     def forward(self, features: Tensor, guide: Tensor | None) -> Tensor:
         mixed = self.hidden(features)  # [B, L, K]
         if self.guide is not None and guide is not None:
-            mixed = mixed + self.guide(guide).unsqueeze(1)
-        scores: Tensor = self.score(torch.tanh(mixed)).squeeze(-1)  # [B, L]
+            mixed += self.guide(guide).unsqueeze(1)
+        scores: Tensor = self.score(tanh_of_own(mixed)).squeeze(-1)  # [B, L]
         return scores
 
 

@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 from variants.alternating import Alternating
 from variants.build import register
+from variants.elementwise import tanh_of_own
 from variants.interface import Attended, Batch, CoAttention
 from variants.masking import blank, compact
 from variants.parallel import Parallel
@@ -40,7 +41,7 @@ class Phrases(nn.Module):
         window = torch.cat((before, words, after), dim=-1)  # [B, T, 3 D]
         grams = torch.maximum(self.unigram(words), self.bigram(window[..., : 2 * words.shape[-1]]))
         grams = torch.maximum(grams, self.trigram(window))
-        return torch.tanh(grams)  # once, after the maximum: tanh is monotone
+        return tanh_of_own(grams)  # once, after the maximum: tanh is monotone
 
 
 @register("hierarchical")

@@ -35,12 +35,16 @@ def valid_from_lengths(lengths: Tensor, width: int) -> Tensor:
 def blank(features: Tensor, valid: Tensor) -> Tensor:
     """Features with exact zeros in padded slots, whatever was there, NaN and Inf included.
 
-    The gradient of a padded slot is exactly zero.
+    The gradient of a padded slot is exactly zero. The features themselves come back where it is cheap to see that no
+    slot is padded, so what is returned must not be written to.
 
     Args:
         features: ``[B, L, D]``.
         valid: ``[B, L]`` bool.
     """
+    # a copy of the image takes as long as a tenth of its attention; elsewhere, to look would be to wait
+    if valid.device.type == "cpu" and not torch.compiler.is_compiling() and bool(valid.all()):
+        return features
     return features.masked_fill(~valid.unsqueeze(-1), 0)
 
 

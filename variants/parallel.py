@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from variants.build import register
+from variants.elementwise import tanh_of_own
 from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
 from variants.masking import blank, masked_softmax, pool
 from variants.regions import region
@@ -81,23 +82,26 @@ class Parallel(CoAttention):
         if self.without.issuperset(self.parts):
             return image_scores, question_scores
         with region("affinity"):
-            affinity = (question @ self.affinity.weight) @ image.mT  # [B, T, N]
+            # C', since then the gradient of the image, the largest there is, comes in the image's own layout
+            affinity = image @ (question @ self.affinity.weight).mT  # [B, N, T]
             if self.affinity.bias is not None:
-                affinity = affinity + linear(question, self.affinity.bias.unsqueeze(0))
+                affinity = affinity + linear(question, self.affinity.bias.unsqueeze(0)).mT
             if self.saturating:
-                affinity = torch.tanh(affinity)
+                affinity = tanh_of_own(affinity)
         with region("scores"):
             image_hidden = self.image_hidden(image)  # [B, N, K]
             question_hidden = self.question_hidden(question)  # [B, T, K]
             if self.image_hidden.bias is not None:  # a bias fills the padded rows again
                 image_hidden = blank(image_hidden, image_valid)
                 question_hidden = blank(question_hidden, question_valid)
-            if "image_attention" not in self.without:
-                mixed = torch.tanh(torch.baddbmm(image_hidden, affinity.mT, question_hidden))  # [B, N, K]
-                image_scores = self.image_score(mixed).squeeze(-1)  # [B, N]
             if "question_attention" not in self.without:
-                mixed = torch.tanh(torch.baddbmm(question_hidden, affinity, image_hidden))  # [B, T, K]
+                mixed = tanh_of_own(torch.baddbmm(question_hidden, affinity.mT, image_hidden))  # [B, T, K]
                 question_scores = self.question_score(mixed).squeeze(-1)  # [B, T]
+            if "image_attention" not in self.without:
+                # the widest map by far; it takes over the memory of V W_v where no backward pass needs that
+                add = image_hidden.baddbmm if image_hidden.requires_grad else image_hidden.baddbmm_
+                mixed = tanh_of_own(add(affinity, question_hidden))  # [B, N, K]
+                image_scores = self.image_score(mixed).squeeze(-1)  # [B, N]
         return image_scores, question_scores
 
     def gain(self, parameter: str) -> float:
