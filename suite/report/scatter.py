@@ -81,7 +81,7 @@ def growth(line: pd.DataFrame, quantity: str) -> Drawn | None:
     axis, (cost, text) = str(line["axis"].iloc[0]), COSTS[quantity]
     symbol = SYMBOLS.get(axis, axis)
     slopes = tables.slopes(seen, quantity)
-    title = _growth_title(slopes, cost, symbol, seen)
+    title = _growth_title(slopes, cost, quantity, symbol, seen)
     panels_of = seen.groupby(seen["parent"].map(_panel_of), sort=False)
     columns = min(3, panels_of.ngroups)
     rows = -(-panels_of.ngroups // columns)
@@ -108,15 +108,24 @@ def growth(line: pd.DataFrame, quantity: str) -> Drawn | None:
     for index, axes in enumerate(grid.flat):
         axes.set_axis_on() if index < panels_of.ngroups else axes.set_axis_off()
         if index + columns >= panels_of.ngroups:
-            axes.set_xlabel(f"{axis} ({symbol})" if symbol != axis else axis)
+            axes.set_xlabel(_axis_label(axis))
             axes.xaxis.set_tick_params(labelbottom=True)
         style.log_axis(axes.yaxis, text, base=2 if text is units.round_binary else 10)
     for (_, own), axes in zip(panels_of, grid.flat, strict=False):
         _name_lines(axes, own, quantity, slopes, symbol)
     for axes in grid[:, 0]:
         axes.set_ylabel(cost)
-    style.legend(made, seen["variant"])
+    style.legend(made, seen["variant"], [style.doubted()] if (seen["trust"] != "").any() else [])
     return made, title
+
+
+def _axis_label(axis: str) -> str:
+    """What a sweep moves, in words where it is no count."""
+    if axis in SYMBOLS:
+        return f"{axis} ({SYMBOLS[axis]})"
+    return {"fill": "share of slots that are real"}.get(
+        axis, f"share of {axis.removesuffix('_fill')} slots that are real"
+    )
 
 
 def _panel_of(parent: str) -> str:
@@ -148,6 +157,8 @@ def _name_lines(axes: Axes, cells: pd.DataFrame, quantity: str, slopes: Mapping[
         short = short if not str(name).startswith("published_") else str(name).removeprefix("published_")
         height = np.log(group[quantity].iloc[-1] / low) / np.log(high / low)
         power = f"  {symbol}$^{{{slopes[str(name)]:.2f}}}$" if str(name) in slopes else ""
+        if symbol.endswith("fill"):  # a share of real slots has no law of powers
+            power = f"  {units.factor(_change(group, quantity))}"
         ends.append((height, short + power, style.PRECISIONS[style.precision_of(str(name))]))
     ends.sort()
     heights = moved_apart([height for height, _, _ in ends], 0.078)
@@ -171,15 +182,36 @@ def moved_apart(heights: Sequence[float], least: float) -> list[float]:
     return moved
 
 
-def _growth_title(slopes: Mapping[str, float], cost: str, symbol: str, cells: pd.DataFrame) -> str:
+def _change(line: pd.DataFrame, quantity: str) -> float:
+    """How many times as much a line ends with as it begins with."""
+    ordered = line.sort_values("value")[quantity]
+    return float(ordered.iloc[-1] / ordered.iloc[0])
+
+
+def _growth_title(slopes: Mapping[str, float], cost: str, quantity: str, symbol: str, cells: pd.DataFrame) -> str:
     ours = {name: power for name, power in slopes.items() if tables.mechanism_of(name) not in wording.CONTROLS}
     ours = ours or dict(slopes)
-    where = f"{cells['start'].iloc[0]}, {cells['phase'].iloc[0]}, {cells['device'].iloc[0]}"
+    workload = _without(str(cells["axis"].iloc[0]), str(cells["start"].iloc[0]))
+    where = f"{workload}, {cells['phase'].iloc[0]}, {cells['device'].iloc[0]}"
     least, most = min(ours, key=ours.__getitem__), max(ours, key=ours.__getitem__)
     if symbol.endswith("fill"):
-        return f"{cost.capitalize()} with the share of real slots: {least} profits least from padding ({where})"
+        first, last = cells["value"].min(), cells["value"].max()
+        changes = [
+            f"{name} {units.factor(_change(cells[cells['variant'] == name], quantity))}" for name in (least, most)
+        ]
+        said = (
+            f"{cost.capitalize()} from {first:.0%} to {last:.0%} of real slots: {' to '.join(dict.fromkeys(changes))}"
+        )
+        return f"{said}, {where}"
     text = f"{cost.capitalize()} grows with {symbol} to the power {ours[least]:.2f} ({least})"
     return f"{text} to {ours[most]:.2f} ({most}): {where}" if least != most else f"{text}: {where}"
+
+
+def _without(axis: str, workload: str) -> str:
+    """A workload's name without the axis that a sweep moves."""
+    name, _, changes = workload.rstrip("]").partition("[")
+    kept = [change for change in changes.split(",") if change and change.partition("=")[0] != axis]
+    return f"{name}[{','.join(kept)}]" if kept else name
 
 
 def roofline(cells: pd.DataFrame, peaks: pd.DataFrame) -> Drawn | None:

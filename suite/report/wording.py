@@ -74,7 +74,10 @@ def headline(cells: pd.DataFrame) -> str:
     best = ours[0]
     text = f"**{best['variant']}** is the fastest co-attention: {latency(best)}"
     if best["variant"] != ANCHOR and number(best, "over_anchor") is not None:
-        text += f", {speedup(best, 'over_anchor')} as fast as {ANCHOR} in eager float32"
+        ends = (number(best, f"over_anchor{end}") for end in ("", "_low", "_high"))
+        verdict = best["over_anchor_verdict"]
+        text += f", {units.factor_between(*ends)} as fast as {ANCHOR} in eager float32"
+        text += "" if verdict in ("faster", "slower") else f" ({verdict})"
     level = [str(row["variant"]) for row in ours[1:] if _overlap(best, row)]
     if level:
         text += f"; not told apart from {', '.join(level)}"
