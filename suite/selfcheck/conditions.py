@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from suite import stats
 from suite.records import Finding, Measurement, Record
 from suite.selfcheck.bench import Bench, latencies
 from suite.selfcheck.row import not_here, row
@@ -14,6 +15,8 @@ from suite.selfcheck.timing import BASE, EXTRA, SHAPE, TWIN
 SAMPLING_S = 1.0
 QUIET_PRESSURE = 0.01
 """Of the time, that some task may have waited for a CPU while the machine counts as quiet."""
+LEAST_CALL_S = 5e-4
+"""Calls below it spread by themselves, and say so, whatever else the machine does."""
 # each ends with the process that started it
 _HOG = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100_000))"
 _GPU_HOG = (
@@ -46,18 +49,20 @@ def judge(
         summary=_most_frequent(cells),
     )
     alone = [record for records in quiet for record in latencies(records).values()]
-    undisturbed = [record for record in alone if _undisturbed(record)]
-    check = "a cell that nothing disturbed is flagged"
+    judged = [record for record in alone if stats.summarise(record.samples).median >= LEAST_CALL_S]
+    undisturbed = [record for record in judged if _undisturbed(record)]
+    check = f"a cell of {LEAST_CALL_S * 1e3:g} ms or more that nothing disturbed is flagged"
     if undisturbed:
         yield row(
             check,
             sum(bool(record.trust) for record in undisturbed),
             len(undisturbed),
             at_most=0.02,
-            summary=f"{len(alone) - len(undisturbed)} of {len(alone)} cells left out: the machine was not quiet",
+            summary=f"{len(judged) - len(undisturbed)} of {len(judged)} cells left out: the machine was not quiet; "
+            f"{len(alone) - len(judged)} are shorter",
         )
     else:
-        yield not_here(check, f"the machine was not quiet in any of {len(alone)} cells: {_most_frequent(alone)}")
+        yield not_here(check, f"the machine was not quiet in any of {len(judged)} cells: {_most_frequent(judged)}")
 
 
 def _undisturbed(record: Measurement) -> bool:

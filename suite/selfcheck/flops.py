@@ -53,9 +53,13 @@ def check(bench: Bench) -> Iterator[Finding]:
         at_least=1.0,
         summary="; ".join(wrong)
         or f"operations that the counter passes over: {', '.join(sorted(unseen)) or 'none met here'}"
-        + (f"; without a closed form: {', '.join(unknown)}" if unknown else ""),
+        + (f"; without a closed form: {', '.join(dict.fromkeys(map(_mechanism, unknown)))}" if unknown else ""),
         details={"unseen": sorted(unseen), "without_closed_form": unknown},
     )
+
+
+def _mechanism(name: str) -> str:
+    return name.partition("[")[0].partition("-")[0]
 
 
 def _names() -> Iterator[str]:
