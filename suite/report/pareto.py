@@ -19,15 +19,19 @@ class Point:
     """A variant with its accuracy and what one call costs."""
 
     variant: str
+    label: str
+    """What was trained: the variant, and whatever is not usual about it, such as its width."""
     accuracy: Interval
     latency: Interval
     """Median in seconds with its 95 % interval; ``seeds`` counts the samples."""
     memory_B: float | None
     """Peak of one call."""
+    doubts: tuple[str, ...]
+    """Reasons against believing the costs."""
 
 
 def join(ablation: Sequence[Record], run: Sequence[Record], *, study: str, place: Place) -> list[Point]:
-    """Every variant that both have, in the order of the study.
+    """Every variant that both have, in the order of the study, without those whose speed a finding hides.
 
     Args:
         ablation: records of an ablation.
@@ -45,7 +49,7 @@ def join(ablation: Sequence[Record], run: Sequence[Record], *, study: str, place
     here = cells[
         (cells["workload"] == place.workload) & (cells["phase"] == place.phase) & (cells["device"] == place.device)
     ]
-    costs = {str(row["variant"]): row for row in wording.rows(here[here["latency_s"].notna()])}
+    costs = {str(row["variant"]): row for row in wording.rows(wording.trusted(here))}
     found: dict[str, Point] = {}
     for row in accuracies.trained(study):
         cost = costs.get(row.variant)
@@ -57,6 +61,7 @@ def join(ablation: Sequence[Record], run: Sequence[Record], *, study: str, place
         assert latency_s is not None
         found[row.variant] = Point(
             variant=row.variant,
+            label=row.label,
             accuracy=interval(accuracies.of(study, row.label).values()),
             latency=Interval(
                 mean=latency_s,
@@ -65,6 +70,7 @@ def join(ablation: Sequence[Record], run: Sequence[Record], *, study: str, place
                 seeds=int(wording.number(cost, "samples") or 0),
             ),
             memory_B=wording.number(cost, "peak_memory_bytes"),
+            doubts=tuple(filter(None, str(cost["trust"]).split("; "))),
         )
     if not found:
         trained = ", ".join(row.variant for row in accuracies.trained(study))
@@ -97,12 +103,13 @@ def table(found: Sequence[Point]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "variant": f"`{point.variant}`",
+                "variant": f"`{point.label}`",
                 "accuracy": points(point.accuracy),
                 "latency": units.seconds_between(point.latency.mean, point.latency.low, point.latency.high),
                 "peak memory": units.binary(point.memory_B),
                 "undominated in latency": "yes" if point.variant in fast else "",
                 "undominated in memory": "yes" if point.variant in small else "",
+                "doubt": "; ".join(point.doubts),
             }
             for point in found
         ]
@@ -110,13 +117,17 @@ def table(found: Sequence[Point]) -> pd.DataFrame:
 
 
 def draw(found: Sequence[Point], place: Place, *, memory: bool) -> Figure:
-    """Accuracy against latency or memory, each point with its interval; the undominated are joined."""
+    """Accuracy against latency or memory, each point with its interval; the undominated are joined.
+
+    A point is hollow where there is a reason to doubt its cost.
+    """
     chosen = [point for point in found if not memory or point.memory_B is not None]
     costs = {point.variant: (point.memory_B or 0.0) if memory else point.latency.mean for point in chosen}
     best = undominated({point.variant: (point.accuracy.mean, costs[point.variant]) for point in chosen})
     names = sorted(best, key=lambda name: costs[name])
     what = "memory" if memory else "latency"
-    figure = style.figure(f"Nothing dominates {', '.join(names)} in accuracy and {what}", 4.2)
+    told = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    figure = style.figure(f"Nothing dominates {told} in accuracy and {what}", 4.2)
     axis = figure.subplots()
     for point in chosen:
         x, y = costs[point.variant], 100 * point.accuracy.mean
@@ -124,7 +135,8 @@ def draw(found: Sequence[Point], place: Place, *, memory: bool) -> Figure:
         axis.plot([x, x], [100 * point.accuracy.low, 100 * point.accuracy.high], color=colour, linewidth=1.4)
         if not memory:
             axis.plot([point.latency.low, point.latency.high], [y, y], color=colour, linewidth=1.4)
-        axis.plot(x, y, "o" if point.variant in best else "x", color=colour, markersize=6)
+        inside = "white" if point.doubts else colour
+        axis.plot(x, y, "o" if point.variant in best else "s", color=colour, markerfacecolor=inside, markersize=6)
         weight = "bold" if point.variant in best else "normal"
         axis.annotate(
             point.variant, (x, y), (6, 4), textcoords="offset points", fontsize=8, color=colour, fontweight=weight
@@ -137,6 +149,8 @@ def draw(found: Sequence[Point], place: Place, *, memory: bool) -> Figure:
     price = "peak memory" if memory else "latency"
     axis.set_xlabel(f"{price} of one call · {place.workload} · {place.phase} · {place.device}")
     axis.set_ylabel("accuracy in %, mean and 95 % interval over seeds")
+    if any(point.doubts for point in chosen):
+        figure.legend(handles=[style.doubted()], loc="outside lower left", frameon=False, handletextpad=0.2)
     return figure
 
 
