@@ -85,10 +85,11 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
         described = environment.describe(RunRequest()) | {"ablation": asdict(request), "ablation_sources": _sources()}
     studies = _studies(request)
     task = _task(request)
-    console = Console(stderr=True)
+    # no markup: it would take the [options] of a variant for its own
+    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     if isinstance(task, Vqa2Task):
         task.check()
-        console.print(_needs(task, request), highlight=False)
+        console.print(_needs(task, request))
     folder = resume or out or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-ablation"
     if resume is None:
         if (folder / store.FILE).exists():
@@ -143,10 +144,10 @@ class Session:
         self._console.print(
             f"{len(tuning)} short trainings to choose learning rates, then {len(self._training_rows())} rows with "
             f"{self._request.seeds} seeds, {self._lanes} side by side; interrupt at any time, then "
-            f"--resume {self._folder}",
-            highlight=False,
+            f"--resume {self._folder}"
         )
-        columns = (BarColumn(), TextColumn("{task.fields[left]}"), TextColumn("{task.description}"))
+        texts = (TextColumn(text, markup=False) for text in ("{task.fields[left]}", "{task.description}"))
+        columns = (BarColumn(), *texts)
         with Bars(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bars:
             crew = _Crew(self._lanes, self._folder, self._request.device)
             try:
@@ -240,7 +241,7 @@ class Session:
         else:
             said = skip.reason if skip is not None else "nothing"
         left = f"{units.seconds(left_s)} left" if left_s else "the last"
-        self._console.print(f"{job.name.removeprefix('ablate ')}: {said} ({left})", highlight=False)
+        self._console.print(f"{job.name.removeprefix('ablate ')}: {said} ({left})")
 
     def _describe(self) -> None:
         """What is known without training: rows and their sizes, ceilings, and the hash of what is tested on."""

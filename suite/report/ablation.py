@@ -92,8 +92,8 @@ class Accuracies:
                     self.skips.append(record)
                 case Artifact(quantity="attention"):
                     self.attention.append(record)
-        # what a budget left out may have been trained later
-        self.skips = [skip for skip in self.skips if not (skip.cause == "budget" and skip.task in done)]
+        # what a budget left out, or what was killed, may have been trained later
+        self.skips = [skip for skip in self.skips if not (skip.cause in ("budget", "killed") and skip.task in done)]
 
     def of(self, study: str, row: str, *, family: str = "all", evaluation: str = "as_is") -> BySeed:
         """Accuracy by seed; empty where nothing was measured."""
@@ -373,9 +373,10 @@ def _skips(skips: Sequence[Skip]) -> pd.DataFrame:
 def show(records: Sequence[Record]) -> None:
     """Print the table of every study."""
     accuracies = Accuracies(records)
-    console = Console()
+    # no markup: it would take the [options] of a variant for its own
+    console = Console(markup=False, highlight=False)
     if not console.is_terminal:
-        console = Console(width=terminal.WIDTH)
+        console.width = terminal.WIDTH
     for study in accuracies.rows:
         if not accuracies.trained(study):
             continue
@@ -387,7 +388,7 @@ def show(records: Sequence[Record]) -> None:
             grid.add_row(*(str(line.get(name, "")).strip("`*") for name in _SHOWN))
         console.print(grid)
         for sentence in sentences(accuracies, study):
-            console.print(sentence.replace("`", ""), highlight=False)
+            console.print(sentence.replace("`", ""))
 
 
 def _text(record: Measurement, key: str) -> str:

@@ -160,6 +160,16 @@ def test_what_the_budget_leaves_out_is_skipped_with_the_command_that_trains_it(t
     assert Accuracies(store.read(folder)).skips == []
 
 
+def test_progress_names_each_row_with_its_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deep = Row(variant="dense[layers=1]", reads="words", width=16)
+    alone = Study(name="core", question="", rows=(Compared(row=deep, parent=None),))
+    monkeypatch.setattr(session, "study", lambda name: alone)
+    assert session.start(Request(seeds=1, epochs=1), out=tmp_path / "run") == exits.DONE
+    assert "scenes-standard dense[layers=1] (on words, width 16) seed 0: " in capsys.readouterr().err
+
+
 def test_a_row_that_cannot_be_had_is_a_skip_and_the_others_are_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from suite import store
-from suite.records import Artifact, Measurement, Record, Skip
+from suite.records import Artifact, Finding, Measurement, Record, Skip
 from suite.report import ablation, page, pareto
 from suite.report.ablation import Accuracies, Interval, change, interval, verdict
 from suite.report.tables import Place
@@ -144,6 +145,22 @@ def test_the_page_says_what_helps_what_leaks_cost_and_what_was_not_trained(folde
         assert (folder / "plots" / f"{name}.png").stat().st_size > 1000
 
 
+def test_the_terminal_shows_each_row_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    made = [described("pool", ""), described("dense[layers=3]", "pool")]
+    made += accuracies_of("pool", SEEDS) + accuracies_of("dense[layers=3]", tuple(value + 0.1 for value in SEEDS))
+    ablation.show(made)
+    table, sentence = capsys.readouterr().out.split("dense[layers=3]")[1:]
+    assert "81.0 [" in table
+    assert "ends 10.0 points above pool" in sentence
+
+
+def test_what_was_killed_and_trained_later_is_not_left_out() -> None:
+    killed = Skip(task="a", variant="pool", quantity="accuracy", reason="ended with code -11", cause="killed")
+    later = Measurement(task="a", quantity="task_time", unit="s", value=1.0)
+    assert Accuracies([killed]).skips == [killed]
+    assert Accuracies([killed, later]).skips == []
+
+
 def test_what_the_seeds_cannot_separate_is_said() -> None:
     made = [described("a", ""), described("b", "a")]
     made += accuracies_of("a", (0.5, 0.6, 0.7)) + accuracies_of("b", (0.6, 0.5, 0.72))
@@ -177,6 +194,20 @@ def test_accuracy_and_cost_meet_in_one_table_and_two_plots(records: list[Record]
     assert list(made["undominated in memory"]) == ["yes", "yes", "yes"]
     for name in ("latency", "memory"):
         assert (tmp_path / "plots" / f"pareto-{name}.png").stat().st_size > 1000
+
+
+def test_a_doubted_cost_is_told_and_a_hidden_one_left_out(records: list[Record]) -> None:
+    doubted, memory = timed("pool", 0.001, 2e6)
+    assert isinstance(doubted, Measurement)
+    where = {"variant": "leaky", "workload": "tiny", "phase": "forward", "device": "cpu"}
+    broken = Finding(task="run", quantity="masking", verdict="broken", **where)
+    run = [replace(doubted, trust=("samples spread by 40%",)), memory]
+    run += timed("hierarchical", 0.01, 8e6) + timed("leaky", 0.02, 4e6) + [broken]
+    made = pareto.table(pareto.join(records, run, study="core", place=Place("tiny", "forward", "cpu")))
+    assert dict(zip(made["variant"], made["doubt"], strict=True)) == {
+        "`pool`": "samples spread by 40%",
+        "`hierarchical`": "",
+    }
 
 
 def test_what_does_not_meet_is_named(records: list[Record]) -> None:
