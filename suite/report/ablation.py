@@ -341,7 +341,7 @@ def _page(accuracies: Accuracies, plots: Mapping[str, Sequence[str]], *, title: 
         lines += ["## Attention", ""]
         lines += [
             "Each row of a picture is a classifier, each column a glimpse. A disc is as large as the weight of its "
-            "region, a word as dark as its own.",
+            "region, which stands beside it in percent; a word is as dark as its own, darkest from a half.",
             "",
             *(f"![attention]({path})\n" for path in plots["attention"]),
         ]

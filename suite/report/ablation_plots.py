@@ -16,6 +16,8 @@ from suite.report.ablation import WAYS, Accuracies, Row, between, interval
 
 MOST_PICTURED = 6
 """Classifiers side by side in one picture of attention."""
+DARKEST = 0.5
+"""A word with this weight or more is as dark as can be: one scale for all, so that even weights look even and pale."""
 _PAINT = {
     "red": "#d62728",
     "green": "#2ca02c",
@@ -167,13 +169,12 @@ def _plane(axis: Axes, drawing: Mapping[str, Any], glimpse: int) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     axis.axhline(-1.25, color=style.FAINT, linewidth=1)
-    largest = max(*words, 1e-9)
     lines = _wrapped(drawing["words"], 24)
     start = 0
     for line, texts in enumerate(lines):
         x = -1.2
         for word, weight in zip(texts, words[start : start + len(texts)], strict=True):
-            share = weight / largest
+            share = min(weight / DARKEST, 1.0)
             axis.text(
                 x,
                 -1.42 - 0.25 * line,
