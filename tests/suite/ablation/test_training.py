@@ -54,6 +54,22 @@ def test_a_killed_training_ends_where_an_unbroken_one_does_to_the_last_bit(name:
     assert same(weights(resumed), weights(unbroken))
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["hierarchical", "pool", "hierarchical+bf16"])
+def test_a_gpu_learns_what_a_cpu_does_and_resumes(name: str, tmp_path: Path) -> None:
+    expected = fit(make(name), TASK, RECIPE, seed=1)
+    checkpoint = tmp_path / "state.pt"
+    with pytest.raises(Killed):
+        fit(make(name).to("cuda"), TASK, RECIPE, seed=1, checkpoint=checkpoint, progress=killed_after(1))
+    model = make(name).to("cuda")
+    # sums in another order, over eighteen steps; in bf16 a weight moves by 2^-8 of itself or not at all
+    assert fit(model, TASK, RECIPE, seed=1, checkpoint=checkpoint) == pytest.approx(expected, rel=2e-2)
+    found = {way: evaluate(model, TASK, "test", way=way)[0].value for way in WAYS}
+    assert found == pytest.approx(dict.fromkeys(WAYS, found["as_is"]), abs=0.05)
+    assert len(attention(model, SceneTask(examples=500))["examples"]) == len(TASK.families)
+
+
 def test_the_seed_decides_weights_and_batches() -> None:
     assert same(weights(make(seed=3)), weights(make(seed=3)))
     assert not same(weights(make(seed=3)), weights(make(seed=4)))
