@@ -109,6 +109,10 @@ class Accuracies:
         after = self.of(study, row, evaluation=way)
         return {seed: before[seed] - after[seed] for seed in before if seed in after}
 
+    def change_on_longer(self, study: str, row: str) -> Interval:
+        """Accuracy on longer sets than in training minus that on sets as long, within seeds."""
+        return change(self.of(study, row, evaluation="longer"), self.of(study, row))
+
     def _add(self, record: Measurement) -> None:
         seed = record.details["seed"]
         if record.value is None or not isinstance(seed, int):
@@ -224,6 +228,7 @@ def study_table(accuracies: Accuracies, study: str) -> pd.DataFrame:
         }
         if longer:
             line["on longer sets"] = points(interval(accuracies.of(study, row.label, evaluation="longer").values()))
+            line["change on longer sets"] = points(accuracies.change_on_longer(study, row.label), sign="+")
         if not row.is_control:
             line |= {
                 f"lost: {title}": points(interval(accuracies.cost(study, row.label, way).values()))
@@ -231,13 +236,16 @@ def study_table(accuracies: Accuracies, study: str) -> pd.DataFrame:
             }
         lines.append(line)
     data = next((row.data for row in accuracies.rows[study].values()), "")
+    long_data = next((name for name, _ in accuracies.ceilings if name.startswith(f"{data}-to-")), "")
     for what, title in CEILINGS.items():
         ceiling = accuracies.ceilings.get((data, what))
-        if ceiling:
-            lines.append(
-                {"row": title, "accuracy": f"{100 * ceiling['all']:.1f}"}
-                | {family: f"{100 * ceiling[family]:.0f}" for family in accuracies.families if family in ceiling}
-            )
+        if not ceiling:
+            continue
+        line = {"row": title, "accuracy": f"{100 * ceiling['all']:.1f}"}
+        line |= {family: f"{100 * ceiling[family]:.0f}" for family in accuracies.families if family in ceiling}
+        if longer and (long_data, what) in accuracies.ceilings:
+            line["on longer sets"] = f"{100 * accuracies.ceilings[long_data, what]['all']:.1f}"
+        lines.append(line)
     return pd.DataFrame(lines).fillna("")
 
 
@@ -263,6 +271,13 @@ def sentences(accuracies: Accuracies, study: str) -> list[str]:
             lost = interval(accuracies.cost(study, row.label, way).values())
             if lost.low > 0:
                 said.append(f"`{row.label}` loses {points(lost)} points with {title}; a correct mask loses nothing.")
+        moved = accuracies.change_on_longer(study, row.label)
+        if moved.seeds:
+            longer, parents = (accuracies.of(study, name, evaluation="longer") for name in (row.label, row.parent))
+            gained = change(longer, parents)
+            beside = f", where it stands {points(gained, sign='+')} beside `{row.parent}` ({verdict(gained)})"
+            size = f"{points(moved, sign='+')} points on longer sets"
+            said.append(f"`{row.label}` changes by {size}{beside if gained.seeds else ''}.")
     if open_:
         said.append("These seeds cannot tell apart: " + "; ".join(open_) + ".")
     return said

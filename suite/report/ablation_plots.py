@@ -52,6 +52,8 @@ def write(accuracies: Accuracies, folder: Path) -> dict[str, list[str]]:
         for study in accuracies.rows:
             if accuracies.trained(study):
                 paths[study].append(_save(accuracy(accuracies, study), folder, f"accuracy-{study}"))
+            if any(accuracies.change_on_longer(study, row.label).seeds for row in accuracies.trained(study)):
+                paths[study].append(_save(longer(accuracies, study), folder, f"longer-{study}"))
             if _leaks(accuracies, study):
                 paths[study].append(_save(costs(accuracies, study), folder, f"padding-{study}"))
         for family, drawings in _drawings(accuracies, folder).items():
@@ -62,7 +64,8 @@ def write(accuracies: Accuracies, folder: Path) -> dict[str, list[str]]:
 def accuracy(accuracies: Accuracies, study: str) -> Figure:
     """Each row's accuracy with its interval and seeds, and beside it each family."""
     rows = accuracies.trained(study)
-    best = max((row for row in rows), key=lambda row: interval(accuracies.of(study, row.label).values()).mean)
+    seeing = [row for row in rows if not row.is_blindfolded] or rows
+    best = max(seeing, key=lambda row: interval(accuracies.of(study, row.label).values()).mean)
     reached = interval(accuracies.of(study, best.label).values())
     title = f"{best.label} is best, {100 * reached.mean:.1f} % {between(reached)} of {reached.seeds} seeds"
     figure = style.figure(f"{study}: {title}", 1.5 + 0.3 * len(rows))
@@ -80,6 +83,7 @@ def accuracy(accuracies: Accuracies, study: str) -> Figure:
                 name, (100 * ceiling, len(rows) + 0.2), (shift, 0), textcoords="offset points", fontsize=6.5,
                 color=style.QUIET, va="bottom", ha=side,
             )  # fmt: skip
+    _within_shares(left)
     left.set_yticks(range(len(rows)), [row.label for row in rows])
     left.set_ylim(len(rows) + 0.3, -0.6)
     left.set_xlabel("accuracy in %, mean, 95 % interval and each seed")
@@ -127,6 +131,31 @@ def costs(accuracies: Accuracies, study: str) -> Figure:
         axis.set_ylim(len(rows) - 0.4, -0.6)
     axes[0].set_yticks(range(len(rows)), [row.label for row in rows])
     axes[1].set_xlabel("points of accuracy lost; a correct mask loses none")
+    return figure
+
+
+def longer(accuracies: Accuracies, study: str) -> Figure:
+    """Each row on sets as long as in training, hollow, and on longer ones, filled."""
+    rows = [row for row in accuracies.trained(study) if not row.is_blindfolded]
+    found = {row.label: accuracies.of(study, row.label, evaluation="longer") for row in rows}
+    best = max(rows, key=lambda row: _finite(interval(found[row.label].values()).mean))
+    short, reached = (interval(by_seed.values()) for by_seed in (accuracies.of(study, best.label), found[best.label]))
+    title = f"{best.label} is best on longer sets, {100 * reached.mean:.1f} % after {100 * short.mean:.1f} %"
+    figure = style.figure(f"{study}: {title}", 1.3 + 0.34 * len(rows))
+    axis = figure.subplots()
+    for place, row in enumerate(rows):
+        before = interval(accuracies.of(study, row.label).values()).mean
+        after = interval(found[row.label].values()).mean
+        axis.plot([100 * before, 100 * after], [place, place], color=style.FAINT, linewidth=1, zorder=1)
+        axis.plot(100 * before, place, "o", color=style.QUIET, markerfacecolor="white", markersize=6, zorder=2)
+        _point(axis, found[row.label], place, row)
+    _within_shares(axis)
+    axis.set_yticks(range(len(rows)), [row.label for row in rows])
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.yaxis.grid(visible=False)
+    axis.set_xlabel(
+        "accuracy in %; hollow: on sets as long as in training; filled, with 95 % interval and seeds: longer"
+    )
     return figure
 
 
@@ -206,6 +235,12 @@ def _point(axis: Axes, by_seed: Mapping[int, float], place: int, row: Row) -> No
     axis.plot(100 * here.mean, place, "s" if row.is_control else "o", color=colour, markersize=6, zorder=3)
     values = [100 * value for value in by_seed.values()]
     axis.plot(values, [place + 0.22] * len(values), "|", color=colour, markersize=5, alpha=0.7)
+
+
+def _within_shares(axis: Axes) -> None:
+    """No room for what an interval over few seeds holds below nothing or above everything."""
+    low, high = axis.get_xlim()
+    axis.set_xlim(max(low, 0.0), min(high, 100.0))
 
 
 def _drawings(accuracies: Accuracies, folder: Path) -> dict[str, list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ import pytest
 
 from suite import store
 from suite.records import Artifact, Finding, Measurement, Record, Skip
-from suite.report import ablation, page, pareto
+from suite.report import ablation, ablation_plots, page, pareto
 from suite.report.ablation import Accuracies, Interval, change, interval, verdict
 from suite.report.tables import Place
 
@@ -143,6 +143,25 @@ def test_the_page_says_what_helps_what_leaks_cost_and_what_was_not_trained(folde
     for name in ("accuracy-core", "padding-core", "attention-unary"):
         assert f"plots/{name}.png" in text
         assert (folder / "plots" / f"{name}.png").stat().st_size > 1000
+
+
+def test_what_longer_sets_cost_is_said_tabled_and_drawn(tmp_path: Path) -> None:
+    made = [described("pool", ""), described("cross", "pool")]
+    for row, shift, lost in (("pool", 0.0, 0.02), ("cross", 0.1, 0.15)):
+        values = tuple(value + shift for value in SEEDS)
+        made += accuracies_of(row, values) + accuracies_of(row, values, family="unary")
+        made += accuracies_of(row, tuple(value - lost for value in values), evaluation="longer")
+    for data, ceiling in (("d", 0.39), ("d-to-long", 0.37)):
+        details = {"data": data, "of": "question only", "family": "all"}
+        made.append(Measurement(task="t", quantity="ceiling", unit="1", value=ceiling, details=details))
+    accuracies = Accuracies(made)
+    (sentence,) = (text for text in ablation.sentences(accuracies, "core") if text.startswith("`cross` changes"))
+    assert "changes by -15.0 [-15.0, -15.0] points on longer sets" in sentence
+    assert "where it stands -3.0 [-3.0, -3.0] beside `pool` (hurts)" in sentence
+    found = ablation.study_table(accuracies, "core").set_index("row")
+    assert list(found["on longer sets"]) == ["69.0 [67.0, 71.0]", "66.0 [64.0, 68.0]", "37.0"]
+    assert found["change on longer sets"]["`pool`"] == "-2.0 [-2.0, -2.0]"
+    assert "plots/longer-core.png" in ablation_plots.write(accuracies, tmp_path)["core"]
 
 
 def test_the_terminal_shows_each_row_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
