@@ -1,5 +1,6 @@
 """What a variant has to compute and to move at least, in closed form, checked against torch's counter."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,6 +13,22 @@ from suite.workloads import Phase, Workload
 from variants import Attended, Variant, build
 from variants.build import blueprint, canonical
 from variants.spec import Spec
+
+
+def _added_product(
+    total: tuple[int, ...], left: tuple[int, ...], right: tuple[int, ...], out_shape: object = None, **factors: float
+) -> int:
+    """FLOPs of ``total += left @ right``, from shapes; the other arguments are torch's protocol."""
+    return 2 * math.prod(left) * right[-1]
+
+
+IN_PLACE = dict.fromkeys((torch.ops.aten.addmm_, torch.ops.aten.baddbmm_), _added_product)
+"""Products that torch's counter passes over where they write into their first argument; they cost the same."""
+
+
+def flop_counter() -> FlopCounterMode:
+    """Torch's counter, which sees products in place too."""
+    return FlopCounterMode(display=False, custom_mapping=IN_PLACE)
 
 
 def count(name: str, workload: Workload, phase: Phase, device: str, *, task: str) -> Iterator[Record]:
@@ -75,7 +92,7 @@ def _plain_step(plain: Spec, workload: Workload, phase: Phase, kind: str) -> Ste
 
 def counted_flops(step: Step) -> tuple[int, list[str], Attended]:
     """FLOPs that torch's counter sees in one call, in which operations, and the outputs."""
-    counter = FlopCounterMode(display=False)
+    counter = flop_counter()
     with counter:
         outputs = step(0)
     step.clear()

@@ -5,9 +5,10 @@ from typing import get_args
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import flop_registry
 
 from suite.inputs import make_batch
+from suite.probes.cost import IN_PLACE, flop_counter
 from suite.records import Finding
 from suite.selfcheck.bench import Bench
 from suite.selfcheck.row import row
@@ -38,7 +39,7 @@ def check(bench: Bench) -> Iterator[Finding]:
             unknown.append(name)
             continue
         trials += 1
-        with torch.no_grad(), FlopCounterMode(display=False) as counter, _Unseen() as watched:
+        with torch.no_grad(), flop_counter() as counter, _Unseen() as watched:
             module.written_out()(batch)
         unseen |= watched.names
         if counter.get_total_flops() != expected:
@@ -87,7 +88,7 @@ class _Unseen(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leav
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # torch's own
         name = str(func._schema.name)
-        counted = func._overloadpacket in flop_registry
+        counted = func._overloadpacket in flop_registry or func._overloadpacket in IN_PLACE
         if not counted and any(word in name.partition("::")[2].lower() for word in _MULTIPLYING):
             self.names.add(name)
         return func(*args, **(kwargs or {}))

@@ -1,6 +1,7 @@
 """Closed forms of cost are checked against torch's counter, and a wrong one is a finding."""
 
 import pytest
+import torch
 
 from suite.probes import cost
 from suite.records import Finding, Measurement
@@ -40,3 +41,13 @@ def test_least_bytes_count_inputs_and_outputs_once_and_their_gradients(tiny: Wor
         records = cost.count(name, tiny, phase, "cpu", task="t")
         (found,) = [item for item in records if isinstance(item, Measurement) and item.quantity == "least_bytes"]
         assert found.value == expected
+
+
+def test_a_product_in_place_is_counted_as_the_one_that_makes_a_new_tensor() -> None:
+    one, left, right = torch.zeros(3, 4, 5), torch.ones(3, 4, 6), torch.ones(3, 6, 5)
+    counted = []
+    for add in (torch.Tensor.baddbmm, torch.Tensor.baddbmm_):
+        with cost.flop_counter() as counter:
+            add(one, left, right)
+        counted.append(counter.get_total_flops())
+    assert counted == [2 * 3 * 4 * 6 * 5] * 2
