@@ -98,7 +98,7 @@ def compare(old: Sequence[Record], new: Sequence[Record], *, fail_above: float) 
     changes += _exact_changes(old, new, fail_above)
     gone = [place for place in sides[0].home if place not in sides[1].home]
     skips = {_place(item): item for item in new if isinstance(item, Skip) and item.quantity in ("latency", "")}
-    reasons = [skips[place].reason if place in skips else "not asked for in the new run" for place in gone]
+    reasons = [skips[place].reason if place in skips else "the new run has no time of it" for place in gone]
     return Comparison(
         changes=tuple(changes),
         broken=tuple(_newly_broken(old, new)),

@@ -55,7 +55,7 @@ def drop_unfinished(folder: Path) -> None:
 
 def _closes(record: Record) -> bool:
     match record:
-        case Measurement(quantity="task_time"):
+        case Measurement(quantity="task_time") | Measurement(task="run"):  # what a run says of itself stands alone
             return True
         case Skip(quantity="all"):  # stored on its own: a variant left out from the start, or the end of a process
             return True

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 import torch
 
@@ -187,8 +188,7 @@ def _rounds(
     gc.disable()  # a collection inside a sample would be somebody else's garbage
     before = conditions.mark()
     started = time.perf_counter()
-    busy_s = 0.0
-    taken = 0
+    between_s: list[float] = []
     stopped = "budget"
     count = 0
     look = stats.next_look(0)
@@ -199,8 +199,9 @@ def _rounds(
                     if count % lane.every:
                         continue
                     announce(lane.name)
-                    busy_s += sample(lane, clock, count)
-                    taken += 1
+                    begun = time.perf_counter()
+                    busy_s = sample(lane, clock, count)
+                    between_s.append(time.perf_counter() - begun - busy_s)
                 count += 1
                 spent = time.perf_counter() - started
                 if count >= look:
@@ -244,7 +245,7 @@ def _rounds(
         **About(task=task, variant="", workload=str(workload), phase=phase, device=device),
         quantity="harness_time",
         unit="s",
-        value=(wall_s - busy_s) / max(taken, 1),
+        value=median(between_s),
         details={"per": "sample", "rounds": count, "sampled_s": round(wall_s, 3)},
     )
 

@@ -199,9 +199,8 @@ def _growth_title(slopes: Mapping[str, float], cost: str, quantity: str, symbol:
         changes = [
             f"{name} {units.factor(_change(cells[cells['variant'] == name], quantity))}" for name in (least, most)
         ]
-        said = (
-            f"{cost.capitalize()} from {first:.0%} to {last:.0%} of real slots: {' to '.join(dict.fromkeys(changes))}"
-        )
+        said = f"{cost.capitalize()} from {units.percent(first)} to {units.percent(last)} of real slots: "
+        said += " to ".join(dict.fromkeys(changes))
         return f"{said}, {where}"
     text = f"{cost.capitalize()} grows with {symbol} to the power {ours[least]:.2f} ({least})"
     return f"{text} to {ours[most]:.2f} ({most}): {where}" if least != most else f"{text}: {where}"

@@ -125,3 +125,10 @@ print(json.dumps([time.process_time() - started, int(re.search(r"VmHWM:\\s+(\\d+
     seconds, peak = json.loads(output.stdout)
     assert seconds < 10
     assert peak < 2**30
+
+
+def test_what_a_run_foretold_of_itself_is_no_task_in_flight(tmp_path: Path) -> None:
+    foretold = Measurement(task="run", quantity="time_left", unit="s", value=60.0)
+    written(tmp_path, [*RECORDS, foretold])
+    store.drop_unfinished(tmp_path)
+    assert store.read(tmp_path) == [*RECORDS, foretold]
