@@ -246,7 +246,8 @@ def _within_shares(axis: Axes) -> None:
 def _drawings(accuracies: Accuracies, folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Per family, what each classifier made of its question; the same question for all."""
     by_family: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for artifact in accuracies.attention:
+    # whole mechanisms first: there is room for a few, and without a part they look much alike
+    for artifact in sorted(accuracies.attention, key=lambda artifact: "-" in artifact.variant):
         path = folder / artifact.path
         if not path.exists():
             continue
