@@ -47,6 +47,8 @@ TUNING_SHARE = 0.4
 VQA2_EPOCHS, VQA2_BATCH = 10, 128
 VQA2_SCALE = 8
 """Widths are as many times those of the scenes: 512 for most rows, as in the paper."""
+JSON_GROWTH = 6
+"""Bytes of memory per byte of a file of annotations while it is parsed, as was measured."""
 _SETTINGS = {setting.name: setting for setting in (scenes.STANDARD, scenes.SHORT_OF_16, scenes.LONG_OF_16)}
 
 
@@ -571,12 +573,14 @@ def _needs(task: Vqa2Task, request: Request) -> str:
         batch_s, before = now - before, now
         widest_B = max(widest_B, examples.image.nbytes)
     epoch = units.seconds(batch_s * task.batches(VQA2_BATCH))
+    largest_B = max(path.stat().st_size for path in Path(task.root).glob("v2_*.json"))
     weights_B = 16 * sum(parameter.numel() for parameter in model.parameters())  # with gradients and Adam's two moments
     return (
         f"vqa2: {len(corpus.train.answer)} questions to learn from, {len(corpus.val.answer)} to be tested on, "
         f"{task.vocabulary} words, {task.classes} answers, regions of {task.image_width} numbers read from disk by the "
         f"batch; an epoch of {row.label} takes about {epoch}, a process about "
-        f"{units.binary(2 * widest_B + weights_B)} beside {units.binary(_index_B(task))} of questions"
+        f"{units.binary(2 * widest_B + weights_B)} beside {units.binary(_index_B(task))} of questions, and "
+        f"{units.binary(JSON_GROWTH * largest_B)} for as long as it reads them"
     )
 
 
