@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from variants.build import register
-from variants.elementwise import tanh_of_own
+from variants.elementwise import sum_of_own, tanh_of_own
 from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
 from variants.masking import masked_mean, masked_softmax, pool
 from variants.regions import region
@@ -24,7 +24,7 @@ class Guided(nn.Module):
     def forward(self, features: Tensor, guide: Tensor | None) -> Tensor:
         mixed = self.hidden(features)  # [B, L, K]
         if self.guide is not None and guide is not None:
-            mixed += self.guide(guide).unsqueeze(1)
+            mixed = sum_of_own(mixed, self.guide(guide).unsqueeze(1))
         scores: Tensor = self.score(tanh_of_own(mixed)).squeeze(-1)  # [B, L]
         return scores
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from variants.build import register
+from variants.elementwise import relu_of_own, sum_of_own
 from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_softmax, pool
 from variants.regions import region
@@ -78,8 +79,8 @@ def _fuse(fusion: nn.Linear, features: Tensor, weights: Tensor | None, other: Te
         seen = weights[..., slots:] @ rows
         if nowhere is not None:
             seen = seen + weights[..., :slots] @ (linear(nowhere, found) if first else nowhere)
-        fused = fused + (seen if first else linear(seen, found))
-    return features + torch.relu(fused)
+        fused = sum_of_own(fused, seen if first else linear(seen, found))
+    return features + relu_of_own(fused)
 
 
 class Summary(nn.Module):
@@ -93,7 +94,7 @@ class Summary(nn.Module):
     def forward(self, features: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Vector ``[B, D]`` and weights ``[B, L]``, the mean of the maps."""
         with region("scores"):
-            scores = self.score(torch.relu(self.hidden(features))).mT  # [B, h, L]
+            scores = self.score(relu_of_own(self.hidden(features))).mT  # [B, h, L]
         with region("pooling"):
             weights = masked_softmax(scores, valid.unsqueeze(1)).mean(1)
             return pool(weights, features), weights

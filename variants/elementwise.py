@@ -1,4 +1,7 @@
-"""Elementwise functions that are as fast as the machine allows, where torch's own kernels are not."""
+"""Elementwise steps that may take the memory of their operand, which nobody else needs.
+
+A map of co-attention is as large as the image. On a CPU, new memory for one costs as much as the arithmetic.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# what a float32 copy of a block takes of the cache
+# a float32 copy of a block stays in the cache of a core
 _BLOCK_ELEMENTS = 1 << 18
 
 
 def tanh_of_own(features: Tensor) -> Tensor:
-    """``tanh`` of a tensor that nobody else needs, and whose memory it may take.
+    """``tanh``, in place where that is free.
 
     On the CPU, torch's tanh of 16-bit numbers takes five times as long as its tanh of float32; there the numbers go
     through float32, a block at a time, and round once, as they do in torch's kernel.
@@ -19,7 +22,22 @@ def tanh_of_own(features: Tensor) -> Tensor:
     if features.device.type == "cpu" and features.dtype.itemsize == 2 and not torch.compiler.is_compiling():
         apply: Callable[[Tensor], Tensor] = _NarrowTanh.apply
         return apply(features)
-    return features.tanh_()
+    return features.tanh_() if _is_free(features) else features.tanh()
+
+
+def relu_of_own(features: Tensor) -> Tensor:
+    """``relu``, in place where that is free."""
+    return features.relu_() if _is_free(features) else features.relu()
+
+
+def sum_of_own(features: Tensor, added: Tensor) -> Tensor:
+    """``features + added``, broadcast to the shape of ``features``, in place where that is free."""
+    return features.add_(added) if _is_free(features) else features + added
+
+
+def _is_free(features: Tensor) -> bool:
+    # written in place, a view (as of a product with a bias) makes autograd copy what it is a view of
+    return not (features.requires_grad and features._is_view())
 
 
 class _NarrowTanh(torch.autograd.Function):

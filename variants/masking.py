@@ -35,17 +35,25 @@ def valid_from_lengths(lengths: Tensor, width: int) -> Tensor:
 def blank(features: Tensor, valid: Tensor) -> Tensor:
     """Features with exact zeros in padded slots, whatever was there, NaN and Inf included.
 
-    The gradient of a padded slot is exactly zero. The features themselves come back where it is cheap to see that no
-    slot is padded, so what is returned must not be written to.
+    The gradient of a padded slot is exactly zero. The features themselves come back where no slot is seen to be
+    padded, so what is returned must not be written to.
 
     Args:
         features: ``[B, L, D]``.
         valid: ``[B, L]`` bool.
     """
-    # a copy of the image takes as long as a tenth of its attention; elsewhere, to look would be to wait
-    if valid.device.type == "cpu" and not torch.compiler.is_compiling() and bool(valid.all()):
+    if _seen_full(valid):
         return features
     return features.masked_fill(~valid.unsqueeze(-1), 0)
+
+
+def _seen_full(valid: Tensor) -> bool:
+    """Whether no slot is padded, as far as that is cheap to see.
+
+    On a CPU it is, and saves passes over what a mask would leave as it is. Elsewhere to look would be to wait, and a
+    traced graph cannot look.
+    """
+    return valid.device.type == "cpu" and not torch.compiler.is_compiling() and bool(valid.all())
 
 
 def masked_softmax(scores: Tensor, valid: Tensor) -> Tensor:
@@ -61,6 +69,8 @@ def masked_softmax(scores: Tensor, valid: Tensor) -> Tensor:
         Weights like ``scores``, computed in float32 at least.
     """
     wide = torch.promote_types(scores.dtype, torch.float32)
+    if _seen_full(valid):
+        return torch.softmax(scores, dim=-1, dtype=wide).to(scores.dtype)
     # -inf only where the row has another entry: a row of -inf alone is NaN forwards and backwards
     floor = torch.where(valid.any(-1, keepdim=True), float("-inf"), 0.0)
     weights = torch.softmax(torch.where(valid, scores.to(wide), floor), dim=-1)

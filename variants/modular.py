@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from variants.build import register
+from variants.elementwise import relu_of_own
 from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_softmax
 from variants.regions import region
@@ -96,7 +97,7 @@ class Unit(nn.Module):
             if self.guided is not None:
                 features = features + self.guided(features, guide, guide_valid)
             features = self.guided_norm(features)
-        normed: Tensor = self.forward_norm(features + self.contract(torch.relu(self.expand(features))))
+        normed: Tensor = self.forward_norm(features + self.contract(relu_of_own(self.expand(features))))
         return normed
 
     def multiplications(self, slots: int, guide_slots: int) -> int:
@@ -118,7 +119,7 @@ class Flattening(nn.Module):
     def forward(self, features: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Vector ``[B, 1, 2 D]`` and weights ``[B, 1, L]``."""
         with region("scores"):
-            scores = self.score(torch.relu(self.hidden(features))).mT  # [B, 1, L]
+            scores = self.score(relu_of_own(self.hidden(features))).mT  # [B, 1, L]
         with region("pooling"):
             weights = masked_softmax(scores, valid.unsqueeze(1))
             # the bias alone would stand for a side without a valid slot
