@@ -36,6 +36,8 @@ def sum_of_own(features: Tensor, added: Tensor) -> Tensor:
 
 
 def _is_free(features: Tensor) -> bool:
+    if torch.compiler.is_compiling():
+        return False  # a compiler plans memory by itself
     # written in place, a view (as of a product with a bias) makes autograd copy what it is a view of
     return not (features.requires_grad and features._is_view())
 

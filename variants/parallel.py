@@ -98,9 +98,11 @@ class Parallel(CoAttention):
                 mixed = tanh_of_own(torch.baddbmm(question_hidden, affinity.mT, image_hidden))  # [B, T, K]
                 question_scores = self.question_score(mixed).squeeze(-1)  # [B, T]
             if "image_attention" not in self.without:
-                # the widest map by far; it takes over the memory of V W_v where no backward pass needs that
-                add = image_hidden.baddbmm if image_hidden.requires_grad else image_hidden.baddbmm_
-                mixed = tanh_of_own(add(affinity, question_hidden))  # [B, N, K]
+                # the widest map by far; it takes over the memory of V W_v where nobody needs that any more
+                needed = torch.is_grad_enabled() or torch.compiler.is_compiling()
+                into = None if needed else image_hidden
+                mixed = torch.baddbmm(image_hidden, affinity, question_hidden, out=into)
+                mixed = tanh_of_own(mixed)  # [B, N, K]
                 image_scores = self.image_score(mixed).squeeze(-1)  # [B, N]
         return image_scores, question_scores
 

@@ -107,7 +107,7 @@ class _Maps:
             if len(projected):
                 product.addmm_(affinity.T, projected)
             return product.tanh_()
-        # one product over V | t, with tanh on its way out of the accumulator: in 16 bits tanh alone costs as much again
+        # one product over V | t, with tanh on its way out of the accumulator
         width, end = self.weight.shape[1], self.weight.shape[1] + len(projected)
         if len(self.left) != len(block):
             self.left = block.new_zeros(len(block), self.right.shape[1])
@@ -122,11 +122,8 @@ class _Maps:
 
 
 def _onednn_fuses_tanh(dtype: torch.dtype) -> bool:
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    if dtype == torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return dtype == torch.float32 and prefers_onednn()
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(available) and dtype == torch.float32 and prefers_onednn()
 
 
 def _forward(batch: Batch, weights: _Weights, maps: _Maps, into: Attended) -> Tensor:
