@@ -259,12 +259,10 @@ def pareto(
     """Set accuracy beside latency and memory, and name the variants that nothing dominates."""
     from suite import store
     from suite.report import pareto as front
-    from suite.report import wording
 
     timed = store.read(run)
     place = front.choose(timed, workload=workload, phase=phase, device=device)
-    made = front.write(store.read(ablation), timed, ablation, study=study, place=place)
-    print(wording.markdown(made))
+    print(front.write(store.read(ablation), timed, ablation, study=study, place=place))
 
 
 @app.command()

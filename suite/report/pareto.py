@@ -97,6 +97,7 @@ def undominated(pairs: dict[str, tuple[float, float]]) -> set[str]:
 def table(found: Sequence[Point]) -> pd.DataFrame:
     """One line per variant, and whether anything dominates it in latency and in memory."""
     fast = undominated({point.variant: (point.accuracy.mean, point.latency.mean) for point in found})
+    letters = wording.footnotes(_trust(found))
     small = undominated(
         {point.variant: (point.accuracy.mean, point.memory_B) for point in found if point.memory_B is not None}
     )
@@ -109,11 +110,32 @@ def table(found: Sequence[Point]) -> pd.DataFrame:
                 "peak memory": units.binary(point.memory_B),
                 "undominated in latency": "yes" if point.variant in fast else "",
                 "undominated in memory": "yes" if point.variant in small else "",
-                "doubt": "; ".join(point.doubts),
+                "doubt": " ".join(dict.fromkeys(letters[reason] for reason in point.doubts)),
             }
             for point in found
         ]
     )
+
+
+def page(found: Sequence[Point], place: Place, plots: Sequence[str], *, study: str) -> str:
+    """The table, what its letters stand for, and the plots, in Markdown."""
+    lines = [
+        f"# Accuracy beside cost: {study}",
+        "",
+        "Accuracies of whole classifiers as they were trained, in percent; costs of one call of their co-attention at "
+        f"{place.workload}, {place.phase}, {place.device}. Intervals are of 95 %; who dominates is decided by means.",
+        "",
+        wording.markdown(table(found)),
+        "",
+        *(f"- {doubt}" for doubt in wording.doubts(_trust(found))),
+        "",
+        *(f"![{name}](plots/{name}.png)\n" for name in plots),
+    ]
+    return "\n".join(lines)
+
+
+def _trust(found: Sequence[Point]) -> pd.DataFrame:
+    return pd.DataFrame({"trust": ["; ".join(point.doubts) for point in found]})
 
 
 def draw(found: Sequence[Point], place: Place, *, memory: bool) -> Figure:
@@ -137,14 +159,20 @@ def draw(found: Sequence[Point], place: Place, *, memory: bool) -> Figure:
             axis.plot([point.latency.low, point.latency.high], [y, y], color=colour, linewidth=1.4)
         inside = "white" if point.doubts else colour
         axis.plot(x, y, "o" if point.variant in best else "s", color=colour, markerfacecolor=inside, markersize=6)
-        weight = "bold" if point.variant in best else "normal"
-        axis.annotate(
-            point.variant, (x, y), (6, 4), textcoords="offset points", fontsize=8, color=colour, fontweight=weight
-        )
     front = sorted((costs[point.variant], 100 * point.accuracy.mean) for point in chosen if point.variant in best)
     axis.step(*np.array(front).T, where="post", color=style.BLUE, linewidth=0.8)
     axis.set_xscale("log")
     axis.margins(x=0.2)
+    low, high = axis.get_ylim()
+    axis.set_ylim(max(low, 0.0), min(high, 100.0))
+    for point in chosen:
+        at = (costs[point.variant], 100 * point.accuracy.mean)
+        is_right = axis.transAxes.inverted().transform(axis.transData.transform(at))[0] > 0.5  # its name stands left
+        axis.annotate(
+            point.variant, at, (-6 if is_right else 6, 4), textcoords="offset points", fontsize=8,
+            ha="right" if is_right else "left", color=style.BLUE if point.variant in best else style.QUIET,
+            fontweight="bold" if point.variant in best else "normal",
+        )  # fmt: skip
     style.log_axis(axis.xaxis, units.binary if memory else units.seconds, base=2 if memory else 10)
     price = "peak memory" if memory else "latency"
     axis.set_xlabel(f"{price} of one call · {place.workload} · {place.phase} · {place.device}")
@@ -154,23 +182,29 @@ def draw(found: Sequence[Point], place: Place, *, memory: bool) -> Figure:
     return figure
 
 
-def write(ablation: Sequence[Record], run: Sequence[Record], folder: Path, *, study: str, place: Place) -> pd.DataFrame:
-    """Write tables/pareto.csv, plots/pareto-latency.png and, where memory was measured, plots/pareto-memory.png.
+def write(ablation: Sequence[Record], run: Sequence[Record], folder: Path, *, study: str, place: Place) -> str:
+    """Write PARETO.md, tables/pareto.csv, plots/pareto-latency.png and, where memory was measured, pareto-memory.png.
+
+    Returns:
+        The page.
 
     Raises:
         ValueError: as `join`.
     """
     found = join(ablation, run, study=study, place=place)
-    made = table(found)
     for name in ("tables", "plots"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    made.to_csv(folder / "tables" / "pareto.csv", index=False)
+    table(found).to_csv(folder / "tables" / "pareto.csv", index=False)
+    plots = []
     with style.applied():
         for memory in (False, True):
             if not memory or any(point.memory_B is not None for point in found):
-                path = folder / "plots" / f"pareto-{'memory' if memory else 'latency'}.png"
+                plots.append(f"pareto-{'memory' if memory else 'latency'}")
+                path = folder / "plots" / f"{plots[-1]}.png"
                 draw(found, place, memory=memory).savefig(path, dpi=style.DOTS_PER_INCH)
-    return made
+    text = page(found, place, plots, study=study)
+    (folder / "PARETO.md").write_text(text, encoding="utf-8")
+    return text
 
 
 def choose(run: Sequence[Record], *, workload: str | None, phase: str | None, device: str | None) -> Place:

@@ -207,11 +207,14 @@ def test_accuracy_and_cost_meet_in_one_table_and_two_plots(records: list[Record]
     )
     place = pareto.choose(run, workload=None, phase=None, device=None)
     assert place == Place("tiny", "forward", "cpu")
-    made = pareto.write(records, run, tmp_path, study="core", place=place).set_index("variant")
+    text = pareto.write(records, run, tmp_path, study="core", place=place)
+    assert (tmp_path / "PARETO.md").read_text() == text
+    made = pareto.table(pareto.join(records, run, study="core", place=place)).set_index("variant")
     assert list(made.index) == ["`pool`", "`hierarchical`", "`leaky`"]
     assert list(made["undominated in latency"]) == ["yes", "yes", ""]
     assert list(made["undominated in memory"]) == ["yes", "yes", "yes"]
     for name in ("latency", "memory"):
+        assert f"(plots/pareto-{name}.png)" in text
         assert (tmp_path / "plots" / f"pareto-{name}.png").stat().st_size > 1000
 
 
@@ -222,11 +225,11 @@ def test_a_doubted_cost_is_told_and_a_hidden_one_left_out(records: list[Record])
     broken = Finding(task="run", quantity="masking", verdict="broken", **where)
     run = [replace(doubted, trust=("samples spread by 40%",)), memory]
     run += timed("hierarchical", 0.01, 8e6) + timed("leaky", 0.02, 4e6) + [broken]
-    made = pareto.table(pareto.join(records, run, study="core", place=Place("tiny", "forward", "cpu")))
-    assert dict(zip(made["variant"], made["doubt"], strict=True)) == {
-        "`pool`": "samples spread by 40%",
-        "`hierarchical`": "",
-    }
+    place = Place("tiny", "forward", "cpu")
+    found = pareto.join(records, run, study="core", place=place)
+    made = pareto.table(found)
+    assert dict(zip(made["variant"], made["doubt"], strict=True)) == {"`pool`": "a", "`hierarchical`": ""}
+    assert "- a: samples spread by 40%" in pareto.page(found, place, [], study="core")
 
 
 def test_what_does_not_meet_is_named(records: list[Record]) -> None:
