@@ -146,7 +146,8 @@ def share(text: str) -> float:
         value = float(number) / (100 if sign else 1)
     except ValueError:
         value = -1.0
-    if rest or not 0 <= value < math.inf:
+    # a bare 5 would be 500 %, which nobody means
+    if rest or not 0 <= value < (math.inf if sign else 1):
         raise ValueError(f"--fail-above {text}: expected a share such as 5% or 0.05")
     return value
 

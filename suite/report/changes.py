@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -94,7 +95,12 @@ def frame(comparison: Comparison) -> pd.DataFrame:
 def plot(changes: list[Change], *, limit: float) -> Figure:
     """New over old of each time, with its interval; the band is what does not count as a change."""
     shown = _by_size(changes)[:MOST_LINES]
-    labels = [_label(change) for change in shown]
+    common = [
+        texts.pop()
+        for texts in map(set, zip(*(change.place[1:] for change in changes), strict=True))
+        if len(texts) == 1
+    ]
+    labels = [" · ".join(text for text in change.place if text and text not in common) for change in shown]
     figure = Figure(figsize=(9, 1.4 + 0.26 * len(shown)), layout="constrained")
     axes = figure.add_subplot()
     axes.axvspan(1 / (1 + limit), 1 + limit, color="#e8e8e8", zorder=0)
@@ -117,9 +123,31 @@ def plot(changes: list[Change], *, limit: float) -> Figure:
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xlabel("time in the new run / time in the old run (95 % interval)")
     axes.spines[["top", "right"]].set_visible(False)
-    if len(changes) > len(shown):
-        axes.set_title(f"the {len(shown)} largest of {len(changes)} changes", fontsize=9, loc="left")
+    axes.set_title(_finding(changes, limit, common, shown=len(shown)), fontsize=9, fontweight="bold", loc="left", x=0)
+    handles = [
+        Line2D([], [], color=colour, linewidth=2, label=word)
+        for word, colour in _COLOURS.items()
+        if any(change.ratio.verdict == word for change in shown)
+    ]
+    if any(change.through == "tasks" for change in shown):
+        handles.append(
+            Line2D([], [], color="black", marker="s", linestyle="", markersize=5, label="whole tasks compared")
+        )
+    if any(change.again for change in shown):
+        handles.append(Line2D([], [], color="black", marker="|", linestyle="", markersize=7, label="measured again"))
+    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False, fontsize=8)
     return figure
+
+
+def _finding(changes: list[Change], limit: float, common: list[str], *, shown: int) -> str:
+    """What the plot says, for its title."""
+    slower = [change.place.variant for change in changes if change.regressed]
+    beyond = f"beyond {units.percent(limit)}"
+    said = f"{len(slower)} of {len(changes)} times regressed {beyond}" if slower else f"No time regressed {beyond}"
+    names = list(dict.fromkeys(slower))
+    said += f": {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}" if names else f", of {len(changes)}"
+    where = f"\n{', '.join(common)}" if common else ""
+    return said + where + (f"; the {shown} largest changes" if len(changes) > shown else "")
 
 
 def _by_size(changes: "list[Change] | tuple[Change, ...]") -> list[Change]:

@@ -162,7 +162,7 @@ def test_a_share_is_read(text: str, value: float) -> None:
     assert share(text) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["five", "-1%", "5%%", "5% more", "inf", "nan"])
+@pytest.mark.parametrize("text", ["five", "-1%", "5%%", "5% more", "5", "inf", "nan"])
 def test_what_is_no_share_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected a share"):
         share(text)
