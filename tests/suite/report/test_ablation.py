@@ -164,6 +164,21 @@ def test_what_longer_sets_cost_is_said_tabled_and_drawn(tmp_path: Path) -> None:
     assert "plots/longer-core.png" in ablation_plots.write(accuracies, tmp_path)["core"]
 
 
+def test_of_many_rows_those_that_lose_nothing_are_counted_not_drawn(records: list[Record]) -> None:
+    def names(accuracies: Accuracies) -> list[str]:
+        figure = ablation_plots.costs(accuracies, "core")
+        return [label.get_text() for label in figure.axes[0].get_yticklabels()]
+
+    assert names(Accuracies(records)) == ["hierarchical", "leaky"]
+    for index in range(ablation_plots.MOST_UNMOVED):
+        records.append(described(f"sound {index}", ""))
+        for way in ("as_is", "noise_in_pads"):
+            records += accuracies_of(f"sound {index}", SEEDS, evaluation=way)
+    assert names(Accuracies(records)) == ["leaky"]
+    label = ablation_plots.costs(Accuracies(records), "core").axes[1].get_xlabel()
+    assert label.endswith("; 13 rows that lose nothing are left out")
+
+
 def test_the_terminal_shows_each_row_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     made = [described("pool", ""), described("dense[layers=3]", "pool")]
     made += accuracies_of("pool", SEEDS) + accuracies_of("dense[layers=3]", tuple(value + 0.1 for value in SEEDS))
