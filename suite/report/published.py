@@ -155,15 +155,35 @@ def _speeds(name: str, ours: str, cells: pd.DataFrame) -> list[str]:
             continue
         place = f"{found[name]['workload']}, {found[name]['phase']}, {found[name]['device']}"
         text = f"{place}: {wording.latency(found[name])}"
-        plain = ours.partition("[")[0]
-        for other in dict.fromkeys((ours, plain)):
-            ratio = _over(found[name], found[other]) if other in found else None
-            if ratio is not None:
-                said = units.factor_between(ratio.estimate, ratio.low, ratio.high)
-                text += f", `{other}` is {said} as fast ({VERDICTS[ratio.verdict]})"
-                break
+        if (beside := _beside(name, ours, found)) is not None:
+            other, ratio = beside
+            said = units.factor_between(ratio.estimate, ratio.low, ratio.high)
+            text += f", `{other}` is {said} as fast ({VERDICTS[ratio.verdict]})"
         lines.append(f"- {text}")
     return lines
+
+
+def corrected(name: str, cells: pd.DataFrame) -> str:
+    """The mechanism that computes the same with its masks right, and how many times as fast it is; empty if unknown.
+
+    Args:
+        name: of a published implementation.
+        cells: of one workload, phase and device.
+    """
+    found = {str(row["variant"]): row for row in wording.rows(wording.trusted(cells))}
+    beside = _beside(name, ORIGINS[name].ours, found) if name in ORIGINS and name in found else None
+    if beside is None:
+        return ""
+    other, ratio = beside
+    return f"`{other}` {units.factor_between(ratio.estimate, ratio.low, ratio.high)}"
+
+
+def _beside(name: str, ours: str, found: dict[str, wording.Row]) -> tuple[str, stats.Ratio] | None:
+    for other in dict.fromkeys((ours, ours.partition("[")[0])):
+        ratio = _over(found[name], found[other]) if other in found else None
+        if ratio is not None:
+            return other, ratio
+    return None
 
 
 def _over(published: wording.Row, ours: wording.Row) -> stats.Ratio | None:

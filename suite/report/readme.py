@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from suite import store
-from suite.report import page, tables, units, wording
+from suite.report import page, published, tables, units, wording
 from suite.report.wording import number
 from suite.workloads import PHASES
 
@@ -68,7 +68,9 @@ def _table(cells: pd.DataFrame) -> pd.DataFrame:
             here = forms[forms["phase"] == phase]
             own = here[here["variant"] == parent]
             row[phase] = wording.latency(next(iter(wording.rows(own)))) if len(own) else units.MISSING
-            row[f"fastest form, {phase}"] = _fastest(here)
+            row[f"fastest form, {phase}"] = published.corrected(
+                str(parent), cells[cells["phase"] == phase]
+            ) or _fastest(here)
         last = forms[forms["variant"] == parent].tail(1)
         row["peak memory"] = next(
             (units.binary(number(item, "peak_memory_bytes")) for item in wording.rows(last)), units.MISSING
