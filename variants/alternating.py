@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from variants.build import register
 from variants.elementwise import sum_of_own, tanh_of_own
-from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
+from variants.interface import Attended, Batch, CoAttention, blanked, hidden_dropout, hidden_width
 from variants.masking import masked_mean, masked_softmax, pool
 from variants.regions import region
 
@@ -15,17 +15,18 @@ from variants.regions import region
 class Guided(nn.Module):
     """The scores of one attention operation ``x^ = A(X; g)``: ``tanh(X W_x + 1 (W_g g)') w_hx``."""
 
-    def __init__(self, width: int, guide_width: int | None, hidden: int, *, bias: bool) -> None:
+    def __init__(self, width: int, guide_width: int | None, hidden: int, *, bias: bool, dropout: nn.Dropout) -> None:
         super().__init__()
         self.hidden = nn.Linear(width, hidden, bias=bias)
         self.guide = nn.Linear(guide_width, hidden, bias=bias) if guide_width is not None else None
         self.score = nn.Linear(hidden, 1, bias=bias)
+        self.dropout = dropout
 
     def forward(self, features: Tensor, guide: Tensor | None) -> Tensor:
         mixed = self.hidden(features)  # [B, L, K]
         if self.guide is not None and guide is not None:
             mixed = sum_of_own(mixed, self.guide(guide).unsqueeze(1))
-        scores: Tensor = self.score(tanh_of_own(mixed)).squeeze(-1)  # [B, L]
+        scores: Tensor = self.score(self.dropout(tanh_of_own(mixed))).squeeze(-1)  # [B, L]
         return scores
 
 
@@ -46,8 +47,9 @@ class Alternating(CoAttention):
 
     Options: ``hidden`` is K (the narrower of the two widths unless given); ``weights=shared`` reads the paper's
     parameters as one set for the three steps, which needs equal widths, where by default each step has its own, as in
-    the authors' code; ``bias`` adds biases as the authors' code does. ``-question_attention`` replaces both steps on
-    the question by its mean, which then guides the image.
+    the authors' code; ``bias`` adds biases as the authors' code does; ``dropout`` is the share of each H that is
+    dropped in train mode, where the authors' code drops a half. ``-question_attention`` replaces both steps on the
+    question by its mean, which then guides the image.
     """
 
     source = "Lu et al. 2016, arXiv:1606.00061, section 3.3, equations 6"
@@ -62,20 +64,26 @@ class Alternating(CoAttention):
         hidden: int | None = None,
         weights: Literal["separate", "shared"] = "separate",
         bias: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
         hidden = hidden_width(hidden, image_width=image_width, question_width=question_width)
+        self.dropout = hidden_dropout(dropout)
+
+        def guided(width: int, guide_width: int | None) -> Guided:
+            return Guided(width, guide_width, hidden, bias=bias, dropout=self.dropout)
+
         if weights == "shared":
             if image_width != question_width:
                 raise ValueError(
                     f"alternating[weights=shared] needs equal widths, but the image has {image_width} and the "
                     f"question {question_width}: leave weights=shared out, or project one side first"
                 )
-            self.summary = self.image_step = self.question_step = Guided(question_width, image_width, hidden, bias=bias)
+            self.summary = self.image_step = self.question_step = guided(question_width, image_width)
         else:
-            self.summary = Guided(question_width, None, hidden, bias=bias)
-            self.image_step = Guided(image_width, question_width, hidden, bias=bias)
-            self.question_step = Guided(question_width, image_width, hidden, bias=bias)
+            self.summary = guided(question_width, None)
+            self.image_step = guided(image_width, question_width)
+            self.question_step = guided(question_width, image_width)
 
     def forward(self, batch: Batch) -> Attended:
         return self.attend(blanked(batch))

@@ -64,8 +64,9 @@ class Hierarchical(CoAttention):
 
     Options: ``inner`` is the co-attention at each level; ``hidden`` is its K; ``levels=shared`` gives the three levels
     one set of attention weights; ``layers`` of the LSTM; ``bias`` adds biases to the attention and the n-grams as the
-    authors' code does (the LSTM always has its own). A removed level keeps its place, with plain means for attention,
-    as in the paper's table 3; ``-image_attention`` and ``-question_attention`` do so for one side of all levels.
+    authors' code does (the LSTM always has its own); ``dropout`` is that of the attention's hidden maps. A removed
+    level keeps its place, with plain means for attention, as in the paper's table 3; ``-image_attention`` and
+    ``-question_attention`` do so for one side of all levels.
     """
 
     source = "Lu et al. 2016, arXiv:1606.00061, sections 3.2 to 3.4, table 3"
@@ -83,6 +84,7 @@ class Hierarchical(CoAttention):
         levels: Literal["separate", "shared"] = "separate",
         layers: int = 1,
         bias: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
         if layers < 1:
@@ -98,6 +100,7 @@ class Hierarchical(CoAttention):
                 without=self.without.difference(LEVELS),
                 hidden=hidden,
                 bias=bias,
+                dropout=dropout,
             )
 
         shared = level()

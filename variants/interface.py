@@ -119,3 +119,14 @@ def hidden_width(hidden: int | None, *, image_width: int, question_width: int) -
     if hidden < 1:
         raise ValueError(f"hidden is {hidden}: expected at least 1, or none for the narrower of the two widths")
     return hidden
+
+
+def hidden_dropout(share: float) -> nn.Dropout:
+    """Dropout of the hidden maps, in train mode alone; it has no parameters, so a state dict does not see it.
+
+    Raises:
+        ValueError: it is given as all of them.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"dropout is {share}: expected at least 0 and below 1, the share of a hidden map to drop")
+    return nn.Dropout(share)

@@ -9,7 +9,7 @@ from torch.nn.functional import linear
 
 from variants.build import register
 from variants.elementwise import tanh_of_own
-from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
+from variants.interface import Attended, Batch, CoAttention, blanked, hidden_dropout, hidden_width
 from variants.masking import blank, masked_softmax, pool
 from variants.regions import region
 
@@ -32,7 +32,8 @@ class Parallel(CoAttention):
     mixed. ``Q W_b`` is formed first: it costs T rows, where ``W_b V'`` would cost N.
 
     Options: ``hidden`` is K (the narrower of the two widths unless given); ``affinity=linear`` leaves the tanh of
-    eq. 3 out, as published ports do; ``bias`` adds biases as the authors' code does, the affinity's to ``V W_b'``.
+    eq. 3 out, as published ports do; ``bias`` adds biases as the authors' code does, the affinity's to ``V W_b'``;
+    ``dropout`` is the share of H_v and H_q that is dropped in train mode, where the authors' code drops a half.
     """
 
     source = "Lu et al. 2016, arXiv:1606.00061, section 3.3, equations 3 to 5"
@@ -47,10 +48,12 @@ class Parallel(CoAttention):
         hidden: int | None = None,
         affinity: Literal["tanh", "linear"] = "tanh",
         bias: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
         hidden = hidden_width(hidden, image_width=image_width, question_width=question_width)
         self.saturating = affinity == "tanh"
+        self.dropout = hidden_dropout(dropout)
         self.affinity = nn.Linear(image_width, question_width, bias=bias)
         self.image_hidden = nn.Linear(image_width, hidden, bias=bias)
         self.question_hidden = nn.Linear(question_width, hidden, bias=bias)
@@ -96,14 +99,14 @@ class Parallel(CoAttention):
                 question_hidden = blank(question_hidden, question_valid)
             if "question_attention" not in self.without:
                 mixed = tanh_of_own(torch.baddbmm(question_hidden, affinity.mT, image_hidden))  # [B, T, K]
-                question_scores = self.question_score(mixed).squeeze(-1)  # [B, T]
+                question_scores = self.question_score(self.dropout(mixed)).squeeze(-1)  # [B, T]
             if "image_attention" not in self.without:
                 # the widest map by far; it takes over the memory of V W_v where nobody needs that any more
                 needed = torch.is_grad_enabled() or torch.compiler.is_compiling()
                 into = None if needed else image_hidden
                 mixed = torch.baddbmm(image_hidden, affinity, question_hidden, out=into)
                 mixed = tanh_of_own(mixed)  # [B, N, K]
-                image_scores = self.image_score(mixed).squeeze(-1)  # [B, N]
+                image_scores = self.image_score(self.dropout(mixed)).squeeze(-1)  # [B, N]
         return image_scores, question_scores
 
     def gain(self, parameter: str) -> float:

@@ -62,7 +62,7 @@ def _packed(module: CoAttention) -> tuple[Run, str] | None:
     """The form that goes one example at a time through the BLAS, where the mechanism has it."""
     from variants.parallel import Parallel
 
-    if not isinstance(module, Parallel) or module.without or _biased(module):
+    if not isinstance(module, Parallel) or module.without or _biased(module) or module.dropout.p > 0:
         return None
     from variants.kernels import cache, packed
 
