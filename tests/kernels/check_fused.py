@@ -1,19 +1,28 @@
-"""The fused kernels in Triton's interpreter; run by test_fused.py in a process of its own."""
+"""The fused kernels in Triton's interpreter; run by test_fused.py in a process of its own.
+
+The whole masking audit of each mechanism takes a minute or two; the tests audit `parallel`. For all of them::
+
+    TRITON_INTERPRET=1 python -m pytest tests/kernels/check_fused.py -k audit
+"""
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+import triton
+import triton.language as tl
+from torch import Tensor, nn
+from triton.runtime.interpreter import GridExecutor
 
 from suite.probes.agreement import norm_error
 from suite.probes.masking import audit
 from suite.records import Finding
 from tests.kernels.ragged import hard_batch, largest_error, outputs_and_gradients
 from variants import Batch, Skip, Variant, build
-from variants.kernels import fused, launch
+from variants.kernels import fused, launch, programs
 from variants.kernels.configurations import Configuration
 
 # numpy warns of what a GPU does silently, such as -inf less -inf
@@ -21,6 +30,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.i
 
 SMALLEST = Configuration(rows=16, outer=16, inner=16, words=16, warps=4, stages=1)
 MECHANISMS = ["parallel", "parallel[affinity=linear]", "alternating", "alternating[weights=shared]", "hierarchical"]
+OVER_ONE_IMAGE = {"hierarchical": "parallel", "hierarchical[inner=alternating]": "alternating"}
+"""Mechanisms with three levels, and what each of these is."""
 
 
 @pytest.fixture
@@ -65,8 +76,15 @@ def test_float32_is_good_to_its_rounding(name: str) -> None:
     assert largest_error(found, expected) < 2.4e-5
 
 
-@pytest.mark.parametrize("name", ["parallel", "alternating"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("parallel", torch.float16),
+        ("parallel", torch.bfloat16),
+        ("alternating", torch.float16),
+        *((name, torch.bfloat16) for name in ("alternating", *OVER_ONE_IMAGE)),
+    ],
+)
 def test_narrow_types_err_no_more_than_the_mechanism_does(name: str, dtype: torch.dtype) -> None:
     own: list[float] = []
     fused_errors: list[float] = []
@@ -88,25 +106,29 @@ def numbers(*shape: int) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(len(shape)))
 
 
-def parallel_arguments(saturating: bool) -> tuple[object, ...]:
+def parallel_arguments(levels: int, *, saturating: bool, dropout: float) -> tuple[object, ...]:
     batch = hard_batch(4, 5, 3, 4, 6, pad=0.0)
-    weights = (numbers(6, 4), numbers(5, 4), numbers(5, 6), numbers(1, 5), numbers(1, 5))
-    tensors = [tensor.requires_grad_(tensor.is_floating_point()) for tensor in (*batch, *weights)]
-    return (*tensors, saturating)
+    batch = batch._replace(question=torch.stack([batch.question * (1 + level) for level in range(levels)]))
+    shapes = ((6, 4), (5, 4), (5, 6), (5,), (5,))
+    tensors = (*batch, *(numbers(levels, *shape) for shape in shapes))
+    seeds = torch.arange(2 * levels).view(2, levels) if dropout else None
+    return (*(tensor.requires_grad_(tensor.is_floating_point()) for tensor in tensors), saturating, dropout, seeds)
 
 
-def guided_arguments(guided: bool) -> tuple[object, ...]:
+def guided_arguments(sources: int, levels: int, *, guided: bool, dropout: float) -> tuple[object, ...]:
     batch = hard_batch(4, 5, 3, 4, 6, pad=0.0)
-    guide = numbers(4, 5).requires_grad_() if guided else None
-    features = batch.image.requires_grad_()
-    return (features, batch.image_valid, numbers(5, 4).requires_grad_(), guide, numbers(1, 5).requires_grad_())
+    features = torch.stack([batch.image * (1 + source) for source in range(sources)]).requires_grad_()
+    hidden, score = numbers(levels, 5, 4).requires_grad_(), numbers(levels, 5).requires_grad_()
+    guide = numbers(levels, 4, 5).requires_grad_() if guided else None
+    return (features, batch.image_valid, hidden, guide, score, dropout, torch.arange(levels) if dropout else None)
 
 
 OPERATORS: list[tuple[Callable[..., tuple[Tensor, ...]], int, tuple[object, ...]]] = [
-    (fused.fused_parallel, 4, parallel_arguments(True)),
-    (fused.fused_parallel, 4, parallel_arguments(False)),
-    (fused.fused_guided, 2, guided_arguments(True)),
-    (fused.fused_guided, 2, guided_arguments(False)),
+    (fused.fused_parallel, 4, parallel_arguments(1, saturating=True, dropout=0.0)),
+    (fused.fused_parallel, 4, parallel_arguments(2, saturating=False, dropout=0.3)),
+    (fused.fused_guided, 2, guided_arguments(1, 1, guided=False, dropout=0.0)),
+    (fused.fused_guided, 2, guided_arguments(1, 2, guided=True, dropout=0.3)),
+    (fused.fused_guided, 2, guided_arguments(2, 2, guided=True, dropout=0.0)),
 ]
 
 
@@ -124,11 +146,12 @@ def test_each_operator_is_registered_for_every_way_of_running(
     torch.library.opcheck(operator, arguments)
 
 
-@pytest.mark.parametrize("name", ["parallel", "alternating"])
+@pytest.mark.parametrize("name", ["parallel", "alternating", *OVER_ONE_IMAGE])
 @pytest.mark.usefixtures("smallest_blocks")
 def test_every_element_of_every_buffer_is_written(name: str) -> None:
-    _, kernel = pair(name, torch.float64, width=20)
-    batch = hard_batch(4, 21, 18, 20, 20)
+    sizes = (7, 5, 12) if name in OVER_ONE_IMAGE else (21, 18, 20)
+    _, kernel = pair(name, torch.float64, width=sizes[2])
+    batch = hard_batch(4, *sizes, sizes[2])
     expected = outputs_and_gradients(kernel, batch)
     torch.use_deterministic_algorithms(True)  # fills what torch.empty gives with NaN
     try:
@@ -139,35 +162,191 @@ def test_every_element_of_every_buffer_is_written(name: str) -> None:
         assert torch.equal(found[field], tensor), field
 
 
-def test_no_allocation_reaches_the_elements_of_one_affinity() -> None:
-    regions, words, width = 150, 140, 16
-    _, kernel = pair("parallel", torch.float32, width=width)
+def largest_allocation_bytes(variant: Variant, batch: Batch) -> int:
+    """In a forward and a backward pass, as the profiler saw it."""
+    outputs_and_gradients(variant, batch)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        outputs_and_gradients(variant, batch)
+    events = profile.profiler.kineto_results.events()
+    return max(event.nbytes() for event in events if event.name() == "[memory]")
+
+
+@pytest.mark.parametrize("name", ["parallel", "alternating", *OVER_ONE_IMAGE])
+def test_no_allocation_reaches_the_elements_of_one_affinity(name: str) -> None:
+    regions, words, width = 400, 140, 16  # regions enough that an LSTM's workspace, of T alone, is less than a map
+    plain, kernel = pair(name, torch.float32, width=width)
     batch = hard_batch(4, regions, words, width, width, dtype=torch.float32)
     only = Batch(*(tensor[:1] for tensor in batch))
-    outputs_and_gradients(kernel, only)
-    largest: dict[str, int] = {}
-    for name, variant in {"fused": kernel, "eager": build("parallel", width=width)}.items():
-        with torch.profiler.profile(profile_memory=True) as profile:
-            outputs_and_gradients(variant, only)
-        events = profile.profiler.kineto_results.events()
-        largest[name] = max(event.nbytes() for event in events if event.name() == "[memory]")
     map_bytes = regions * words * 4
-    assert largest["eager"] >= map_bytes  # the test can see a map
-    assert largest["fused"] < map_bytes
+    if "alternating" not in name:  # which has no map, fused or not
+        assert largest_allocation_bytes(plain, only) >= map_bytes  # the test can see one
+    assert largest_allocation_bytes(kernel, only) < map_bytes
 
 
-def test_the_whole_masking_audit_passes() -> None:
-    findings = [record for record in audit("parallel+fused", "cpu", task="test") if isinstance(record, Finding)]
-    assert findings
+def readers_of_the_image(monkeypatch: pytest.MonkeyPatch, name: str) -> Counter[str]:
+    """Launches and torch's operators that take the image or its blank copy, in a forward and a backward pass."""
+    variant = build(f"{name}+fused", width=18)
+    batch = hard_batch(4, 23, 5, 18, 18, dtype=torch.float32)
+    elements = batch.image.numel()
+    found: Counter[str] = Counter()
+    launch_itself = GridExecutor.__call__
+
+    def counted(grid: GridExecutor, *arguments: object, **options: object) -> None:
+        sizes = [argument.numel() for argument in arguments if isinstance(argument, Tensor)]
+        found[grid.fn.__name__] += elements in sizes
+        launch_itself(grid, *arguments, **options)
+
+    monkeypatch.setattr(GridExecutor, "__call__", counted)
+    with torch.profiler.profile(record_shapes=True) as profile:
+        outputs_and_gradients(variant, batch)
+    for event in profile.events():
+        if event.name in ("aten::bmm", "aten::masked_fill"):
+            found[event.name] += any(math.prod(shape) == elements for shape in event.input_shapes)
+    return +found
+
+
+@pytest.mark.parametrize("name", OVER_ONE_IMAGE)
+def test_three_levels_read_the_image_as_often_as_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    three = readers_of_the_image(monkeypatch, name)
+    monkeypatch.undo()
+    assert three["scored"] == three["scored_backward"] == three["features_gradient"] == three["aten::bmm"] == 1
+    assert three == readers_of_the_image(monkeypatch, OVER_ONE_IMAGE[name])
+
+
+def test_three_levels_apart_would_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def apart(levels: tuple[nn.Module, ...], batch: Batch, questions: list[Tensor]) -> object:
+        found = [one([level], batch, [features]) for level, features in zip(levels, questions, strict=True)]
+        return type(found[0])(*(torch.cat(glimpses, dim=1) for glimpses in zip(*found, strict=True)))
+
+    one = fused._parallel
+    monkeypatch.setattr(fused, "_parallel", apart)
+    assert readers_of_the_image(monkeypatch, "hierarchical")["scored"] == 3
+
+
+@triton.jit
+def write_kept(seed, written, rows, columns, example, form: tl.constexpr):
+    row, column = tl.program_id(0) * form.rows + tl.arange(0, form.rows), tl.arange(0, form.outer)
+    found = programs.kept(seed, tl.full([], example, dtype=tl.int64), row, column, form)
+    place = written + row[:, None] * columns + column[None, :]
+    tl.store(place, found, mask=(row < rows)[:, None] & (column < columns)[None, :])
+
+
+def kept(share: float, seed: Tensor, examples: int, rows: int, hidden: int) -> Tensor:
+    """What a hidden map ``[examples, rows, hidden]`` is multiplied by, as the kernels draw it."""
+    found = torch.full((examples, rows, hidden), float("nan"), dtype=torch.float64)
+    outer = triton.next_power_of_2(hidden)
+    form = programs.Form(acc=tl.float64, widen=False, approximate=False, dropout=share, outer=outer)
+    for example in range(examples):
+        write_kept[(triton.cdiv(rows, 16),)](int(seed), found[example], rows, hidden, example, form=form)
+    return found
+
+
+class Replayed(nn.Module):
+    """Dropout that multiplies by what is given, one after another."""
+
+    def __init__(self, factors: Iterator[Tensor]) -> None:
+        super().__init__()
+        self.factors = factors
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden * next(self.factors)
+
+
+def replayed(name: str, share: float, batch: Batch, hidden: int) -> Iterator[Tensor]:
+    """The factors of every hidden map, in the order in which the eager mechanism asks for them.
+
+    The fused form takes a seed for each map from torch's generator: sides by levels, or levels for each step.
+    """
+    examples, regions = batch.image_valid.shape
+    words = batch.question_valid.shape[1]
+    levels = 3 if "hierarchical" in name else 1
+    drawn: list[list[Tensor]] = []
+    if "alternating" in name:
+        for rows in (words, regions, words):
+            seeds = torch.randint(2**63 - 1, (levels,))
+            drawn.append([kept(share, seed, examples, rows, hidden) for seed in seeds])
+    else:
+        of_image, of_question = torch.randint(2**63 - 1, (2, levels))
+        # all words are the rows of one example
+        flat = [kept(share, seed, 1, examples * words, hidden) for seed in of_question]
+        drawn.append([factors.view(examples, words, hidden) for factors in flat])
+        drawn.append([kept(share, seed, examples, regions, hidden) for seed in of_image])
+    return iter([maps[level] for level in range(levels) for maps in drawn])
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("parallel[dropout=0.3]", (21, 18, 20)),
+        ("alternating[dropout=0.3]", (21, 18, 20)),
+        ("hierarchical[dropout=0.3]", (7, 5, 12)),
+        ("hierarchical[dropout=0.3,inner=alternating]", (7, 5, 12)),
+    ],
+)
+@pytest.mark.usefixtures("smallest_blocks")
+def test_dropout_and_its_gradient_are_those_of_the_mechanism_under_the_same_draw(
+    name: str, sizes: tuple[int, int, int]
+) -> None:
+    share, hidden = 0.3, sizes[2]
+    plain, kernel = pair(name, torch.float64, width=hidden)
+    batch = hard_batch(4, *sizes, hidden)
+    torch.manual_seed(5)
+    factors = Replayed(replayed(name, share, batch, hidden))
+    for module in plain.module.modules():
+        if isinstance(getattr(module, "dropout", None), nn.Dropout):
+            module.dropout = factors
+    torch.manual_seed(5)
+    found = outputs_and_gradients(kernel, batch)
+    assert largest_error(found, outputs_and_gradients(plain, batch)) < 1e-11
+    torch.manual_seed(5)
+    for field, again in outputs_and_gradients(kernel, batch).items():
+        assert torch.equal(again, found[field]), field
+    with torch.no_grad():
+        assert not torch.equal(kernel.call(batch).image, found["image"])  # drawn anew
+
+
+def test_in_eval_mode_nothing_is_dropped() -> None:
+    plain, dropped = build("alternating", width=12), build("alternating[dropout=0.5]+fused", width=12)
+    batch = hard_batch(4, 7, 5, 12, 12, dtype=torch.float32)
+    dropped.module.eval()
+    assert largest_error(outputs_and_gradients(dropped, batch), outputs_and_gradients(plain, batch)) < 2.4e-5
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_dropout_keeps_what_it_should_and_the_mean(share: float) -> None:
+    draws = torch.stack([kept(share, torch.tensor(seed), 2, 64, 128) for seed in (1, 2**40 + 1)])
+    assert torch.allclose(draws.unique(), torch.tensor([0, 1 / (1 - share)], dtype=torch.float64), rtol=1e-12)
+    # five standard deviations of a binomial share over 32768 draws
+    assert abs(float((draws == 0).double().mean()) - share) < 5 * (share * (1 - share) / draws.numel()) ** 0.5
+    zero = (draws == 0).double().flatten(0, 1).flatten(1)
+    agreement = torch.corrcoef(zero).fill_diagonal_(0)  # between seeds and between examples
+    assert agreement.abs().max() < 5 / zero.shape[1] ** 0.5
+
+
+AUDITED = ["parallel", "alternating", *OVER_ONE_IMAGE]
+
+
+@pytest.mark.parametrize("name", AUDITED)
+def test_the_whole_masking_audit_passes(name: str) -> None:
+    findings = [record for record in audit(f"{name}+fused", "cpu", task="test") if isinstance(record, Finding)]
+    assert len(findings) > 20
     assert [found.summary for found in findings if found.verdict not in ("holds", "not applicable")] == []
 
 
-def test_the_graph_is_whole() -> None:
-    plain, kernel = pair("parallel", torch.float32, width=16)
-    batch = hard_batch(4, 9, 5, 16, 16, dtype=torch.float32)
-    compiled = replace(kernel, run=torch.compile(kernel.run, fullgraph=True, dynamic=False, backend="aot_eager"))
-    found, expected = outputs_and_gradients(compiled, batch), outputs_and_gradients(plain, batch)
-    assert largest_error(found, expected) < 2.4e-5
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("name", ["parallel[dropout=0.2]", "hierarchical[inner=alternating]"])
+def test_the_graph_is_whole(name: str, backend: str) -> None:
+    _, kernel = pair(name, torch.float64, width=16)
+    batch = hard_batch(4, 9, 5, 16, 16)
+    kernel.module.eval()
+    compiled = replace(kernel, run=torch.compile(kernel.run, fullgraph=True, dynamic=False, backend=backend))
+    torch._dynamo.utils.counters.clear()
+    found, expected = outputs_and_gradients(compiled, batch), outputs_and_gradients(kernel, batch)
+    assert largest_error(found, expected) < 1e-11
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    kernel.module.train()
+    again = outputs_and_gradients(compiled, batch)
+    assert ("dropout" in name) is not torch.equal(again["image"], found["image"])
 
 
 def test_what_has_no_kernel_says_so() -> None:

@@ -1,6 +1,7 @@
-"""Compile every device program for an architecture, without a device, and print what came out as JSON lines.
+"""Compile what the fused kernels launch for an architecture, without a device, and print what came out as JSON lines.
 
-A process of its own: one process cannot both interpret and compile.
+A process of its own: one process cannot both interpret and compile. The launches are those of real forward and backward
+passes at the paper's shape; each is compiled as a device would have it compiled, and then nothing runs.
 """
 
 import json
@@ -8,98 +9,124 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import torch
 import triton
 import triton.language as tl
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import CompiledKernel
+from triton.runtime.jit import JITFunction
 
-from variants.kernels import programs
-from variants.kernels.configurations import configuration
+from variants import Batch, build, valid_from_lengths
+from variants.alternating import Alternating
+from variants.hierarchical import Hierarchical
+from variants.kernels import fused
+from variants.parallel import Parallel
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-SIZES = {"count": 196, "words_total": 26, "width": 512, "hidden": 512, "summand_width": 512, "tiles": 2}
-WIDE = {"scores", "maxima", "sums", "pooled", "delta", "score_slope", "wide_vectors"}
-AFFINITY = programs.AFFINITY.value
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+WIDTH = 512
 
 
-def cases(bits: int) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """Each program as the fused backends launch it at the paper's shape, with one and with many blocks of words."""
-    numerics = {"ACC": tl.float32, "APPROXIMATE": bits == 16, "WIDEN": False}
-    for one in (True, False):
-        words = {"WORDS": 32, "ONE_BLOCK_OF_WORDS": one, "SATURATING": True}
-        for program, pool in (("scored", True), ("scored_backward", True)):
-            yield program, {"GUIDE": AFFINITY, "POOL": pool, **words, **numerics}
-        yield "image_gradient", {"AFFINE": True, **words, **numerics}
-    words = {"WORDS": 32, "SATURATING": True}
-    for slope in (False, True):
-        yield "sum_over_regions", {"SLOPE": slope, **words, **numerics}
-    words = {"WORDS": 16, "ONE_BLOCK_OF_WORDS": True, "SATURATING": False}
-    for guide in (programs.NOTHING.value, programs.VECTOR.value, programs.MATRIX.value):
-        yield "scored", {"GUIDE": guide, "POOL": guide != programs.MATRIX.value, **words, **numerics}
-    yield "combine", {"ACC": tl.float32, "COLUMNS": 512, "ROWS": 256}
-    yield "attend_rows", {"ACC": tl.float32, "COLUMNS": 128, "ROWS": 32}
+class Pretended:
+    """A driver for a device that is not there, as far as compilation asks."""
+
+    def __init__(self, capability: int) -> None:
+        self.target = GPUTarget("cuda", capability, 32)
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return device
 
 
-def compile_case(
-    program: str, constants: Mapping[str, object], capability: int, bits: int, dtype: str
-) -> dict[str, object]:
-    function = getattr(programs, program)
-    options: dict[str, int] = {"num_warps": 4}
-    constants = dict(constants)
-    if program not in ("combine", "attend_rows"):
-        entry = configuration(program, bits // 8, "unknown")
-        options = {"num_warps": entry.warps, "num_stages": entry.stages}
-        names = {"ROWS": entry.rows, "HIDDEN": entry.outer, "OUTER": entry.outer, "INNER": entry.inner}
-        if "WORDS" in constants and constants.get("GUIDE", AFFINITY) == AFFINITY:
-            constants["WORDS"] = entry.words
-        constants |= {name: size for name, size in names.items() if name in function.arg_names}
-    signature, attributes = {}, {}
-    for position, name in enumerate(function.arg_names):
-        if name in constants:
-            signature[name] = "constexpr"
-        elif name in SIZES:
-            signature[name] = "i32"
-            if SIZES[name] % 16 == 0:
-                attributes[(position,)] = [["tt.divisibility", 16]]
-        else:
-            pointee = "u8" if name == "valid_pointer" else "i32" if name.startswith("used_") else dtype
-            if name in WIDE and not (program == "sum_over_regions" and name == "sums"):
-                pointee = "fp32"
-            signature[name] = f"*{pointee}"
-            attributes[(position,)] = [["tt.divisibility", 16]]
-    source = ASTSource(function, signature, constants, attributes)
-    found = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+class Compilations:
+    """Takes the place of launching."""
+
+    def __init__(self, chosen: tuple[str, ...]) -> None:
+        self.chosen = chosen
+        self.found: dict[str, CompiledKernel] = {}
+
+    def __call__(self, program: JITFunction, grid: tuple[int, ...], *arguments: object, **options: object) -> None:
+        if not self.chosen or program.__name__ in self.chosen:
+            compiled = program.warmup(*arguments, grid=grid, **options)
+            self.found.setdefault(compiled.hash, compiled)
+
+
+def step(name: str, words: int, dtype: torch.dtype) -> None:
+    """A forward and a backward pass, whose launches compile and leave their outputs as they are."""
+    module = build(name, width=WIDTH).module.to(dtype).train()
+    batch = Batch(
+        torch.randn(2, 196, WIDTH, dtype=dtype, requires_grad=True),
+        torch.randn(2, words, WIDTH, dtype=dtype, requires_grad=True),
+        valid_from_lengths(torch.tensor([196, 196]), 196),
+        valid_from_lengths(torch.tensor([words, 1]), words),
+    )
+    match module:
+        case Parallel():
+            attended = fused.parallel(module, batch)
+        case Alternating():
+            attended = fused.alternating(module, batch)
+        case Hierarchical():
+            attended = fused.hierarchical(module, batch)
+    torch.autograd.grad(attended, (batch.image, batch.question), [torch.ones_like(field) for field in attended])
+
+
+def described(compiled: CompiledKernel) -> dict[str, object]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(found.asm["cubin"])
+        file.write(compiled.asm["cubin"])
         file.flush()
-        assembly = subprocess.run(
-            [TOOLS / "cuobjdump", "-sass", file.name], capture_output=True, text=True, check=True
-        ).stdout
-        usage = subprocess.run(
-            [TOOLS / "cuobjdump", "-res-usage", file.name], capture_output=True, text=True, check=True
-        ).stdout
+        assembly, usage = (
+            subprocess.run([TOOLS / "cuobjdump", flag, file.name], capture_output=True, text=True, check=True).stdout
+            for flag in ("-sass", "-res-usage")
+        )
     return {
-        "program": program,
-        "case": {name: str(value) for name, value in constants.items()},
-        "dtype": dtype,
-        "capability": capability,
-        "shared_bytes": found.metadata.shared,
+        "program": compiled.metadata.name,
+        "shared_bytes": compiled.metadata.shared,
         "registers": int(re.search(r"REG:(\d+)", usage)[1]),
-        "stack_bytes": int(re.search(r"STACK:(\d+)", usage)[1]),
         "local_accesses": len(re.findall(r"\b(?:LDL|STL)\b", assembly)),
         "warpgroup_products": len(re.findall(r"\bHGMMA\b", assembly)),
         "warp_products": len(re.findall(r"\bHMMA\b", assembly)),
         "atomics": len(re.findall(r"\b(?:ATOM|ATOMG|RED)\b", assembly)),
+        "narrow_products": list(narrow_products(compiled.asm["ttir"])),
     }
 
 
+def narrow_products(code: str) -> Iterator[str]:
+    """Products of two unknown numbers in 32 bits: an offset that is one of them ends at 2^31 elements.
+
+    Those with a constant are tiles times their size, which stay within one axis.
+    """
+    for line in code.splitlines():
+        product = re.search(r"arith\.muli (%[\w#]+), (%[\w#]+)[^:]*: (?:tensor<[\dx]+x)?i32\b", line)
+        if product and not any(operand.startswith(("%c", "%cst")) for operand in product.groups()):
+            yield line.strip()
+
+
+@triton.jit
+def planted(features, width):  # type: ignore[no-untyped-def]
+    """What `narrow_products` is there to find."""
+    tl.store(features + tl.program_id(0) * width + tl.arange(0, 16), 1.0)
+
+
 if __name__ == "__main__":
-    capability, dtype, *chosen = sys.argv[1:]
-    bits = 32 if dtype == "fp32" else 16
-    for program, constants in cases(bits):
-        if chosen and program not in chosen:
-            continue
-        print(json.dumps(compile_case(program, constants, int(capability), bits, dtype)), flush=True)
+    capability, dtype, cases, *chosen = sys.argv[1:]
+    triton.runtime.driver.set_active(Pretended(int(capability)))
+    if cases == "planted":
+        compiled = planted.warmup(torch.zeros(64), 33, grid=(4,))
+        print(json.dumps(list(narrow_products(compiled.asm["ttir"]))))
+        sys.exit()
+    compilations = Compilations(tuple(chosen))
+    JITFunction.__getitem__ = lambda program, grid: partial(compilations, program, grid)
+    for case in cases.split(";"):
+        name, words = case.split(":")
+        step(name, int(words), DTYPES[dtype])
+    for compiled in compilations.found.values():
+        print(json.dumps(described(compiled)), flush=True)

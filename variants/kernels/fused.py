@@ -10,9 +10,13 @@ again wherever it is needed, so that nothing has N * T elements::
     s_q   = tanh(Y + Z W_v) w_hq                     scored product, then softmax and pooling
 
 Alternating co-attention is the scored product three times, with nothing or one vector for each example as its guide.
+
+The operators take ``G`` attentions over one image at once, their questions and weights stacked: 1, or the 3 levels of
+hierarchical co-attention. Every launch and every product that reads the image does so for all of them, forwards and
+backwards, and the gradient of the image is formed from all of them in one pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +26,7 @@ from variants.alternating import Alternating, Guided
 from variants.hierarchical import Hierarchical
 from variants.interface import Attended, Batch
 from variants.kernels import launch
-from variants.kernels.launch import Affinity, Exchange, Pulls, Scored
+from variants.kernels.launch import Affinity, Dropout, Exchange, Pulls, Scored
 from variants.masking import blank, compact
 from variants.parallel import Parallel
 
@@ -46,19 +50,26 @@ def _sides(
     projected: Tensor,
     keys: Tensor,
     saturating: bool,
+    share: float,
+    seeds: Tensor | None,
 ) -> _Sides:
     affinity = Affinity(queries, projected, launch.used(question_valid), saturating)
     return _Sides(
-        Scored(image, image_valid, image_hidden, image_score, affinity),
+        Scored(image.unsqueeze(0), image_valid, image_hidden, image_score, affinity, _dropout(share, seeds, 0)),
         affinity,
         Scored(
-            keys.view(1, -1, keys.shape[2]),
+            keys.flatten(1, 2).unsqueeze(1),
             question_valid.view(1, -1),
             image_hidden,
             question_score,
-            projected.view(1, -1, projected.shape[2]),
+            projected.flatten(1, 2).unsqueeze(1),
+            _dropout(share, seeds, 1),
         ),
     )
+
+
+def _dropout(share: float, seeds: Tensor | None, side: int) -> Dropout | None:
+    return None if seeds is None else Dropout(share, seeds[side])
 
 
 @torch.library.custom_op("coattention::fused_parallel", mutates_args=())
@@ -73,29 +84,33 @@ def fused_parallel(
     image_score: Tensor,
     question_score: Tensor,
     saturating: bool,
+    dropout: float,
+    seeds: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Both sides' vectors and weights, then what the backward pass needs.
 
     Args:
         image: ``[B, N, V]``.
-        question: ``[B, T, Q]``.
+        question: ``[G, B, T, Q]``.
         image_valid: ``[B, N]`` bool.
         question_valid: ``[B, T]`` bool.
-        affinity: ``[Q, V]``, W_b.
-        image_hidden: ``[K, V]``, W_v transposed.
-        question_hidden: ``[K, Q]``, W_q transposed.
-        image_score: ``[1, K]``.
-        question_score: ``[1, K]``.
+        affinity: ``[G, Q, V]``, W_b.
+        image_hidden: ``[G, K, V]``, W_v transposed.
+        question_hidden: ``[G, K, Q]``, W_q transposed.
+        image_score: ``[G, K]``.
+        question_score: ``[G, K]``.
         saturating: whether the affinity has its tanh.
+        dropout: share of H_v and H_q that is dropped.
+        seeds: ``[2, G]`` int64, of the image and of the question; None where nothing is dropped.
 
     Returns:
-        ``[B, V]``, ``[B, Q]``, ``[B, N]``, ``[B, T]``; P and Z ``[B, T, V]``, Y ``[B, T, K]`` between them, and the
-        image vectors in float32 at least.
+        ``[G, B, V]``, ``[G, B, Q]``, ``[G, B, N]``, ``[G, B, T]``; P and Z ``[G, B, T, V]``, Y ``[G, B, T, K]``
+        between them, and the image vectors in float32 at least.
     """
     image, image_valid, question_valid = image.contiguous(), image_valid.contiguous(), question_valid.contiguous()
-    clean = blank(question, question_valid)
-    queries = clean @ affinity
-    projected = clean @ question_hidden.T
+    clean = blank(question, question_valid).contiguous()
+    queries = _each(clean, affinity)
+    projected = _each(clean, question_hidden.mT)
     keys = torch.empty_like(queries)
     sides = _sides(
         image,
@@ -108,12 +123,24 @@ def fused_parallel(
         projected,
         keys,
         saturating,
+        dropout,
+        seeds,
     )
     image_vectors, image_weights, wide_vectors = launch.attend(sides.image)
-    launch.sum_over_regions(sides.image, sides.affinity, launch.used(image_valid), image, into=keys)
-    question_scores = launch.scores(sides.question).view(question_valid.shape)
+    launch.sum_over_regions(sides.image, sides.affinity, launch.used(image_valid), sides.image.features, into=keys)
+    question_scores = launch.scores(sides.question).view(clean.shape[:3])
     question_vectors, question_weights = launch.attend_rows(question_scores, clean)
     return image_vectors, question_vectors, image_weights, question_weights, queries, projected, keys, wide_vectors
+
+
+def _each(rows: Tensor, weight: Tensor) -> Tensor:
+    """Each level's rows times its weight: ``[G, B, T, J]`` from ``[G, B, T, I]`` and ``[G, I, J]``."""
+    return torch.bmm(rows.flatten(1, 2), weight).view(*rows.shape[:3], -1)
+
+
+def _outer(left: Tensor, right: Tensor) -> Tensor:
+    """Each level's sum of outer products over all slots, ``[G, I, J]`` from ``[G, B, L, I]`` and ``[G, B, L, J]``."""
+    return torch.bmm(left.flatten(1, 2).mT, right.flatten(1, 2))
 
 
 @fused_parallel.register_fake
@@ -124,22 +151,19 @@ def _(
     question_valid: Tensor,
     affinity: Tensor,
     image_hidden: Tensor,
-    question_hidden: Tensor,
-    image_score: Tensor,
-    question_score: Tensor,
-    saturating: bool,
+    *_others: object,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     examples, regions, width = image.shape
-    words = question.shape[1]
+    levels, _, words, question_width = question.shape
     return (
-        image.new_empty(examples, width),
-        question.new_empty(examples, question.shape[2]),
-        image.new_empty(examples, regions),
-        question.new_empty(examples, words),
-        question.new_empty(examples, words, width),
-        question.new_empty(examples, words, image_hidden.shape[0]),
-        question.new_empty(examples, words, width),
-        image.new_empty(examples, width, dtype=launch.accumulator(image.dtype)),
+        image.new_empty(levels, examples, width),
+        question.new_empty(levels, examples, question_width),
+        image.new_empty(levels, examples, regions),
+        question.new_empty(levels, examples, words),
+        question.new_empty(levels, examples, words, width),
+        question.new_empty(levels, examples, words, image_hidden.shape[1]),
+        question.new_empty(levels, examples, words, width),
+        image.new_empty(levels, examples, width, dtype=launch.accumulator(image.dtype)),
     )
 
 
@@ -165,6 +189,8 @@ def fused_parallel_backward(
     keys: Tensor,
     wide_vectors: Tensor,
     saturating: bool,
+    dropout: float,
+    seeds: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of image, question and the weights, in the order of `fused_parallel`."""
     image, image_valid, question_valid = image.contiguous(), image_valid.contiguous(), question_valid.contiguous()
@@ -179,17 +205,19 @@ def fused_parallel_backward(
         projected,
         keys,
         saturating,
+        dropout,
+        seeds,
     )
     wide = wide_vectors.dtype
-    clean = blank(question, question_valid)  # [B, T, Q]
+    clean = blank(question, question_valid)  # [G, B, T, Q]
 
     # the words' scores, and through Z
     attention = question_weights.to(wide)
-    slope = (clean @ question_vectors_pull.unsqueeze(2)).squeeze(2).to(wide) + question_weights_pull.to(wide)
-    slope = attention * (slope - (attention * slope).sum(1, keepdim=True))  # [B, T]
-    words_slope, question_score_slope = launch.score_gradients(sides.question, slope.view(1, -1))
-    words_slope = words_slope.view(projected.shape)  # [B, T, K]
-    keys_slope = words_slope @ image_hidden  # [B, T, V]
+    slope = (clean @ question_vectors_pull.unsqueeze(-1)).squeeze(-1).to(wide) + question_weights_pull.to(wide)
+    slope = attention * (slope - (attention * slope).sum(-1, keepdim=True))  # [G, B, T]
+    words_slope, question_score_slope = launch.score_gradients(sides.question, slope.contiguous())
+    words_slope = words_slope.view(projected.shape)  # [G, B, T, K]
+    keys_slope = _each(words_slope, image_hidden)  # [G, B, T, V]
 
     # the regions' scores, and through C
     pulls = Pulls(image_vectors_pull.contiguous(), image_weights_pull.contiguous())
@@ -197,17 +225,21 @@ def fused_parallel_backward(
     used_regions = launch.used(image_valid)
     projected_slope = words_slope + launch.sum_over_regions(sides.image, sides.affinity, used_regions, mixed_slope)
     queries_slope = launch.sum_over_regions(
-        sides.image, sides.affinity, used_regions, image, exchange=Exchange(keys_slope, mixed_slope)
+        sides.image,
+        sides.affinity,
+        used_regions,
+        sides.image.features,
+        exchange=Exchange(keys_slope, mixed_slope),
     )
 
     # a product would carry NaN over from padding; the gradient takes the place of the clean copy afterwards
-    image_slope = blank(image, image_valid)
-    image_hidden_slope = _outer(mixed_slope, image_slope) + _outer(words_slope, keys)
+    image_slope = _blank_copy(image, image_valid)
+    image_hidden_slope = _weight_gradient(mixed_slope, image_slope.unsqueeze(0)) + _outer(words_slope, keys)
     launch.features_gradient(
         sides.image, mixed_slope, image_weights, pulls.vectors, keys_slope=keys_slope, into=image_slope
     )
-    question_slope = queries_slope @ affinity.T + projected_slope @ question_hidden
-    question_slope += question_weights.unsqueeze(2) * question_vectors_pull.unsqueeze(1)
+    question_slope = _each(queries_slope, affinity.mT) + _each(projected_slope, question_hidden)
+    question_slope += question_weights.unsqueeze(-1) * question_vectors_pull.unsqueeze(-2)
     return (
         image_slope,
         question_slope,
@@ -219,53 +251,32 @@ def fused_parallel_backward(
     )
 
 
-def _outer(left: Tensor, right: Tensor) -> Tensor:
-    """The sum over all slots of all examples of their outer products, ``[I, J]`` from ``[B, L, I]``, ``[B, L, J]``."""
-    return left.flatten(0, 1).T @ right.flatten(0, 1)
+def _blank_copy(features: Tensor, valid: Tensor) -> Tensor:
+    """As `blank`, but never the features themselves: the copy is written to."""
+    return features.masked_fill(~valid.unsqueeze(-1), 0)
+
+
+def _weight_gradient(mixed_slope: Tensor, features: Tensor) -> Tensor:
+    """``[G, K, D]`` from ``[S, B, N, G / S, K]`` and ``[S, B, N, D]``, all levels of shared features in one product."""
+    hidden = mixed_slope.shape[4]
+    return _outer(mixed_slope.flatten(3), features).view(-1, hidden, features.shape[3])
 
 
 @fused_parallel_backward.register_fake
-def _(
-    image_vectors_pull: Tensor,
-    question_vectors_pull: Tensor,
-    image_weights_pull: Tensor,
-    question_weights_pull: Tensor,
-    image: Tensor,
-    question: Tensor,
-    image_valid: Tensor,
-    question_valid: Tensor,
-    affinity: Tensor,
-    image_hidden: Tensor,
-    question_hidden: Tensor,
-    image_score: Tensor,
-    question_score: Tensor,
-    image_weights: Tensor,
-    question_weights: Tensor,
-    queries: Tensor,
-    projected: Tensor,
-    keys: Tensor,
-    wide_vectors: Tensor,
-    saturating: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return (
-        image.new_empty(image.shape),
-        question.new_empty(question.shape),
-        affinity.new_empty(affinity.shape),
-        image_hidden.new_empty(image_hidden.shape),
-        question_hidden.new_empty(question_hidden.shape),
-        image_score.new_empty(image_score.shape),
-        question_score.new_empty(question_score.shape),
-    )
+def _(*given: Any) -> tuple[Tensor, ...]:
+    image, question, _, _, *weights = given[4:13]
+    return tuple(tensor.new_empty(tensor.shape) for tensor in (image, question, *weights))
 
 
 def _keep_parallel(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.saturating = inputs
-    ctx.save_for_backward(*tensors, *output[2:])
+    *tensors, ctx.saturating, ctx.dropout, seeds = inputs
+    ctx.save_for_backward(*tensors, *output[2:], seeds)
 
 
 def _differentiate_parallel(ctx: Any, *pulls: Tensor) -> tuple[Tensor | None, ...]:
-    image, question, *weights = fused_parallel_backward(*pulls[:4], *ctx.saved_tensors, ctx.saturating)
-    return (image, question, None, None, *weights, None)
+    *tensors, seeds = ctx.saved_tensors
+    image, question, *weights = fused_parallel_backward(*pulls[:4], *tensors, ctx.saturating, ctx.dropout, seeds)
+    return (image, question, None, None, *weights, None, None, None)
 
 
 fused_parallel.register_autograd(_differentiate_parallel, setup_context=_keep_parallel)
@@ -273,37 +284,58 @@ fused_parallel.register_autograd(_differentiate_parallel, setup_context=_keep_pa
 
 @torch.library.custom_op("coattention::fused_guided", mutates_args=())
 def fused_guided(
-    features: Tensor, valid: Tensor, hidden: Tensor, guide: Tensor | None, score: Tensor
+    features: Tensor,
+    valid: Tensor,
+    hidden: Tensor,
+    guide: Tensor | None,
+    score: Tensor,
+    dropout: float,
+    seeds: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One attention operation ``x^ = A(X; g)``.
+    """One attention operation ``x^ = A(X; g)`` for each level.
 
     Args:
-        features: ``[B, L, D]``.
+        features: ``[S, B, L, D]``, where S is 1 if all levels look at the same, else G.
         valid: ``[B, L]`` bool.
-        hidden: ``[K, D]``, W_x transposed.
-        guide: ``[B, K]``, the guide times its weights; or None.
-        score: ``[1, K]``.
+        hidden: ``[G, K, D]``, W_x transposed.
+        guide: ``[G, B, K]``, the guide times its weights; or None.
+        score: ``[G, K]``.
+        dropout: share of H that is dropped.
+        seeds: ``[G]`` int64; None where nothing is dropped.
 
     Returns:
-        Vectors ``[B, D]``, weights ``[B, L]``, and the vectors in float32 at least.
+        Vectors ``[G, B, D]``, weights ``[G, B, L]``, and the vectors in float32 at least.
     """
-    return launch.attend(_guided(features, valid, hidden, guide, score))
+    return launch.attend(_guided(features, valid, hidden, guide, score, dropout, seeds))
 
 
-def _guided(features: Tensor, valid: Tensor, hidden: Tensor, guide: Tensor | None, score: Tensor) -> Scored:
-    contiguous = None if guide is None else guide.contiguous()
-    return Scored(features.contiguous(), valid.contiguous(), hidden, score, contiguous)
+def _guided(
+    features: Tensor,
+    valid: Tensor,
+    hidden: Tensor,
+    guide: Tensor | None,
+    score: Tensor,
+    dropout: float,
+    seeds: Tensor | None,
+) -> Scored:
+    return Scored(
+        features.contiguous(),
+        valid.contiguous(),
+        hidden,
+        score,
+        None if guide is None else guide.contiguous(),
+        None if seeds is None else Dropout(dropout, seeds),
+    )
 
 
 @fused_guided.register_fake
-def _(
-    features: Tensor, valid: Tensor, hidden: Tensor, guide: Tensor | None, score: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    examples, count, width = features.shape
+def _(features: Tensor, valid: Tensor, hidden: Tensor, *_others: object) -> tuple[Tensor, Tensor, Tensor]:
+    levels = len(hidden)
+    _, examples, count, width = features.shape
     return (
-        features.new_empty(examples, width),
-        features.new_empty(examples, count),
-        features.new_empty(examples, width, dtype=launch.accumulator(features.dtype)),
+        features.new_empty(levels, examples, width),
+        features.new_empty(levels, examples, count),
+        features.new_empty(levels, examples, width, dtype=launch.accumulator(features.dtype)),
     )
 
 
@@ -316,49 +348,45 @@ def fused_guided_backward(
     hidden: Tensor,
     guide: Tensor | None,
     score: Tensor,
+    dropout: float,
+    seeds: Tensor | None,
     weights: Tensor,
     wide_vectors: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of features, hidden weights, guide (zero where there is none) and score."""
-    scored = _guided(features, valid, hidden, guide, score)
+    """Gradients of features, hidden weights, guide (of no use where there is none) and score."""
+    scored = _guided(features, valid, hidden, guide, score, dropout, seeds)
     pulls = Pulls(vectors_pull.contiguous(), weights_pull.contiguous())
     mixed_slope, score_slope = launch.attend_gradients(scored, weights, wide_vectors, pulls)
-    features_slope = blank(scored.features, scored.valid)
-    hidden_slope = _outer(mixed_slope, features_slope)
+    features_slope = _blank_copy(scored.features, scored.valid)
+    hidden_slope = _weight_gradient(mixed_slope, features_slope)
     launch.features_gradient(scored, mixed_slope, weights, pulls.vectors, keys_slope=None, into=features_slope)
-    return features_slope, hidden_slope, mixed_slope.sum(1), score_slope
+    guide_slope = mixed_slope.sum(2).transpose(1, 2).flatten(0, 1)  # [G, B, K]
+    return features_slope, hidden_slope, guide_slope.contiguous(), score_slope
 
 
 @fused_guided_backward.register_fake
 def _(
-    vectors_pull: Tensor,
-    weights_pull: Tensor,
-    features: Tensor,
-    valid: Tensor,
-    hidden: Tensor,
-    guide: Tensor | None,
-    score: Tensor,
-    weights: Tensor,
-    wide_vectors: Tensor,
+    vectors_pull: Tensor, weights_pull: Tensor, features: Tensor, valid: Tensor, hidden: Tensor, *others: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    score = others[1]
     return (
         features.new_empty(features.shape),
         hidden.new_empty(hidden.shape),
-        features.new_empty(features.shape[0], hidden.shape[0]),
+        features.new_empty(len(hidden), features.shape[1], hidden.shape[1]),
         score.new_empty(score.shape),
     )
 
 
 def _keep_guided(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.guided = inputs[3] is not None
-    ctx.save_for_backward(*(tensor for tensor in inputs if tensor is not None), *output[1:])
+    *tensors, ctx.dropout, seeds = inputs
+    ctx.save_for_backward(*tensors, seeds, *output[1:])
 
 
 def _differentiate_guided(ctx: Any, *pulls: Tensor) -> tuple[Tensor | None, ...]:
-    features, valid, hidden, *rest = ctx.saved_tensors
-    guide = rest.pop(0) if ctx.guided else None
-    found = fused_guided_backward(pulls[0], pulls[1], features, valid, hidden, guide, *rest)
-    return (found[0], None, found[1], found[2] if ctx.guided else None, found[3])
+    *tensors, seeds, weights, wide_vectors = ctx.saved_tensors
+    found = fused_guided_backward(*pulls[:2], *tensors, ctx.dropout, seeds, weights, wide_vectors)
+    features, hidden, guide, score = found
+    return (features, None, hidden, None if tensors[3] is None else guide, score, None, None)
 
 
 fused_guided.register_autograd(_differentiate_guided, setup_context=_keep_guided)
@@ -373,60 +401,81 @@ def _narrowed(*tensors: Tensor) -> list[Tensor]:
     return [tensor.to(narrow) if tensor.is_floating_point() else tensor for tensor in tensors]
 
 
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """One tensor of all levels; of one level without a copy."""
+    return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(tuple(tensors))
+
+
+def _seeds(dropout: torch.nn.Dropout, device: torch.device, *shape: int) -> Tensor | None:
+    """Fresh seeds from torch's generator, which ``torch.manual_seed`` governs; None where nothing is dropped."""
+    if not dropout.training or dropout.p == 0:
+        return None
+    return torch.randint(2**63 - 1, shape, device=device)
+
+
 def _attended(batch: Batch, *found: Tensor) -> Attended:
     # under autocast the mechanism pools in the dtype that it was given
-    return Attended(*(field.to(batch.image.dtype).unsqueeze(1) for field in found))
+    return Attended(*(field.to(batch.image.dtype).transpose(0, 1).contiguous() for field in found))
 
 
 def parallel(module: Parallel, batch: Batch) -> Attended:
     """What the module computes; it has no biases and all of its parts."""
+    return _parallel((module,), batch, (batch.question,))
+
+
+def _parallel(levels: Sequence[Parallel], batch: Batch, questions: Sequence[Tensor]) -> Attended:
     tensors = _narrowed(
-        *batch,
-        module.affinity.weight,
-        module.image_hidden.weight,
-        module.question_hidden.weight,
-        module.image_score.weight,
-        module.question_score.weight,
+        batch.image,
+        _stacked(questions),
+        batch.image_valid,
+        batch.question_valid,
+        _stacked([level.affinity.weight for level in levels]),
+        _stacked([level.image_hidden.weight for level in levels]),
+        _stacked([level.question_hidden.weight for level in levels]),
+        torch.cat([level.image_score.weight for level in levels]),
+        torch.cat([level.question_score.weight for level in levels]),
     )
-    return _attended(batch, *fused_parallel(*tensors, module.saturating)[:4])
+    first = levels[0]
+    seeds = _seeds(first.dropout, batch.image.device, 2, len(levels))
+    found = fused_parallel(*tensors, first.saturating, first.dropout.p, seeds)
+    return _attended(batch, *found[:4])
 
 
 def alternating(module: Alternating, batch: Batch) -> Attended:
     """What the module computes; it has no biases and all of its parts."""
+    return _alternating((module,), batch, (batch.question,))
 
-    def step(step: Guided, features: Tensor, valid: Tensor, guide: Tensor | None) -> tuple[Tensor, Tensor]:
-        features, hidden, score = _narrowed(features, step.hidden.weight, step.score.weight)
-        added = step.guide(guide) if step.guide is not None and guide is not None else None
-        vectors, weights, _ = fused_guided(features, valid, hidden, added, score)
+
+def _alternating(levels: Sequence[Alternating], batch: Batch, questions: Sequence[Tensor]) -> Attended:
+    question = _stacked(questions)  # [G, B, T, Q]
+    image = batch.image.unsqueeze(0)  # [1, B, N, V]
+    dropout = levels[0].dropout
+
+    def step(steps: Sequence[Guided], features: Tensor, valid: Tensor, guide: Tensor | None) -> tuple[Tensor, Tensor]:
+        hidden = _stacked([step.hidden.weight for step in steps])
+        features, hidden, score = _narrowed(features, hidden, torch.cat([step.score.weight for step in steps]))
+        ways = [step.guide.weight for step in steps if step.guide is not None]
+        added = None if guide is None else torch.bmm(guide, _stacked(ways).mT)  # [G, B, K]
+        seeds = _seeds(dropout, valid.device, len(steps))
+        vectors, weights, _ = fused_guided(features, valid, hidden, added, score, dropout.p, seeds)
         return vectors, weights
 
-    summary, _ = step(module.summary, batch.question, batch.question_valid, None)
-    image, image_weights = step(module.image_step, batch.image, batch.image_valid, summary)
-    question, question_weights = step(module.question_step, batch.question, batch.question_valid, image)
-    return _attended(batch, image, question, image_weights, question_weights)
+    summary, _ = step([level.summary for level in levels], question, batch.question_valid, None)
+    vectors, weights = step([level.image_step for level in levels], image, batch.image_valid, summary)
+    found, found_weights = step([level.question_step for level in levels], question, batch.question_valid, vectors)
+    return _attended(batch, vectors, found, weights, found_weights)
 
 
 def hierarchical(module: Hierarchical, batch: Batch) -> Attended:
-    """What the module computes; its encoder of the question as it is, its three levels fused."""
+    """What the module computes; its encoder of the question as it is, its three levels fused into one."""
     words, valid, position = compact(batch.question, batch.question_valid)
     phrases = blank(module.phrases(words), valid)
     question = blank(module.recurrence(phrases), valid)
-    levels = [
-        _level(level)(Batch(batch.image, features.to(words.dtype), batch.image_valid, valid))
-        for level, features in zip(module.attentions(), (words, phrases, question), strict=True)
-    ]
-    image_vectors, question_vectors, image_weights, question_weights = (
-        torch.cat(glimpses, dim=1) for glimpses in zip(*levels, strict=True)
-    )
-    position = position.unsqueeze(1).expand_as(question_weights)
-    return Attended(image_vectors, question_vectors, image_weights, question_weights.gather(-1, position))
-
-
-def _level(level: torch.nn.Module) -> Callable[[Batch], Attended]:
-    match level:
-        case Parallel():
-            return lambda batch: parallel(level, batch)
-        case Alternating():
-            return lambda batch: alternating(level, batch)
-        case _:
-            raise AssertionError(f"no fused form of {type(level).__name__}")
+    levels, compacted = module.attentions(), batch._replace(question_valid=valid)
+    questions = [features.to(words.dtype) for features in (words, phrases, question)]
+    if isinstance(levels[0], Parallel):
+        attended = _parallel([level for level in levels if isinstance(level, Parallel)], compacted, questions)
+    else:
+        attended = _alternating([level for level in levels if isinstance(level, Alternating)], compacted, questions)
+    position = position.unsqueeze(1).expand_as(attended.question_weights)
+    return attended._replace(question_weights=attended.question_weights.gather(-1, position))

@@ -1,7 +1,11 @@
-"""From tensors to launches of the device programs."""
+"""From tensors to launches of the device programs.
+
+``G`` attentions (levels) go through one launch. Where all look at the same features, as the levels of ``hierarchical``
+look at the image, these are given once (``S`` is 1); else each has its own (``S`` is ``G``).
+"""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import triton
@@ -18,21 +22,41 @@ INTERPRETED: bool = triton.knobs.runtime.interpret
 class Affinity(NamedTuple):
     """What an image's hidden map takes from the question."""
 
-    queries: Tensor  # P [B, T, D]
-    projected: Tensor  # Y [B, T, K]
+    queries: Tensor  # P [G, B, T, D]
+    projected: Tensor  # Y [G, B, T, K]
     used_words: Tensor  # [B] int32: words up to the last valid one
     saturating: bool
+
+
+class Dropout(NamedTuple):
+    """What is dropped from a hidden map: drawn from a seed wherever it is needed, and kept nowhere."""
+
+    share: float
+    seeds: Tensor  # [G] int64
 
 
 class Scored(NamedTuple):
     """What the scored product needs, forwards and backwards: ``tanh(X W' + R) w``."""
 
-    features: Tensor  # X [B, N, D], anything on padding
+    features: Tensor  # X [S, B, N, D], anything on padding
     valid: Tensor  # [B, N] bool
-    weight: Tensor  # W [K, D]
-    score: Tensor  # w [1, K]
+    weight: Tensor  # W [G, K, D]
+    score: Tensor  # w [G, K]
     guide: Tensor | Affinity | None
-    """R: one vector for each example ``[B, K]``, a matrix ``[B, N, K]``, ``C' Y``, or nothing."""
+    """R: one vector for each example ``[G, B, K]``, a matrix ``[G, B, N, K]``, ``C' Y``, or nothing."""
+    dropout: Dropout | None = None
+
+    @property
+    def levels(self) -> int:
+        """How many levels share the features."""
+        return len(self.weight) // len(self.features)
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int, int]:
+        """B, N, T (0 without an affinity), D, K."""
+        words = self.guide.queries.shape[2] if isinstance(self.guide, Affinity) else 0
+        _, examples, count, width = self.features.shape
+        return examples, count, words, width, self.weight.shape[1]
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
@@ -46,74 +70,91 @@ def used(valid: Tensor) -> Tensor:
     return (valid * positions).amax(1).to(torch.int32)
 
 
-def _entry(program: str, tensor: Tensor) -> Configuration:
+def _entry(program: str, features: Tensor) -> Configuration:
     """What to launch with: blocks no taller than short rows need."""
-    device = torch.cuda.get_device_name(tensor.device) if tensor.is_cuda else "interpreter"
-    found = configuration(program, tensor.element_size(), device)
-    return found._replace(rows=min(found.rows, max(16, triton.next_power_of_2(tensor.shape[1]))))
+    device = torch.cuda.get_device_name(features.device) if features.is_cuda else "interpreter"
+    found = configuration(program, features.element_size(), device)
+    return found._replace(rows=min(found.rows, max(16, triton.next_power_of_2(features.shape[-2]))))
 
 
 def _on(tensor: Tensor) -> AbstractContextManager[object]:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
-def _numerics(dtype: torch.dtype) -> dict[str, Any]:
-    return {
-        "ACC": tl.float64 if dtype == torch.float64 else tl.float32,
-        "APPROXIMATE": not INTERPRETED and dtype.itemsize == 2,
-        "WIDEN": INTERPRETED and dtype.itemsize == 2,
-    }
+def _accumulated(dtype: torch.dtype) -> tl.dtype:
+    return tl.float64 if dtype == torch.float64 else tl.float32
 
 
-def _word_blocks(words: int, entry: Configuration) -> dict[str, Any]:
-    size = min(entry.words, max(16, triton.next_power_of_2(words)))
-    return {"WORDS": size, "ONE_BLOCK_OF_WORDS": words <= size}
+def _widened(dtype: torch.dtype) -> bool:
+    return INTERPRETED and dtype.itemsize == 2
+
+
+def _form(scored: Scored, entry: Configuration, *, pool: bool = False, slope: bool = False) -> programs.Form:
+    dtype = scored.features.dtype
+    kind, words, saturating = "nothing", 1, False
+    match scored.guide:
+        case Affinity(queries, _, _, saturating):
+            kind, words = "affinity", queries.shape[2]
+        case Tensor() as guide:
+            kind = "vector" if guide.dim() == 3 else "matrix"
+    block_of_words = min(entry.words, max(16, triton.next_power_of_2(words)))
+    return programs.Form(
+        acc=_accumulated(dtype),
+        widen=_widened(dtype),
+        approximate=not INTERPRETED and dtype.itemsize == 2,
+        levels=scored.levels,
+        guide=kind,
+        pool=pool,
+        slope=slope,
+        saturating=saturating,
+        dropout=scored.dropout.share if scored.dropout else 0.0,
+        rows=entry.rows,
+        outer=entry.outer,
+        inner=entry.inner,
+        words=block_of_words,
+        one_block=words <= block_of_words,
+    )
+
+
+def _operands(scored: Scored) -> tuple[Tensor | None, ...]:
+    """Features, validity, weight, guide, P, used words, score and seeds, in the order of the programs."""
+    guide, queries, used_words = scored.guide, None, None
+    if isinstance(guide, Affinity):
+        queries, guide, used_words, _ = guide
+    seeds = scored.dropout.seeds if scored.dropout else None
+    valid = scored.valid.view(torch.uint8)
+    return scored.features, valid, scored.weight, guide, queries, used_words, scored.score, seeds
 
 
 def _compiled(entry: Configuration) -> dict[str, int]:
     return {"num_warps": entry.warps, "num_stages": entry.stages}
 
 
-def _guide(scored: Scored, entry: Configuration) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Any]]:
-    """The three tensors of a guide (the features stand in for those that are not read), and what to compile for it."""
-    features = scored.features
-    nothing = {"WORDS": 16, "ONE_BLOCK_OF_WORDS": True, "SATURATING": False}
-    match scored.guide:
-        case None:
-            return (features, features, features), {"GUIDE": programs.NOTHING.value, **nothing}
-        case Affinity(queries, projected, used_words, saturating):
-            blocks = _word_blocks(queries.shape[1], entry)
-            return (projected, queries, used_words), {
-                "GUIDE": programs.AFFINITY.value,
-                "SATURATING": saturating,
-                **blocks,
-            }
-        case guide:
-            kind = programs.VECTOR if guide.dim() == 2 else programs.MATRIX
-            return (guide, features, features), {"GUIDE": kind.value, **nothing}
-
-
-def _words(scored: Scored) -> int:
-    return scored.guide.queries.shape[1] if isinstance(scored.guide, Affinity) else 0
+def _grid(places: int, scored: Scored, entry: Configuration) -> tuple[int]:
+    examples, count, *_ = scored.sizes
+    return (places * examples * triton.cdiv(count, entry.rows),)
 
 
 def scores(scored: Scored) -> Tensor:
-    """``[B, N]`` in the accumulator's dtype, -inf on padding."""
-    found, *_ = _scores(scored, pool=False)
-    return found
+    """``[G, B, N]`` in the accumulator's dtype, -inf on padding."""
+    return _scores(scored, None)
 
 
 def attend(scored: Scored) -> tuple[Tensor, Tensor, Tensor]:
-    """Attention over the features: vectors ``[B, D]``, weights ``[B, N]``, and the vectors before rounding."""
-    features = scored.features
-    examples, count, width = features.shape
-    found, maxima, sums, pooled = _scores(scored, pool=True)
-    weights = features.new_empty(examples, count)
-    vectors = features.new_empty(examples, width)
-    wide = found.new_empty(examples, width)
+    """Attention over the features: vectors ``[G, B, D]``, weights ``[G, B, N]``, and the vectors before rounding."""
+    features, levels = scored.features, len(scored.weight)
+    examples, count, _, width, _ = scored.sizes
+    tiles = triton.cdiv(count, _entry("scored", features).rows)
+    summed = accumulator(features.dtype)
+    maxima, sums = (features.new_empty(levels, examples, tiles, dtype=summed) for _ in range(2))
+    pooled = features.new_empty(levels, examples, tiles, width, dtype=summed)
+    found = _scores(scored, _Parts(maxima, sums, pooled))
+    weights = features.new_empty(found.shape)
+    vectors = features.new_empty(levels, examples, width)
+    wide = found.new_empty(vectors.shape)
     columns = min(512, triton.next_power_of_2(width))
     with _on(features):
-        programs.combine[(examples, triton.cdiv(width, columns))](
+        programs.combine[(levels * examples, triton.cdiv(width, columns))](
             found,
             maxima,
             sums,
@@ -122,118 +163,95 @@ def attend(scored: Scored) -> tuple[Tensor, Tensor, Tensor]:
             vectors,
             wide,
             count,
-            maxima.shape[1],
+            tiles,
             width,
-            ACC=_numerics(features.dtype)["ACC"],
+            ACC=_accumulated(features.dtype),
+            WIDEN=_widened(features.dtype),
             COLUMNS=columns,
             ROWS=256,
         )
     return vectors, weights, wide
 
 
-def _scores(scored: Scored, *, pool: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    features, weight = scored.features, scored.weight
-    examples, count, width = features.shape
+class _Parts(NamedTuple):
+    """What the tiles of the scored product leave for softmax and pooling, in the accumulator's dtype."""
+
+    maxima: Tensor  # [G, B, tiles]
+    sums: Tensor  # [G, B, tiles]
+    pooled: Tensor  # [G, B, tiles, D]
+
+
+def _scores(scored: Scored, parts: _Parts | None) -> Tensor:
+    features = scored.features
+    examples, count, *_ = scored.sizes
     entry = _entry("scored", features)
-    tiles = triton.cdiv(count, entry.rows)
-    wide = accumulator(features.dtype)
-    found = features.new_empty(examples, count, dtype=wide)
-    # stand-ins where there is nothing to pool
-    maxima, sums = (features.new_empty(examples if pool else 0, tiles, dtype=wide) for _ in range(2))
-    pooled = features.new_empty(examples if pool else 0, tiles, width, dtype=wide)
-    (guide, queries, used_words), compiled_for = _guide(scored, entry)
+    found = features.new_empty(len(scored.weight), examples, count, dtype=accumulator(features.dtype))
     with _on(features):
-        programs.scored[(tiles, examples)](
-            features,
-            scored.valid.view(torch.uint8),
-            weight,
-            guide,
-            queries,
-            used_words,
-            scored.score,
+        programs.scored[_grid(len(scored.weight), scored, entry)](
+            *_operands(scored),
             found,
-            maxima,
-            sums,
-            pooled,
-            count,
-            _words(scored),
-            width,
-            len(weight),
-            POOL=pool,
-            ROWS=entry.rows,
-            HIDDEN=entry.outer,
-            INNER=entry.inner,
-            **compiled_for,
-            **_numerics(features.dtype),
+            *(parts or (None, None, None)),
+            *scored.sizes,
+            form=_form(scored, entry, pool=parts is not None),
             **_compiled(entry),
         )
-    return found, maxima, sums, pooled
+    return found
 
 
 class Pulls(NamedTuple):
     """What the rest of a network asks of an attention over features."""
 
-    vectors: Tensor  # gradient of the vectors [B, D]
-    weights: Tensor  # gradient of the weights [B, N]
+    vectors: Tensor  # gradient of the vectors [G, B, D]
+    weights: Tensor  # gradient of the weights [G, B, N]
 
 
 def score_gradients(scored: Scored, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """From the gradient of the scores, that before the tanh ``[B, N, K]`` and of the score vector ``[1, K]``."""
-    return _score_gradients(scored, slope, None, slope, slope, slope)
+    """From the gradient of the scores ``[G, B, N]``: that before the tanh, and of the score vectors ``[G, K]``.
+
+    The former is ``[S, B, N, G / S, K]``, so that levels which share their features meet in one product with them.
+    """
+    return _score_gradients(scored, slope, None, None, None)
 
 
 def attend_gradients(scored: Scored, weights: Tensor, wide_vectors: Tensor, pulls: Pulls) -> tuple[Tensor, Tensor]:
-    """From what `attend` found and its gradient, that before the tanh ``[B, N, K]`` and of the score vector."""
+    """From what `attend` found and its gradient, the same."""
     # the mean of the attention's gradient under the attention, from the outputs alone
-    delta = (wide_vectors * pulls.vectors).sum(1) + (weights.to(wide_vectors.dtype) * pulls.weights).sum(1)
-    return _score_gradients(scored, pulls.weights, delta, weights, pulls.vectors, delta)
+    delta = (wide_vectors * pulls.vectors).sum(-1) + (weights.to(wide_vectors.dtype) * pulls.weights).sum(-1)
+    return _score_gradients(scored, pulls.weights, weights, pulls.vectors, delta)
 
 
 def _score_gradients(
-    scored: Scored, weights_slope: Tensor, pooled: Tensor | None, weights: Tensor, vectors: Tensor, delta: Tensor
+    scored: Scored, weights_slope: Tensor, weights: Tensor | None, vectors: Tensor | None, delta: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    features, weight = scored.features, scored.weight
-    examples, count, width = features.shape
+    features = scored.features
+    examples, count, _, _, hidden = scored.sizes
     entry = _entry("scored_backward", features)
+    if scored.dropout:  # drawing takes registers of its own
+        entry = entry._replace(outer=max(16, entry.outer // 2))
     tiles = triton.cdiv(count, entry.rows)
-    mixed_slope = features.new_empty(examples, count, len(weight))
-    score_slope = features.new_empty(examples * tiles, len(weight), dtype=accumulator(features.dtype))
-    (guide, queries, used_words), compiled_for = _guide(scored, entry)
+    mixed_slope = features.new_empty(len(features), examples, count, scored.levels, hidden)
+    score_slope = features.new_empty(len(scored.weight), examples * tiles, hidden, dtype=accumulator(features.dtype))
     with _on(features):
-        programs.scored_backward[(tiles, examples)](
-            features,
-            scored.valid.view(torch.uint8),
-            weight,
-            guide,
-            queries,
-            used_words,
-            scored.score,
+        programs.scored_backward[_grid(len(scored.weight), scored, entry)](
+            *_operands(scored),
             weights,
             vectors,
             weights_slope,
             delta,
             mixed_slope,
             score_slope,
-            count,
-            _words(scored),
-            width,
-            len(weight),
-            POOL=pooled is not None,
-            ROWS=entry.rows,
-            HIDDEN=entry.outer,
-            INNER=entry.inner,
-            **compiled_for,
-            **_numerics(features.dtype),
+            *scored.sizes,
+            form=_form(scored, entry, pool=delta is not None),
             **_compiled(entry),
         )
-    return mixed_slope, score_slope.sum(0, keepdim=True).to(scored.score.dtype)
+    return mixed_slope, score_slope.sum(1).to(scored.score.dtype)
 
 
 class Exchange(NamedTuple):
     """The gradients that reach the affinity: through Z, and through H_v."""
 
-    keys_slope: Tensor  # of Z [B, T, D]
-    mixed_slope: Tensor  # before the tanh of H_v [B, N, K]
+    keys_slope: Tensor  # of Z [G, B, T, D]
+    mixed_slope: Tensor  # before the tanh of H_v [1, B, N, G, K]
 
 
 def sum_over_regions(
@@ -248,46 +266,40 @@ def sum_over_regions(
     """``C X``; given an exchange, the same with the gradient before the affinity's tanh in place of C.
 
     Args:
-        scored: whose features are the image.
+        scored: whose features are the image, and the same for all levels.
         affinity: C.
         used_regions: ``[B]`` int32, regions up to the last valid one.
-        summands: X ``[B, N, X]``, anything on padding.
+        summands: X, the image ``[1, B, N, D]`` or ``[1, B, N, G, X]``, anything on padding.
         exchange: what reaches the affinity from above.
-        into: ``[B, T, X]`` to write to.
+        into: ``[G, B, T, X]`` to write to.
 
     Returns:
-        ``[B, T, X]``.
+        ``[G, B, T, X]``.
     """
     image = scored.features
-    examples, count, width = image.shape
-    words, summand_width = affinity.queries.shape[1], summands.shape[2]
+    examples, _, words, _, _ = scored.sizes
+    width = summands.shape[-1]
     entry = _entry("sum_over_regions", image)
-    blocks = _word_blocks(words, entry)
-    outer = min(entry.outer, max(16, triton.next_power_of_2(summand_width)))
-    sums = image.new_empty(examples, words, summand_width) if into is None else into
+    entry = entry._replace(outer=min(entry.outer, max(16, triton.next_power_of_2(width))))
+    form = _form(scored, entry, slope=exchange is not None)
+    sums = image.new_empty(scored.levels, examples, words, width) if into is None else into
+    blocks = triton.cdiv(words, form.words) * triton.cdiv(width, entry.outer)
     with _on(image):
-        programs.sum_over_regions[(triton.cdiv(words, blocks["WORDS"]), examples, triton.cdiv(summand_width, outer))](
+        programs.sum_over_regions[(blocks * scored.levels * examples,)](
             image,
             scored.valid.view(torch.uint8),
             affinity.queries,
             affinity.projected,
-            exchange.keys_slope if exchange else affinity.queries,
-            exchange.mixed_slope if exchange else image,
+            exchange.keys_slope if exchange else None,
+            exchange.mixed_slope if exchange else None,
             summands,
             sums,
-            count,
             used_regions,
-            words,
+            *scored.sizes,
             width,
-            len(scored.weight),
-            summand_width,
-            SLOPE=exchange is not None,
-            ROWS=entry.rows,
-            WORDS=blocks["WORDS"],
-            INNER=entry.inner,
-            OUTER=outer,
-            SATURATING=affinity.saturating,
-            **_numerics(image.dtype),
+            summands.stride(2),
+            width if summands.dim() == 5 else 0,
+            form=form,
             **_compiled(entry),
         )
     return sums
@@ -302,73 +314,58 @@ def features_gradient(
     keys_slope: Tensor | None,
     into: Tensor,
 ) -> None:
-    """Gradient of the features, zero on padding.
+    """Gradient of the features from all levels in one pass, zero on padding.
 
     Args:
         scored: the product that they went into.
-        mixed_slope: gradient before its tanh, ``[B, N, K]``.
-        weights: the attention ``[B, N]``.
-        vectors: gradient of the pooled vectors, ``[B, D]``.
-        keys_slope: where the guide is an affinity, the gradient of Z ``[B, T, D]``.
-        into: ``[B, N, D]`` to write to.
+        mixed_slope: gradient before its tanh, ``[S, B, N, G / S, K]``.
+        weights: the attention ``[G, B, N]``.
+        vectors: gradient of the pooled vectors, ``[G, B, D]``.
+        keys_slope: where the guide is an affinity, the gradient of Z ``[G, B, T, D]``.
+        into: ``[S, B, N, D]`` to write to.
     """
-    features = scored.features
-    examples, count, width = features.shape
-    entry = _entry("image_gradient", features)
-    if isinstance(scored.guide, Affinity) and keys_slope is not None:
-        queries, projected, used_words, saturating = scored.guide
-        blocks = _word_blocks(queries.shape[1], entry)
-    else:
-        queries = projected = keys_slope = used_words = features
-        saturating, blocks = False, {"WORDS": 16, "ONE_BLOCK_OF_WORDS": True}
-    with _on(features):
-        programs.image_gradient[(triton.cdiv(count, entry.rows), examples)](
+    features, valid, weight, projected, queries, used_words, _, _ = _operands(scored)
+    entry = _entry("features_gradient", scored.features)
+    with _on(scored.features):
+        programs.features_gradient[_grid(len(scored.features), scored, entry)](
             features,
-            scored.valid.view(torch.uint8),
+            valid,
             queries,
             projected,
             keys_slope,
             mixed_slope,
-            scored.weight,
+            weight,
             weights,
             vectors,
             into,
             used_words,
-            count,
-            _words(scored),
-            width,
-            len(scored.weight),
-            AFFINE=isinstance(scored.guide, Affinity),
-            ROWS=entry.rows,
-            OUTER=entry.outer,
-            INNER=entry.inner,
-            SATURATING=saturating,
-            **blocks,
-            **_numerics(features.dtype),
+            *scored.sizes,
+            form=_form(scored, entry),
             **_compiled(entry),
         )
 
 
 def attend_rows(scores: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax and pooling of short rows: vectors ``[B, D]`` and weights ``[B, T]``.
+    """Softmax and pooling of short rows: vectors ``[G, B, D]`` and weights ``[G, B, T]``.
 
     Args:
-        scores: ``[B, T]`` in the accumulator's dtype, -inf on padding.
-        features: ``[B, T, D]``, blank on padding.
+        scores: ``[G, B, T]`` in the accumulator's dtype, -inf on padding.
+        features: ``[G, B, T, D]``, blank on padding.
     """
-    examples, count, width = features.shape
-    weights = features.new_empty(examples, count)
-    vectors = features.new_empty(examples, width)
+    levels, examples, count, width = features.shape
+    weights = features.new_empty(levels, examples, count)
+    vectors = features.new_empty(levels, examples, width)
     columns = min(128, triton.next_power_of_2(width))
     with _on(features):
-        programs.attend_rows[(examples, triton.cdiv(width, columns))](
+        programs.attend_rows[(levels * examples, triton.cdiv(width, columns))](
             scores,
             features,
             weights,
             vectors,
             count,
             width,
-            ACC=_numerics(features.dtype)["ACC"],
+            ACC=_accumulated(features.dtype),
+            WIDEN=_widened(features.dtype),
             COLUMNS=columns,
             ROWS=min(64, max(16, triton.next_power_of_2(count))),
         )
