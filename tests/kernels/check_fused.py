@@ -15,6 +15,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor, nn
+from triton.runtime.errors import OutOfResources
 from triton.runtime.interpreter import GridExecutor
 
 from suite.probes.agreement import norm_error
@@ -23,7 +24,8 @@ from suite.records import Finding
 from tests.kernels.ragged import hard_batch, largest_error, outputs_and_gradients
 from variants import Batch, Skip, Variant, build
 from variants.kernels import fused, launch, programs
-from variants.kernels.configurations import Configuration
+from variants.kernels.configurations import Configuration, trying
+from variants.kernels.tune import Case, works
 
 # numpy warns of what a GPU does silently, such as -inf less -inf
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
@@ -347,6 +349,29 @@ def test_the_graph_is_whole(name: str, backend: str) -> None:
     kernel.module.train()
     again = outputs_and_gradients(compiled, batch)
     assert ("dropout" in name) is not torch.equal(again["image"], found["image"])
+
+
+def test_tuning_holds_an_entry_against_float64_and_survives_one_that_does_not_launch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = Case("hierarchical", torch.bfloat16, examples=4, regions=20, words=6, width=16, device="cpu")
+    assert case.expect()
+    with trying({"scored/16": SMALLEST}):
+        assert case.right()
+    sound = launch.sum_over_regions
+
+    def slightly_wrong(*given: object, **options: object) -> Tensor:
+        return sound(*given, **options).mul_(1.05)
+
+    monkeypatch.setattr(launch, "sum_over_regions", slightly_wrong)
+    assert not case.right()
+
+    def too_large(*_given: object, **_options: object) -> Tensor:
+        raise OutOfResources(300_000, 232_448, "shared memory")
+
+    monkeypatch.setattr(launch, "sum_over_regions", too_large)
+    assert not works(case)
+    assert "shared memory" in capsys.readouterr().out
 
 
 def test_what_has_no_kernel_says_so() -> None:

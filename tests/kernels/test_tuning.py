@@ -12,8 +12,9 @@ import torch
 
 pytest.importorskip("triton")
 
+from variants.kernels import tune
 from variants.kernels.configurations import TABLE, Configuration, configuration, measured, trying
-from variants.kernels.tune import Journal, descend, enter
+from variants.kernels.tune import Bench, Journal, Tuning, descend, enter
 
 ROOT = Path(__file__).parents[2]
 SAFE = configuration("scored", 2, "no such device")
@@ -26,12 +27,27 @@ def time_s(tried: Configuration) -> float:
     return 1e-3 * (1 + abs(tried.rows - 64) / 64 + abs(tried.outer - 256) / 256 + abs(tried.stages - 4))
 
 
+def anything(_: Configuration) -> bool:
+    return True
+
+
 def test_the_search_goes_down_to_the_fastest() -> None:
-    assert descend(SAFE, time_s) == SAFE._replace(rows=64, outer=256, stages=4)
+    assert descend(SAFE, time_s, anything) == SAFE._replace(rows=64, outer=256, stages=4)
+
+
+def test_what_is_fast_and_wrong_elsewhere_is_not_taken() -> None:
+    asked: list[Configuration] = []
+
+    def right(entry: Configuration) -> bool:
+        asked.append(entry)
+        return entry.outer != 256
+
+    assert descend(SAFE, time_s, right).outer != 256
+    assert len(asked) == len(set(asked))
 
 
 def test_noise_does_not_keep_the_search_going() -> None:
-    assert descend(SAFE, lambda tried: 1e-3 * (1 + 0.009 * (hash(tried) % 2))) == SAFE
+    assert descend(SAFE, lambda tried: 1e-3 * (1 + 0.009 * (hash(tried) % 2)), anything) == SAFE
 
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -44,6 +60,57 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     again = Journal(path)
     assert [again.time_s("scored/16", entry, lambda: pytest.fail("timed twice")) for entry in tried] == times
     assert times[1] == math.inf
+
+
+class LosingBench(Bench):
+    """Loses the device with 512 columns."""
+
+    def __init__(self) -> None:
+        pass
+
+    def time_s(self, key: str, tried: Configuration) -> float:
+        if tried.outer == 512:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        return time_s(tried)
+
+    def accepts(self, key: str, tried: Configuration) -> bool:
+        return True
+
+
+def test_what_takes_the_device_away_is_passed_over_next_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "tuning.jsonl"
+    lost: list[Configuration] = []
+    found = None
+    while found is None:
+        tuning = Tuning("scored/16", LosingBench(), Journal(path))
+        try:
+            found = descend(SAFE, tuning.time_s, tuning.accepts)
+        except SystemExit:
+            lost.append(Configuration(*json.loads(path.read_text().splitlines()[-1])["configuration"]))
+    assert found == SAFE._replace(rows=64, outer=256, stages=4)
+    assert len(lost) == len(set(lost)) > 0
+    printed = capsys.readouterr().out
+    assert "illegal memory access" in printed
+    assert "(journal)" in printed
+
+
+def test_the_measuring_process_is_started_again_until_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = [tune.DEVICE_LOST, tune.DEVICE_LOST, 0]
+    started: list[list[str]] = []
+
+    def run(command: list[str], *, check: bool) -> subprocess.CompletedProcess[str]:
+        started.append(command)
+        return subprocess.CompletedProcess(command, codes.pop(0))
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(tune.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["tune"])
+    with pytest.raises(SystemExit) as ended:
+        tune.main()
+    assert ended.value.code == 0
+    assert started == [[sys.executable, "-m", "variants.kernels.tune", "--measure"]] * 3
 
 
 def test_only_the_devices_own_entry_changes(tmp_path: Path) -> None:
