@@ -38,7 +38,8 @@ def test_every_option_and_part_has_an_oracle(name: str) -> None:
     covered = [parse(case) for case in (*oracles.CASES, *oracles.EQUAL_WIDTHS)]
     options = {key for spec in covered if spec.mechanism == name for key, _ in spec.options}
     parts = {part for spec in covered if spec.mechanism == name for part in spec.without}
-    assert options == set(option_types(mechanisms()[name]))
+    # dropout draws, which no oracle can foretell: tests/variants/test_dropout.py
+    assert options == set(option_types(mechanisms()[name])) - {"dropout"}
     assert parts == set(mechanisms()[name].parts)
 
 
