@@ -430,9 +430,18 @@ def _finish(folder: Path, console: Console, *, interrupted: bool) -> int:
     from suite.report import page, tables, terminal
 
     records = store.read(folder)
-    path = page.write(folder)
     terminal.show(tables.make(records))
-    print(path)
+    try:
+        print(page.write(folder))
+    except OSError as error:
+        if error.errno not in store.NO_SPACE:
+            raise
+        print(
+            f"error: {folder}: no space left for the page; every record is stored: free some space, "
+            f"then python run_all.py report {folder}",
+            file=sys.stderr,
+        )
+        return exits.CELLS_FAILED
     if interrupted:
         console.print(f"interrupted; continue with: python run_all.py --resume {folder}")
         return exits.INTERRUPTED

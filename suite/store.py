@@ -11,6 +11,8 @@ from typing import Self
 from suite.records import FORMAT, Measurement, Record, Skip, decode, encode
 
 FILE = "records.jsonl"
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""How a system says that a file cannot grow."""
 _HEADER = json.dumps({"format": FORMAT})
 
 
@@ -105,7 +107,7 @@ class Writer:
         except OSError as error:
             self._file.truncate(start)
             self._file.seek(start)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if error.errno in NO_SPACE:
                 raise DiskFull(error.errno, f"{self._path}: no space left for the next records") from error
             raise
 

@@ -184,3 +184,26 @@ def test_what_is_left_is_foretold_from_what_came_and_sampling_goes_by_the_clock(
         paces.learn(comparison, took_s=100.0, sampled_s=20.0)
     assert paces.expected(comparison).planned_s == pytest.approx(100.0, rel=0.01)
     assert paces.expected(examination).planned_s == pytest.approx(20.0, rel=0.01)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit on the size of files")
+def test_a_disk_that_is_full_when_the_page_is_made_costs_the_page_alone(tmp_path: Path) -> None:
+    # files of 12 KiB: the records fit, a plot does not
+    arguments = (
+        "run",
+        "pool",
+        "--workload",
+        "tiny",
+        "--phase",
+        "forward",
+        "--probe",
+        "memory",
+        "--out",
+        tmp_path / "run",
+    )
+    limited = ["bash", "-c", 'ulimit -f 12 && exec "$@"', "bash", *command(*arguments)]
+    done = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert done.returncode == exits.CELLS_FAILED, done.stderr
+    assert "no space left for the page; every record is stored" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert any(isinstance(item, Measurement) for item in store.read(tmp_path / "run"))

@@ -13,7 +13,7 @@ import pytest
 from suite import store
 from suite.records import Finding, Measurement, Record, Skip, decode, encode
 from suite.report import selfcheck as page
-from suite.selfcheck import cheats, clocks, conditions, faults, kills, memory, session, timing
+from suite.selfcheck import cheats, clocks, conditions, faults, kills, memory, scale, session, timing
 from suite.selfcheck.bench import Bench
 from suite.selfcheck.row import not_here, row
 from suite.stats import Ratio
@@ -234,3 +234,29 @@ def test_trials_can_be_cut_but_not_raised(tmp_path: Path) -> None:
         for full, trials in ((False, None), (True, None), (True, 3), (False, 500))
     ]
     assert counts == [60, 200, 3, 60]
+
+
+def test_many_records_are_judged_by_the_wall_and_not_where_other_work_had_the_cpus() -> None:
+    figures = {"peak_B": 2**28}
+    assert said([scale.judge(wall_s=9.0, cpu_s=8.0, **figures)]) == [(1, 1, "holds")]
+    assert said([scale.judge(wall_s=12.0, cpu_s=11.0, **figures)]) == [(0, 1, "broken")]
+    assert said([scale.judge(wall_s=12.0, cpu_s=8.0, **figures)]) == [(0, 0, "unclear")]
+    assert said([scale.judge(wall_s=12.0, cpu_s=8.0, peak_B=2**31)]) == [(0, 1, "broken")]
+
+
+def test_the_harness_is_not_blamed_for_what_other_work_took() -> None:
+    def took(seconds: float, pressure: float) -> list[Record]:
+        return [
+            latency("timing", "work", [1e-3] * 12, details={"cpu_pressure": pressure}),
+            Measurement(task="timing", quantity="harness_time", unit="s", value=seconds),
+        ]
+
+    assert said([scale.judge_harness([took(1e-4, 0.0), took(1e-4, 0.9)])]) == [(2, 2, "holds")]
+    assert said([scale.judge_harness([took(1e-4, 0.0), took(8e-3, 0.9)])]) == [(1, 1, "holds")]
+    assert said([scale.judge_harness([took(1e-4, 0.0), took(8e-3, 0.0)])]) == [(1, 2, "broken")]
+
+
+def test_two_clocks_that_differ_are_told_apart_and_noise_is_no_trial() -> None:
+    ours, theirs = (lambda: 1.0e-3), (lambda: 1.1e-3)
+    assert clocks._interleaved(ours, theirs, margin=0.03).verdict == "faster"
+    assert clocks._interleaved(ours, ours, margin=0.03).verdict == "same"
