@@ -108,9 +108,11 @@ def fused_parallel(
         between them, and the image vectors in float32 at least.
     """
     image, image_valid, question_valid = image.contiguous(), image_valid.contiguous(), question_valid.contiguous()
-    clean = blank(question, question_valid).contiguous()
-    queries = _each(clean, affinity)
-    projected = _each(clean, question_hidden.mT)
+    question = question.contiguous()
+    padded = ~question_valid.unsqueeze(-1)
+    # a product keeps rows apart: padding is blanked in its results, which are ours to write to
+    queries = _each(question, affinity).masked_fill_(padded, 0)
+    projected = _each(question, question_hidden.mT).masked_fill_(padded, 0)
     keys = torch.empty_like(queries)
     sides = _sides(
         image,
@@ -128,8 +130,8 @@ def fused_parallel(
     )
     image_vectors, image_weights, wide_vectors = launch.attend(sides.image)
     launch.sum_over_regions(sides.image, sides.affinity, launch.used(image_valid), sides.image.features, into=keys)
-    question_scores = launch.scores(sides.question).view(clean.shape[:3])
-    question_vectors, question_weights = launch.attend_rows(question_scores, clean)
+    question_scores = launch.scores(sides.question).view(question.shape[:3])
+    question_vectors, question_weights = launch.attend_rows(question_scores, question)
     return image_vectors, question_vectors, image_weights, question_weights, queries, projected, keys, wide_vectors
 
 
@@ -218,12 +220,15 @@ def fused_parallel_backward(
     words_slope, question_score_slope = launch.score_gradients(sides.question, slope.contiguous())
     words_slope = words_slope.view(projected.shape)  # [G, B, T, K]
     keys_slope = _each(words_slope, image_hidden)  # [G, B, T, V]
+    image_hidden_slope = _outer(words_slope, keys)
 
     # the regions' scores, and through C
     pulls = Pulls(image_vectors_pull.contiguous(), image_weights_pull.contiguous())
     mixed_slope, image_score_slope = launch.attend_gradients(sides.image, image_weights, wide_vectors, pulls)
     used_regions = launch.used(image_valid)
-    projected_slope = words_slope + launch.sum_over_regions(sides.image, sides.affinity, used_regions, mixed_slope)
+    projected_slope = launch.sum_over_regions(sides.image, sides.affinity, used_regions, mixed_slope)
+    projected_slope += words_slope
+    del words_slope  # what is not needed any more is a part of the peak
     queries_slope = launch.sum_over_regions(
         sides.image,
         sides.affinity,
@@ -234,11 +239,13 @@ def fused_parallel_backward(
 
     # a product would carry NaN over from padding; the gradient takes the place of the clean copy afterwards
     image_slope = _blank_copy(image, image_valid)
-    image_hidden_slope = _weight_gradient(mixed_slope, image_slope.unsqueeze(0)) + _outer(words_slope, keys)
+    image_hidden_slope += _weight_gradient(mixed_slope, image_slope.unsqueeze(0))
     launch.features_gradient(
         sides.image, mixed_slope, image_weights, pulls.vectors, keys_slope=keys_slope, into=image_slope
     )
-    question_slope = _each(queries_slope, affinity.mT) + _each(projected_slope, question_hidden)
+    del mixed_slope, keys_slope
+    question_slope = _each(queries_slope, affinity.mT)
+    question_slope += _each(projected_slope, question_hidden)
     question_slope += question_weights.unsqueeze(-1) * question_vectors_pull.unsqueeze(-2)
     return (
         image_slope,

@@ -350,7 +350,7 @@ def attend_rows(scores: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         scores: ``[G, B, T]`` in the accumulator's dtype, -inf on padding.
-        features: ``[G, B, T, D]``, blank on padding.
+        features: ``[G, B, T, D]``, anything on padding.
     """
     levels, examples, count, width = features.shape
     weights = features.new_empty(levels, examples, count)

@@ -604,7 +604,7 @@ def combine(
 @triton.jit
 def attend_rows(
     scores,  # [B, T] of ACC, -inf on padding
-    features,  # [B, T, D], blank on padding
+    features,  # [B, T, D], anything on padding
     weights,  # [B, T], written
     vectors,  # [B, D], written
     count,  # T
@@ -638,7 +638,8 @@ def attend_rows(
             tl.store(
                 weights + example * count + rows, _narrow(weight, weights.dtype.element_ty, WIDEN), mask=rows < count
             )
-        block = _rows(features + example * count * width, rows, rows < count, columns, width, width).to(ACC)
+        chosen = (rows < count) & (value != float("-inf"))
+        block = _rows(features + example * count * width, rows, chosen, columns, width, width).to(ACC)
         vector += tl.sum(weight[:, None] * block, 0)
     tl.store(
         vectors + example * width + columns, _narrow(vector, vectors.dtype.element_ty, WIDEN), mask=columns < width
