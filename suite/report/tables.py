@@ -40,6 +40,7 @@ _MEASURED = {
     "peak_memory": "peak_memory_bytes",
     "saved_for_backward": "saved_for_backward_bytes",
     "reserved_memory": "reserved_memory_bytes",
+    "graph_pool_memory": "graph_pool_bytes",
     "matmul_flops": "matmul_flops",
     "least_bytes": "least_bytes",
     "agreement_error": "agreement_error",

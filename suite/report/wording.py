@@ -162,6 +162,7 @@ def place_table(cells: pd.DataFrame) -> pd.DataFrame:
                 "over its eager float32": speedup(row),
                 f"over `{ANCHOR}`": speedup(row, "over_anchor"),
                 "peak memory": units.binary(number(row, "peak_memory_bytes")),
+                "graph pool": units.binary(number(row, "graph_pool_bytes")),
                 "saved for backward": units.binary(number(row, "saved_for_backward_bytes")),
                 "error": units.error(number(row, "agreement_error")),
                 "masking": row["masking"] or units.MISSING,

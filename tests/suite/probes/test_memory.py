@@ -92,3 +92,24 @@ def test_the_probe_reports_peak_and_saved_bytes(tiny: Workload) -> None:
     records = list(memory.measure("pool", tiny, "forward+backward", "cpu", task="t"))
     assert [record.quantity for record in records] == ["peak_memory", "saved_for_backward"]
     assert all(record.value is not None and record.value > 0 for record in records)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_captured_graphs_pool_stands_apart_from_its_calls_peak(tiny: Workload) -> None:
+    found = {
+        name: {item.quantity: item.value for item in memory.measure(name, tiny, "forward", "cuda", task="t")}
+        for name in ("parallel", "parallel+cudagraph")
+    }
+    assert "graph_pool_memory" not in found["parallel"]
+    assert (found["parallel+cudagraph"]["graph_pool_memory"] or 0) > 0
+
+
+def test_only_segments_of_captured_graphs_count_as_their_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    segments = [
+        {"total_size": 2048, "segment_pool_id": (0, 0)},
+        {"total_size": 4096, "segment_pool_id": (0, 1)},
+        {"total_size": 512, "segment_pool_id": (1, 0)},
+    ]
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: segments)
+    assert memory.graph_pools() == 4608
