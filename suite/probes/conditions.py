@@ -2,6 +2,7 @@
 
 import os
 import resource
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,18 +27,24 @@ class Mark:
     """Time in which some runnable task had no CPU, since boot; None where the kernel does not say."""
     stolen_s: float | None
     """Time in which the hypervisor ran somebody else, over all CPUs, since boot."""
+    busy_s: float | None = None
+    """Time in which CPUs were not idle, over all CPUs, since boot."""
+    own_s: float = 0.0
+    """CPU time of this process."""
 
 
 def mark() -> Mark:
     """Read the counters; 20 microseconds."""
-    waited = stolen = None
+    waited = stolen = busy = None
     pressure = Path("/proc/pressure/cpu")
     if pressure.exists():
         waited = int(pressure.read_text().partition("total=")[2].split()[0]) / 1e6
     ticks = Path("/proc/stat")
     if ticks.exists():
-        stolen = int(ticks.read_text().split(maxsplit=9)[8]) / os.sysconf("SC_CLK_TCK")
-    return Mark(waited_s=waited, stolen_s=stolen)
+        spent = [int(count) / os.sysconf("SC_CLK_TCK") for count in ticks.read_text().split(maxsplit=9)[1:9]]
+        user, nice, system, _idle, _waiting, interrupts, soft_interrupts, stolen = spent
+        busy = user + nice + system + interrupts + soft_interrupts + stolen
+    return Mark(waited_s=waited, stolen_s=stolen, busy_s=busy, own_s=time.process_time())
 
 
 def switches() -> int:
@@ -80,6 +87,9 @@ def doubts(
         details["cpu_pressure"] = round(pressure, 4)
         if pressure > MOST_PRESSURE:
             reasons.append(f"other work waited for a CPU for {pressure:.0%} of the time")
+    if before.busy_s is not None and after.busy_s is not None:
+        # no doubt by itself: another core may be busy and leave this one alone, or share its caches
+        details["other_cpus"] = round((after.busy_s - before.busy_s - (after.own_s - before.own_s)) / wall_s, 3)
     if before.stolen_s is not None and after.stolen_s is not None:
         steal = (after.stolen_s - before.stolen_s) / wall_s / (os.cpu_count() or 1)
         details["cpu_steal"] = round(steal, 4)

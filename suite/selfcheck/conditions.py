@@ -15,6 +15,8 @@ from suite.selfcheck.timing import BASE, EXTRA, SHAPE, TWIN
 SAMPLING_S = 1.0
 QUIET_PRESSURE = 0.01
 """Of the time, that some task may have waited for a CPU while the machine counts as quiet."""
+QUIET_CPUS = 0.1
+"""That other processes may have kept busy: what shares a core or its caches slows work down without making it wait."""
 LEAST_CALL_S = 5e-4
 """Calls below it spread by themselves, and say so, whatever else the machine does."""
 # each ends with the process that started it
@@ -70,7 +72,8 @@ def _undisturbed(record: Measurement) -> bool:
     pressure, steal = (record.details.get(name, 0.0) for name in ("cpu_pressure", "cpu_steal"))
     foreign = record.details.get("foreign_processes", 0)
     quiet = all(isinstance(value, int | float) and value <= QUIET_PRESSURE for value in (pressure, steal))
-    return quiet and not foreign
+    others = record.details.get("other_cpus", 0.0)
+    return quiet and not foreign and isinstance(others, int | float) and others <= QUIET_CPUS
 
 
 def _most_frequent(cells: Sequence[Measurement]) -> str:

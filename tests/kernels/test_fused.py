@@ -3,9 +3,7 @@
 import json
 import os
 import re
-import subprocess
-import sys
-from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import torch
@@ -14,31 +12,33 @@ from variants import Skip, build
 
 pytest.importorskip("triton")
 
-ROOT = Path(__file__).parents[2]
 SHARED_BYTES = {90: 232_448, 80: 163_840}
 """What one block may have; on sm_80 a little less than it could."""
 HEAVY = ("scored", "scored_backward", "features_gradient", "sum_over_regions")
 
 
-def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def interpreted(chosen: str, least: int) -> list[str]:
+    return ["-m", "pytest", "tests/kernels/check_fused.py", "-q", "-x", "-k", chosen]
+
+
+def compiled(capability: int, dtype: str, cases: str, programs: tuple[str, ...]) -> list[str]:
+    return ["-m", "tests.kernels.compiled", str(capability), dtype, cases, *programs]
+
+
+def planted() -> list[str]:
+    return ["-m", "tests.kernels.compiled", "90", "bf16", "planted"]
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.beside(interpreted, interpret="1")
 @pytest.mark.parametrize(("chosen", "least"), [("not audit", 50), ("audit and parallel", 1)])
-def test_the_interpreter_finds_the_kernels_right(chosen: str, least: int) -> None:
-    found = python("-m", "pytest", "tests/kernels/check_fused.py", "-q", "-x", "-k", chosen, TRITON_INTERPRET="1")
-    assert found.returncode == 0, found.stdout[-5000:] + found.stderr[-2000:]
-    assert int(re.search(r"(\d+) passed", found.stdout)[1]) >= least
+def test_the_interpreter_finds_the_kernels_right(chosen: str, least: int, finished: CompletedProcess[str]) -> None:
+    assert finished.returncode == 0, finished.stdout[-5000:] + finished.stderr[-2000:]
+    assert int(re.search(r"(\d+) passed", finished.stdout)[1]) >= least
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.beside(compiled, interpret="0")
 @pytest.mark.parametrize(
     ("capability", "dtype", "cases", "programs"),
     [
@@ -55,11 +55,10 @@ def test_the_interpreter_finds_the_kernels_right(chosen: str, least: int) -> Non
     ],
 )
 def test_every_program_compiles_within_its_limits(
-    capability: int, dtype: str, cases: str, programs: tuple[str, ...]
+    capability: int, dtype: str, cases: str, programs: tuple[str, ...], finished: CompletedProcess[str]
 ) -> None:
-    found = python("-m", "tests.kernels.compiled", str(capability), dtype, cases, *programs, TRITON_INTERPRET="0")
-    assert found.returncode == 0, found.stderr[-5000:]
-    reports = [json.loads(line) for line in found.stdout.splitlines()]
+    assert finished.returncode == 0, finished.stderr[-5000:]
+    reports = [json.loads(line) for line in finished.stdout.splitlines()]
     assert {report["program"] for report in reports} >= set(programs or (*HEAVY, "combine", "attend_rows"))
     for report in reports:
         assert report["narrow_products"] == [], report  # offsets that end at 2^31 elements
@@ -71,10 +70,11 @@ def test_every_program_compiles_within_its_limits(
             assert report[products] > 0, report  # tensor cores of that generation
 
 
-def test_an_offset_in_32_bits_would_be_seen() -> None:
-    found = python("-m", "tests.kernels.compiled", "90", "bf16", "planted", TRITON_INTERPRET="0")
-    assert found.returncode == 0, found.stderr[-5000:]
-    assert len(json.loads(found.stdout)) == 1
+@pytest.mark.timeout(900)
+@pytest.mark.beside(planted, interpret="0")
+def test_an_offset_in_32_bits_would_be_seen(finished: CompletedProcess[str]) -> None:
+    assert finished.returncode == 0, finished.stderr[-5000:]
+    assert len(json.loads(finished.stdout)) == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")

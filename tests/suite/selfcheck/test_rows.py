@@ -96,6 +96,9 @@ def test_a_hog_that_nobody_flags_fails_and_so_does_crying_wolf() -> None:
     unquiet = list(conditions.judge(busy, flagged, on_cuda=False))[1]
     assert unquiet.verdict == "not applicable"
     assert "the machine was not quiet" in unquiet.summary
+    beside = quiet | {"other_cpus": 0.9}  # a core that is shared, where nobody has to wait
+    shared = [[latency("a", "v", [1.0] * 9, details=beside, trust=("samples spread by 20%",))]]
+    assert list(conditions.judge(shared, flagged, on_cuda=False))[1].verdict == "not applicable"
 
 
 def test_known_lengths_give_their_slope() -> None:
