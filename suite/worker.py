@@ -221,8 +221,7 @@ def _fitting(task: Task, announce: Callable[[str], None]) -> tuple[Task, list[Sk
 
 def die_with_parent() -> None:
     """End this process when its parent does, even if it is killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: the fork server, which ends with the parent
+    end_with_starter()  # the fork server, which ends with the parent
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -231,6 +230,12 @@ def die_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="parent watch").start()
+
+
+def end_with_starter() -> None:
+    """Have this process killed when the thread that started it ends; Linux alone can, elsewhere nothing happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _failed(probe: str, task: Task, error: Exception) -> Skip:

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
-from suite import environment, store
+from suite import environment, store, worker
 from suite.records import Cell, Finding, Measurement, Record
 from suite.selfcheck.bench import Bench
 from suite.selfcheck.row import row
@@ -58,7 +58,7 @@ def check(bench: Bench) -> Iterator[Finding]:
         folder = Path(temporary)
         started = time.monotonic()
         command = [sys.executable, str(PROGRAM), *arguments, "--out", str(folder / "unbroken")]
-        subprocess.run(command, capture_output=True)
+        subprocess.run(command, capture_output=True, preexec_fn=worker.end_with_starter)
         whole_s = time.monotonic() - started
         unbroken = cells(store.read(folder / "unbroken"))
         while outcome.kills < wanted:
@@ -113,7 +113,12 @@ def _chain(
         options = ("run", "--resume", str(folder)) if resumable else (*arguments, "--out", str(folder))
         log = folder.with_suffix(".log")  # no pipe: an orphan would hold it open, and us with it
         with log.open("w") as output:
-            process = subprocess.Popen([sys.executable, str(PROGRAM), *options], stdout=output, stderr=output)
+            process = subprocess.Popen(
+                [sys.executable, str(PROGRAM), *options],
+                stdout=output,
+                stderr=output,
+                preexec_fn=worker.end_with_starter,
+            )
         kill_after_s = random.uniform(0.2, whole_s) if outcome.kills < wanted else None
         try:
             process.wait(timeout=kill_after_s)
