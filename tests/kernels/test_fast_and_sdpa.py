@@ -37,20 +37,10 @@ def test_a_tanh_affinity_is_no_scaled_dot_product() -> None:
 
 
 def test_fast_says_what_it_picks() -> None:
-    assert "chunked in float32" in build("parallel+fast", width=16).notes[-1]
+    assert "as it is" in build("parallel+fast", width=16).notes[-1]
     assert "as it is" in build("alternating+fast", width=16).notes[-1]
     with pytest.raises(Skip, match="runs as published"):
         build("published_csdn+fast", width=16)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_fast_runs_the_packed_form_in_float32_alone(dtype: torch.dtype) -> None:
-    variant = build("parallel+fast", width=16)
-    variant.module.to(dtype)
-    with torch.no_grad(), torch.profiler.profile() as profile:
-        variant.call(hard_batch(4, 9, 7, 16, 16, dtype=dtype))
-    packed = any(event.key == "coattention::packed_parallel" for event in profile.key_averages())
-    assert packed is (dtype == torch.float32)
 
 
 def test_chunks_are_not_compiled() -> None:

@@ -126,12 +126,23 @@ def test_a_killed_run_leaves_no_worker_and_is_resumed_without_measuring_twice(tm
 def test_an_interrupted_run_leaves_a_folder_that_can_be_read(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = ("run", "planted_hang", "--with", PLANTED, *SHORT, "--out", folder)
-    process = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(*arguments),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell has its background jobs ignore Ctrl-C, and they would hand that down
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline and not ((folder / store.FILE).exists() and store.finished(store.read(folder))):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    try:
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == exits.INTERRUPTED, error
     assert "--resume" in error
     assert (folder / "REPORT.md").exists()

@@ -133,18 +133,8 @@ def _fast(variant: Variant) -> Variant:
         raise Skip(f"{variant.name}+fast: a published implementation runs as published")
     if variant.device.type == "cuda":
         return _fast_on_cuda(variant)
-    found = _packed(module)
-    if found is None:
-        return _noted(variant, "fast", module, "fast: as it is, since no other kernel was measured faster on a CPU")
-    packed, how = found
-
-    def run(batch: Batch) -> Attended:
-        # to compute again costs more in the backward pass than the forward pass saves
-        return module(batch) if _is_narrow(batch) or torch.is_grad_enabled() else packed(batch)
-
-    return _noted(
-        variant, "fast", run, f"fast: chunked in float32 without gradients ({how}), else as it is; by measurement"
-    )
+    # eager form against chunks, 32 examples of vqa-grid: 25 ms to 61 ms on two threads, 43 ms to 47 ms on one
+    return _noted(variant, "fast", module, "fast: as it is, since no other kernel was measured faster on a CPU")
 
 
 def _fast_on_cuda(variant: Variant) -> Variant:
