@@ -59,12 +59,12 @@ class DenseLayer(nn.Module):
     def _project(self, projection: nn.Linear, features: Tensor, nowhere: Tensor | None) -> Tensor:
         projected: Tensor = projection(features)  # [B, L, D]
         if nowhere is not None:
-            projected = torch.cat((projection(nowhere).expand(len(features), -1, -1), projected), dim=1)
+            projected = torch.cat((projection(nowhere).expand(features.shape[0], -1, -1), projected), dim=1)
         return projected.view(*projected.shape[:-1], self.heads, -1).transpose(1, 2)
 
     def _weights(self, affinity: Tensor, valid: Tensor) -> Tensor:
         """The mean of the heads' maps over nowhere and the valid slots."""
-        valid = torch.cat((valid.new_ones(len(valid), self.nowhere), valid), dim=1)
+        valid = torch.cat((valid.new_ones(valid.shape[0], self.nowhere), valid), dim=1)
         return masked_softmax(affinity, valid[:, None, None]).mean(1)
 
 
@@ -73,7 +73,7 @@ def _fuse(fusion: nn.Linear, features: Tensor, weights: Tensor | None, other: Te
     own, found = fusion.weight[:, : features.shape[-1]], fusion.weight[:, features.shape[-1] :]
     fused = linear(features, own, fusion.bias)  # [B, L, D]
     if weights is not None:
-        slots = 0 if nowhere is None else len(nowhere)
+        slots = 0 if nowhere is None else nowhere.shape[0]
         first = other.shape[1] < features.shape[1]  # project on the side that has fewer rows
         rows = linear(other, found) if first else other
         seen = weights[..., slots:] @ rows

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from variants.eager import is_plain
+
 # a float32 copy of a block stays in the cache of a core
 _BLOCK_ELEMENTS = 1 << 18
 
@@ -19,7 +21,7 @@ def tanh_of_own(features: Tensor) -> Tensor:
     On the CPU, torch's tanh of 16-bit numbers takes five times as long as its tanh of float32; there the numbers go
     through float32, a block at a time, and round once, as they do in torch's kernel.
     """
-    if features.device.type == "cpu" and features.dtype.itemsize == 2 and not torch.compiler.is_compiling():
+    if features.device.type == "cpu" and features.dtype.itemsize == 2 and is_plain():
         apply: Callable[[Tensor], Tensor] = _NarrowTanh.apply
         return apply(features)
     return features.tanh_() if _is_free(features) else features.tanh()
@@ -36,7 +38,7 @@ def sum_of_own(features: Tensor, added: Tensor) -> Tensor:
 
 
 def _is_free(features: Tensor) -> bool:
-    if torch.compiler.is_compiling():
+    if not is_plain():
         return False  # a compiler plans memory by itself
     # written in place, a view (as of a product with a bias) makes autograd copy what it is a view of
     return not (features.requires_grad and features._is_view())

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from variants.eager import is_plain
+
 
 def valid_from_lengths(lengths: Tensor, width: int) -> Tensor:
     """Validity of left-aligned rows.
@@ -50,10 +52,10 @@ def blank(features: Tensor, valid: Tensor) -> Tensor:
 def _seen_full(valid: Tensor) -> bool:
     """Whether no slot is padded, as far as that is cheap to see.
 
-    On a CPU it is, and saves passes over what a mask would leave as it is. Elsewhere to look would be to wait, and a
-    traced graph cannot look.
+    On a CPU it is, and saves passes over what a mask would leave as it is. Elsewhere to look would be to wait.
     """
-    return valid.device.type == "cpu" and not torch.compiler.is_compiling() and bool(valid.all())
+    plain = is_plain() and type(valid) is Tensor  # a subclass may hold no data, as fake tensors do
+    return plain and valid.device.type == "cpu" and bool(valid.all())
 
 
 def masked_softmax(scores: Tensor, valid: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from variants.build import register
+from variants.eager import is_plain
 from variants.elementwise import tanh_of_own
 from variants.interface import Attended, Batch, CoAttention, blanked, hidden_dropout, hidden_width
 from variants.masking import blank, masked_softmax, pool
@@ -102,10 +103,9 @@ class Parallel(CoAttention):
                 question_scores = self.question_score(self.dropout(mixed)).squeeze(-1)  # [B, T]
             if "image_attention" not in self.without:
                 # the widest map by far; it takes over the memory of V W_v where nobody needs that any more
-                needed = torch.is_grad_enabled() or torch.compiler.is_compiling()
-                into = None if needed else image_hidden
-                mixed = torch.baddbmm(image_hidden, affinity, question_hidden, out=into)
-                mixed = tanh_of_own(mixed)  # [B, N, K]
+                take_over = is_plain() and not torch.is_grad_enabled()
+                mix = image_hidden.baddbmm_ if take_over else image_hidden.baddbmm
+                mixed = tanh_of_own(mix(affinity, question_hidden))  # [B, N, K]
                 image_scores = self.image_score(self.dropout(mixed)).squeeze(-1)  # [B, N]
         return image_scores, question_scores
 
