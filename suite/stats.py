@@ -5,6 +5,7 @@ ratio, and samples of different sides are never compared as if they were indepen
 simulated to choose these methods; `tests/suite/test_stats.py` simulates it again.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -192,6 +193,34 @@ def next_look(rounds: int) -> int:
     while look <= rounds:
         look += look // 2
     return look
+
+
+def shared_spread(sides: Sequence[tuple[Sequence[float], Sequence[int]]]) -> float:
+    """How much of the spread the sides of a comparison have in common, as the machine's own pace would make them.
+
+    The median over pairs of sides of a robust covariance of log times, ``(var(x + y) - var(x - y)) / 4`` with variances
+    from quartiles (Gnanadesikan and Kettenring 1972), as a distance of quartiles over the median. It cancels in a
+    ratio; what a side does on its own account does not enter it.
+
+    Args:
+        sides: samples and the round of each, at least one side.
+
+    Returns:
+        0 where nothing is shared, ``nan`` where no two sides share `FIRST_LOOK` rounds.
+    """
+    logs = [(rounds, np.log(values)) for rounds, values in (_by_round(*side) for side in sides)]
+    covariances = []
+    for (own_rounds, own), (base_rounds, base) in itertools.combinations(logs, 2):
+        _, left, right = np.intersect1d(own_rounds, base_rounds, assume_unique=True, return_indices=True)
+        if len(left) >= FIRST_LOOK:
+            total, difference = own[left] + base[right], own[left] - base[right]
+            covariances.append((_quartile_distance(total) ** 2 - _quartile_distance(difference) ** 2) / 4)
+    return math.sqrt(max(float(np.median(covariances)), 0.0)) if covariances else math.nan
+
+
+def _quartile_distance(values: Floats) -> float:
+    lower, upper = np.quantile(values, (0.25, 0.75))
+    return float(upper - lower)
 
 
 def binomial_interval(count: int, trials: int) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """Under what conditions samples were taken: what else the machine was doing, as far as it tells."""
 
+import math
 import os
 import resource
 import time
@@ -53,7 +54,14 @@ def switches() -> int:
 
 
 def doubts(
-    samples: Sequence[float], cpu_s: Sequence[float], switched: int, *, before: Mark, after: Mark, wall_s: float
+    samples: Sequence[float],
+    cpu_s: Sequence[float],
+    switched: int,
+    *,
+    before: Mark,
+    after: Mark,
+    wall_s: float,
+    shared_spread: float = math.nan,
 ) -> tuple[tuple[str, ...], dict[str, Detail]]:
     """Reasons against believing a cell's samples, and the figures behind them.
 
@@ -64,6 +72,7 @@ def doubts(
         before: counters when the comparison began.
         after: counters when it ended.
         wall_s: wall time in between.
+        shared_spread: what all sides of a comparison have of their spread in common; nan where there is one side.
     """
     values = np.asarray(samples)
     lower, median, upper = np.quantile(values, (0.25, 0.5, 0.75))
@@ -72,8 +81,11 @@ def doubts(
     details: dict[str, Detail] = {"spread": round(spread, 4), "involuntary_switches": switched}
     if len(values) < FEWEST_SAMPLES:
         reasons.append(f"only {len(values)} samples")
+    if not math.isnan(shared_spread):
+        details["shared_spread"] = round(shared_spread, 4)
     if spread > MOST_SPREAD:
-        reasons.append(f"samples spread by {spread:.0%}")
+        in_step = "" if math.isnan(shared_spread) else f", {shared_spread:.0%} of it in step with the others"
+        reasons.append(f"samples spread by {spread:.0%}{in_step}")
     if cpu_s:
         share = sum(cpu_s) / sum(samples)
         details["cpu_share"] = round(share, 4)

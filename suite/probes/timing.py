@@ -219,11 +219,18 @@ def _rounds(
     wall_s = time.perf_counter() - started
     after = conditions.mark()
     common = clock.doubts()
+    in_step = stats.shared_spread([(lane.samples["latency"], lane.rounds) for lane in lanes])
     for lane in lanes:
         announce(lane.name)
         about = About(task=task, variant=lane.name, workload=str(workload), phase=phase, device=device)
         reasons, figures = conditions.doubts(
-            lane.samples["latency"], lane.cpu_s, lane.switched, before=before, after=after, wall_s=wall_s
+            lane.samples["latency"],
+            lane.cpu_s,
+            lane.switched,
+            before=before,
+            after=after,
+            wall_s=wall_s,
+            shared_spread=in_step,
         )
         details: dict[str, Detail] = {"stopped": stopped, "every": lane.every, **figures, **clock.details()}
         if lane.step.variant.device.type == "cpu":

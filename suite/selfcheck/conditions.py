@@ -17,6 +17,8 @@ QUIET_PRESSURE = 0.01
 """Of the time, that some task may have waited for a CPU while the machine counts as quiet."""
 QUIET_CPUS = 0.1
 """That other processes may have kept busy: what shares a core or its caches slows work down without making it wait."""
+QUIET_PACE = 0.10
+"""Of the median, that the times of all variants may have moved together: the machine's own pace, whoever changed it."""
 LEAST_CALL_S = 5e-4
 """Calls below it spread by themselves, and say so, whatever else the machine does."""
 # each ends with the process that started it
@@ -68,12 +70,13 @@ def judge(
 
 
 def _undisturbed(record: Measurement) -> bool:
-    """By what the machine says of itself, which is not all that the flags go by."""
+    """By what the machine says of itself, and by what the other variants met in the same rounds."""
     pressure, steal = (record.details.get(name, 0.0) for name in ("cpu_pressure", "cpu_steal"))
     foreign = record.details.get("foreign_processes", 0)
     quiet = all(isinstance(value, int | float) and value <= QUIET_PRESSURE for value in (pressure, steal))
-    others = record.details.get("other_cpus", 0.0)
-    return quiet and not foreign and isinstance(others, int | float) and others <= QUIET_CPUS
+    others, pace = (record.details.get(name, 0.0) for name in ("other_cpus", "shared_spread"))
+    steady = isinstance(pace, int | float) and pace <= QUIET_PACE
+    return quiet and steady and not foreign and isinstance(others, int | float) and others <= QUIET_CPUS
 
 
 def _most_frequent(cells: Sequence[Measurement]) -> str:

@@ -87,6 +87,25 @@ def test_a_ratio_that_wanders_widens_the_interval() -> None:
     assert _coverage(shuffled) <= 0.75  # what independent samples would have made of the same numbers
 
 
+@pytest.mark.parametrize("sides", [2, 5])
+@pytest.mark.parametrize("pace", [0.0, 0.05, 0.15])
+def test_what_all_sides_share_is_told_from_what_each_does(pace: float, sides: int) -> None:
+    generator = np.random.default_rng(11)
+    found = []
+    for _ in range(100):
+        shared = generator.normal(0, pace, 100)
+        times = [scale * np.exp(shared + generator.normal(0, 0.08, 100)) for scale in range(1, sides + 1)]
+        found.append(stats.shared_spread([(list(side), range(100)) for side in times]))
+    # a normal distribution has its quartiles 1.349 standard deviations apart
+    assert np.median(found) == pytest.approx(1.349 * pace, abs=0.035)
+
+
+def test_too_few_rounds_share_nothing_that_could_be_told() -> None:
+    side = ([1.0] * 11, range(11))
+    assert math.isnan(stats.shared_spread([side, side]))
+    assert math.isnan(stats.shared_spread([([1.0] * 40, range(40))]))
+
+
 def test_drift_shared_by_a_round_cancels_and_fools_the_naive_rule() -> None:
     generator = np.random.default_rng(4)
     paired: list[stats.Verdict] = []

@@ -99,6 +99,12 @@ def test_a_hog_that_nobody_flags_fails_and_so_does_crying_wolf() -> None:
     beside = quiet | {"other_cpus": 0.9}  # a core that is shared, where nobody has to wait
     shared = [[latency("a", "v", [1.0] * 9, details=beside, trust=("samples spread by 20%",))]]
     assert list(conditions.judge(shared, flagged, on_cuda=False))[1].verdict == "not applicable"
+    spread = ("samples spread by 20%",)
+    in_step = [[latency("a", "v", [1.0] * 9, details=quiet | {"shared_spread": 0.2}, trust=spread)]]
+    assert list(conditions.judge(in_step, flagged, on_cuda=False))[1].verdict == "not applicable"
+    alone = quiet | {"shared_spread": 0.02}
+    by_itself = [[latency("a", f"v{index}", [1.0] * 9, details=alone, trust=spread)] for index in range(5)]
+    assert list(conditions.judge(by_itself, flagged, on_cuda=False))[1].verdict == "broken"
 
 
 def test_known_lengths_give_their_slope() -> None:
