@@ -398,7 +398,8 @@ def show(records: Sequence[Record]) -> None:
         shown = study_table(accuracies, study)
         grid = Table(title=f"{study}: {accuracies.questions[study]}", title_justify="left", box=None, pad_edge=False)
         for name in _SHOWN:
-            grid.add_column(name.removeprefix("lost: "), justify="left" if name in ("row", "verdict") else "right")
+            justify: Literal["left", "right"] = "left" if name in ("row", "verdict") else "right"
+            grid.add_column(name.removeprefix("lost: "), justify=justify, overflow="fold")
         for line in wording.rows(shown):
             grid.add_row(*(str(line.get(name, "")).strip("`*") for name in _SHOWN))
         console.print(grid)
