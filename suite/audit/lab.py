@@ -111,7 +111,12 @@ class Lab:
         words: int | None = None,
         salt: int = 1,
     ) -> Batch:
-        """A padded batch of normal features; padded slots hold ordinary numbers, not zeros."""
+        """A padded batch of normal features; padded slots hold ordinary numbers, not zeros.
+
+        Lengths are multiplied by the subject's stretch.
+        """
+        image_lengths = [self.subject.stretch * length for length in image_lengths]
+        question_lengths = [self.subject.stretch * length for length in question_lengths]
         regions, words = regions or max(image_lengths), words or max(question_lengths)
         examples, device = len(image_lengths), self.subject.device
         return Batch(

@@ -112,6 +112,8 @@ class Subject:
     names_arguments: bool = False
     """Whether an argument that does not fit is promised an error that names it."""
     known_defects: tuple[KnownDefect, ...] = ()
+    stretch: int = 1
+    """How many times as long as usual its scenes are, for what goes block by block."""
 
     def order_of(self, side: Side) -> Order:
         return dict(self.order)[side]

@@ -1,6 +1,7 @@
 """Is it masked correctly? The audit of a built variant, as findings."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from suite.audit.findings import findings
 from suite.audit.lab import Lab
@@ -14,7 +15,9 @@ WIDTH = 32
 """Feature width of both sides: every mechanism takes it, and a full audit of it takes seconds."""
 
 
-def audit(name: str, device: str, *, task: str, seed: int = 0) -> Iterator[Record]:
+def audit(
+    name: str, device: str, *, task: str, seed: int = 0, width: int = WIDTH, stretch: int = 1
+) -> Iterator[Record]:
     """Examine one variant, property by property.
 
     Args:
@@ -22,14 +25,16 @@ def audit(name: str, device: str, *, task: str, seed: int = 0) -> Iterator[Recor
         device: label, such as ``cpu[threads=2]`` or ``cuda``.
         task: of the records.
         seed: of weights and batches.
+        width: of both sides' features.
+        stretch: how many times as long as usual the scenes are, for kernels that go block by block.
 
     Raises:
         ValueError: the name is wrong.
         Skip: the variant cannot be had here.
     """
     yield from published.deviate(name, device, task=task, seed=seed)
-    variant = build(name, width=WIDTH, device=device.partition("[")[0], seed=seed)
-    subject = from_variant(variant)
+    variant = build(name, width=width, device=device.partition("[")[0], seed=seed)
+    subject = replace(from_variant(variant), stretch=stretch)
     lab = Lab(subject, seed)
     lab.forward(lab.batch)  # what cannot run at all is an error, not twenty broken properties
     yield from findings(subject, examine(subject, seed=seed), task=task, device=device, seed=seed)

@@ -1,6 +1,7 @@
 """The fused kernels in Triton's interpreter; run by test_fused.py in a process of its own.
 
-The whole masking audit of each mechanism takes a minute or two; the tests audit `parallel`. For all of them::
+The whole masking audit of a mechanism takes a minute or two, and four where it goes over several blocks; the tests
+audit `parallel` in one. For all of them::
 
     TRITON_INTERPRET=1 python -m pytest tests/kernels/check_fused.py -k audit
 """
@@ -328,11 +329,21 @@ def test_dropout_keeps_what_it_should_and_the_mean(share: float) -> None:
 AUDITED = ["parallel", "alternating", *OVER_ONE_IMAGE]
 
 
-@pytest.mark.parametrize("name", AUDITED)
-def test_the_whole_masking_audit_passes(name: str) -> None:
-    findings = [record for record in audit(f"{name}+fused", "cpu", task="test") if isinstance(record, Finding)]
+def assert_the_audit_passes(name: str, **shape: int) -> None:
+    findings = [record for record in audit(name, "cpu", task="test", **shape) if isinstance(record, Finding)]
     assert len(findings) > 20
     assert [found.summary for found in findings if found.verdict not in ("holds", "not applicable")] == []
+
+
+@pytest.mark.parametrize("name", AUDITED)
+def test_the_whole_masking_audit_passes(name: str) -> None:
+    assert_the_audit_passes(f"{name}+fused")
+
+
+@pytest.mark.usefixtures("smallest_blocks")
+@pytest.mark.parametrize("name", AUDITED)
+def test_the_whole_masking_audit_passes_over_several_blocks(name: str) -> None:
+    assert_the_audit_passes(f"{name}+fused", width=40, stretch=2)  # 24 regions and 18 words in blocks of 16
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])

@@ -37,6 +37,13 @@ def test_other_forms_hold_too(name: str) -> None:
     assert {id: finding.summary for id, finding in found.items() if finding.verdict in ("broken", "unclear")} == {}
 
 
+def test_longer_scenes_of_another_width_hold_too_and_show_what_is_known() -> None:
+    for name, shown in (("parallel", set()), ("published_csdn", {"P1"})):
+        found = [item for item in audit(name, "cpu", task="t", width=40, stretch=4) if isinstance(item, Finding)]
+        assert [finding.summary for finding in found if finding.verdict in ("broken", "unclear")] == []
+        assert shown <= {finding.quantity for finding in found if finding.verdict == "known"}
+
+
 @pytest.mark.parametrize("name", ["published_csdn", "published_zhangtd_alternating", "published_hiecoatt_parallel"])
 def test_a_published_implementation_shows_what_it_declares_and_nothing_else(name: str) -> None:
     found = [finding for finding in audit(name, "cpu", task="t") if isinstance(finding, Finding)]
