@@ -57,7 +57,7 @@ def run(
     resume: Annotated[
         Path | None, typer.Option(help="Continue the run in this folder, with its own arguments.")
     ] = None,
-    budget: Annotated[float | None, typer.Option(help="Seconds to plan to; 0 measures all.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Seconds to sample within; 0 measures all.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which a task counts as hung.")] = None,
     largest_batch: Annotated[
         bool, typer.Option("--largest-batch", help="Also find the largest batch that fits in memory.")

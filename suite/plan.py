@@ -1,6 +1,7 @@
 """From what was asked to tasks: what will be measured, in which order, and about how long it takes."""
 
 import itertools
+import math
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -114,7 +115,9 @@ def plan(asked: Asked, speed: Speed, *, lanes: int = 1) -> Plan:
     tasks = list(_tasks(asked, chosen, speed, sampling_s=LEAST_SAMPLING_S))
     comparisons = sum(1 for task in tasks if task.probes[0] == "timing")
     spare_s = max(0.0, room_s - duration(tasks, lanes=lanes)) / max(comparisons, 1)
-    tasks = list(_tasks(asked, chosen, speed, sampling_s=min(LEAST_SAMPLING_S + spare_s, MOST_SAMPLING_S)))
+    # a comparison that is narrow enough before it has spent its share stops
+    most_s = math.inf if asked.spends_budget else MOST_SAMPLING_S
+    tasks = list(_tasks(asked, chosen, speed, sampling_s=min(LEAST_SAMPLING_S + spare_s, most_s)))
     return Plan(tasks=tuple(sorted(tasks, key=_turn)), skips=tuple(skips), budget_s=asked.budget_s)
 
 

@@ -64,6 +64,8 @@ class Asked:
     devices: tuple[Device, ...]
     probes: tuple[Probe, ...]
     budget_s: float | None
+    spends_budget: bool
+    """Whether comparisons may sample until it is spent, since somebody asked for so much; a preset's is a limit."""
     timeout_s: float | None
     preset: str
     """Empty where the user chose for himself."""
@@ -106,6 +108,7 @@ def understand(request: Request) -> Asked:
         probes=tuple(_known("--probe", name, dict(zip(PROBES, PROBES, strict=True))) for name in request.probes)
         or PROBES,
         budget_s=budget_s,
+        spends_budget=bool(request.budget_s),
         timeout_s=request.timeout_s or None,
         preset=request.preset or ("" if chosen else preset.name),
         largest_batch=request.largest_batch,

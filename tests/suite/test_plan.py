@@ -63,6 +63,17 @@ def test_what_is_chosen_fits_the_budget_where_what_is_required_does(speed: Speed
     assert duration(made.tasks, lanes=2) <= 2000
 
 
+def test_a_budget_that_was_asked_for_is_spent_on_sampling(speed: Speed) -> None:
+    def sampled(budget_s: float) -> list[float]:
+        asked = understand(Request(variants=("alternating",), device="cpu", probes=("timing",), budget_s=budget_s))
+        return [task.sampling_s for task in plan(asked, speed).tasks]
+
+    short, long = sampled(60), sampled(600)
+    assert sum(short) == pytest.approx(60, abs=25)
+    assert sum(long) - sum(short) == pytest.approx(540)
+    assert max(long) == pytest.approx(min(long))
+
+
 def test_a_preset_without_a_budget_measures_all(speed: Speed) -> None:
     asked = understand(Request(preset="published", device="cpu"))
     made = plan(asked, speed)
