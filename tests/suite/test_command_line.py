@@ -29,20 +29,18 @@ def test_the_flags_of_run_are_frozen() -> None:
     assert set(found) == FLAGS
 
 
-def test_help_needs_neither_torch_nor_half_a_second() -> None:
-    seconds, modules = json.loads(
+def test_help_imports_nothing_that_takes_long() -> None:
+    heavy = json.loads(
         python(
-            "import json, sys, time\n"
-            "started = time.process_time()\n"
+            "import json, sys\n"
             "import run_all\n"
             "sys.argv = ['run_all.py', '--help']\n"
             "try:\n"
             "    run_all.app(prog_name='run_all.py')\n"
             "except SystemExit:\n"
             "    pass\n"
-            "heavy = [name for name in ('torch', 'pandas', 'scipy', 'matplotlib') if name in sys.modules]\n"
-            "print(json.dumps([time.process_time() - started, heavy]))"
+            "libraries = ('torch', 'numpy', 'pandas', 'scipy', 'matplotlib', 'seaborn')\n"
+            "print(json.dumps([name for name in libraries if name in sys.modules]))"
         ).splitlines()[-1]
     )
-    assert modules == []
-    assert seconds < 0.5
+    assert heavy == []
