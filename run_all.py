@@ -165,17 +165,17 @@ def compare(
         comparing.check_machines(old, new)
     limit = comparing.share(fail_above)
     comparison = comparing.compare(store.read(old), store.read(new), fail_above=limit)
+    interrupted = False
     if remeasure is not None:
         from suite import remeasure as again
 
-        comparison = again.suspects(
-            comparison, *remeasure, budget_s=budget, timeout_s=timeout, files=tuple(with_ or ())
-        )
+        steps = again.suspects(comparison, *remeasure, budget_s=budget, timeout_s=timeout, files=tuple(with_ or ()))
+        comparison, interrupted = changes.watch(steps, suspect_s=again.PAIRS * budget)
     names = old.resolve().name, new.resolve().name
     page = changes.write(comparison, out or new / f"against-{names[0]}", old=names[0], new=names[1])
     changes.show(comparison)
     print(page)
-    raise typer.Exit(comparison.exit_code())
+    raise typer.Exit(exits.INTERRUPTED if interrupted else comparison.exit_code())
 
 
 @app.command()

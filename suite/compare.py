@@ -18,7 +18,7 @@ from suite.records import FAILURES, Cell, Finding, Measurement, Record, Skip
 ANCHOR = "parallel"
 EXACT = ("peak_memory", "saved_for_backward", "graph_breaks", "recompiles")
 """Quantities without noise: more of them than the limit allows is a regression too."""
-Route = Literal["anchor", "tasks", "counts"]
+Route = Literal["anchor", "moved anchor", "tasks", "counts"]
 
 
 class Place(NamedTuple):
@@ -42,7 +42,8 @@ class Change:
     ratio: stats.Ratio
     """New over old; exact quantities have an interval of no width."""
     through: Route
-    """What the ratio was taken from: the anchor's time in the same rounds, medians of whole tasks, or exact counts."""
+    """What the ratio was taken from: the anchor's time in the same rounds, times the anchor's own change where one was
+    seen when it was measured again; medians of whole tasks; or exact counts."""
     trust: tuple[str, ...] = ()
     """Reasons against believing either side."""
     again: tuple[stats.Ratio, ...] = ()
@@ -70,15 +71,50 @@ class Comparison:
 
     @property
     def suspects(self) -> tuple[Change, ...]:
-        """Times that regressed, or seem to with an interval too wide to say so: worth measuring again."""
-        return tuple(
+        """Times to be measured again, the anchor's first.
+
+        They regressed, or seem to with an interval too wide to say so. An anchor that others were compared through is
+        one already where it is not known to have stayed the same.
+        """
+        through = {change.place._replace(variant=ANCHOR) for change in self.changes if change.through == "anchor"}
+        found = [
             change
             for change in self.changes
             if change.quantity == "latency"
             and (
-                change.regressed or (change.ratio.verdict == "unclear" and change.ratio.estimate > 1 + self.fail_above)
+                change.regressed
+                or (change.ratio.verdict == "unclear" and change.ratio.estimate > 1 + self.fail_above)
+                or (change.ratio.verdict == "unclear" and change.place in through)
             )
+        ]
+        return tuple(sorted(found, key=lambda change: change.place.variant != ANCHOR))
+
+    def with_again(self, place: Place, again: tuple[stats.Ratio, ...]) -> "Comparison":
+        """With what came of measuring a time once more.
+
+        Where the anchor turns out to have changed, what was compared through it is taken times its change, so that a
+        slower anchor makes nothing faster.
+        """
+        moved = _moved(again) if place.variant == ANCHOR else None
+        changes = []
+        for change in self.changes:
+            if change.place == place and change.quantity == "latency":
+                change = replace(change, again=again)
+            elif moved is not None and change.through == "anchor" and change.place._replace(variant=ANCHOR) == place:
+                ratio = stats.product(change.ratio, moved, margin=self.fail_above)
+                change = replace(change, ratio=ratio, through="moved anchor")
+            changes.append(change)
+        return replace(self, changes=tuple(changes))
+
+    def with_doubt(self, place: Place, doubt: str) -> "Comparison":
+        """With a reason against believing a time."""
+        changes = (
+            replace(change, trust=(*change.trust, doubt))
+            if change.place == place and change.quantity == "latency"
+            else change
+            for change in self.changes
         )
+        return replace(self, changes=tuple(changes))
 
     def exit_code(self) -> int:
         if self.broken:
@@ -230,6 +266,20 @@ def _between_tasks(place: Place, old: _Latencies, new: _Latencies, margin: float
     machine_change = after / before
     low, high = min(timed.low, timed.low / machine_change), max(timed.high, timed.high / machine_change)
     return replace(timed, low=low, high=high, verdict=stats.verdict(low, high, margin))
+
+
+def _moved(again: Sequence[stats.Ratio]) -> stats.Ratio | None:
+    """The change of an anchor that every fresh pair saw, with an interval that holds all of theirs."""
+    verdicts = {ratio.verdict for ratio in again}
+    if verdicts not in ({"slower"}, {"faster"}):
+        return None
+    return stats.Ratio(
+        estimate=math.exp(sum(math.log(ratio.estimate) for ratio in again) / len(again)),
+        low=min(ratio.low for ratio in again),
+        high=max(ratio.high for ratio in again),
+        verdict=again[0].verdict,
+        count=min(ratio.count for ratio in again),
+    )
 
 
 def _exact_changes(old: Iterable[Record], new: Iterable[Record], margin: float) -> list[Change]:

@@ -10,17 +10,16 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from select import select
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from suite import stats, user_files, workloads
-from suite.compare import Change, Comparison, Place
+from suite.compare import Comparison, Place
 from suite.probes.clocks import clock_of
 from suite.probes.step import prepare, running_on
 
@@ -38,6 +37,14 @@ serve()
 """
 
 
+class Step(NamedTuple):
+    """Where measuring again stands."""
+
+    comparison: Comparison
+    waiting: tuple[Place, ...]
+    """Suspects that are still to be measured, the next one first."""
+
+
 def suspects(
     comparison: Comparison,
     old_tree: Path,
@@ -46,8 +53,10 @@ def suspects(
     budget_s: float,
     timeout_s: float,
     files: Sequence[Path] = (),
-) -> Comparison:
-    """The comparison with every suspect measured again.
+) -> Iterator[Step]:
+    """The comparison with every suspect measured again, one after the other: each step knows one more than the last.
+
+    The anchor comes first, since its change may make suspects of others, or clear them.
 
     Args:
         comparison: of two runs.
@@ -58,18 +67,30 @@ def suspects(
         files: that register mechanisms of the user's own.
 
     Raises:
-        ValueError: a tree holds no variants.
+        ValueError: a tree holds no variants; before anything is measured.
     """
     for tree in (old_tree, new_tree):
         if not (tree / "variants" / "__init__.py").is_file():
             raise ValueError(f"--remeasure {tree}: expected a source tree, with the package 'variants' in it")
-    waiting = {(change.place, change.quantity) for change in comparison.suspects}
-    changes = []
-    for change in comparison.changes:
-        if (change.place, change.quantity) in waiting:
-            change = _again(change, (old_tree, new_tree), comparison.fail_above, budget_s, timeout_s, files)
-        changes.append(change)
-    return replace(comparison, changes=tuple(changes))
+    return _one_by_one(comparison, (old_tree, new_tree), budget_s, timeout_s, files)
+
+
+def _one_by_one(
+    comparison: Comparison, trees: tuple[Path, Path], budget_s: float, timeout_s: float, files: Sequence[Path]
+) -> Iterator[Step]:
+    seen: set[Place] = set()
+    while True:
+        waiting = tuple(change.place for change in comparison.suspects if change.place not in seen)
+        yield Step(comparison, waiting)
+        if not waiting:
+            return
+        place = waiting[0]
+        seen.add(place)
+        try:
+            again = tuple(_pair(place, trees, comparison.fail_above, budget_s, timeout_s, files) for _ in range(PAIRS))
+            comparison = comparison.with_again(place, again)
+        except Lost as error:
+            comparison = comparison.with_doubt(place, f"could not be measured again: {error}")
 
 
 def serve() -> None:
@@ -147,21 +168,6 @@ class _Side:
             self._errors.seek(0)
             raise Lost(f"{self._tree} ended with {status}: {self._errors.read().strip().rpartition(chr(10))[2]}")
         return answer
-
-
-def _again(
-    change: Change,
-    trees: tuple[Path, Path],
-    margin: float,
-    budget_s: float,
-    timeout_s: float,
-    files: Sequence[Path],
-) -> Change:
-    try:
-        again = tuple(_pair(change.place, trees, margin, budget_s, timeout_s, files) for _ in range(PAIRS))
-    except Lost as error:
-        return replace(change, trust=(*change.trust, f"could not be measured again: {error}"))
-    return replace(change, again=again)
 
 
 def _pair(

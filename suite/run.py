@@ -1,19 +1,18 @@
 """A run: from a request to a run folder with its records and its report."""
 
-import contextlib
 import shutil
 import sys
 import tempfile
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import Progress
 
 from suite import environment, exits, store, worker
 from suite.estimate import Speed
@@ -21,6 +20,7 @@ from suite.plan import LEAST_SAMPLING_S, MACHINE, Plan, Task, command, duration,
 from suite.probes.step import About
 from suite.records import Measurement, Record, Skip
 from suite.report import units
+from suite.report.bar import progress_bar
 from suite.request import ANCHOR, Asked, Request, understand
 from suite.worker import Worker
 
@@ -130,7 +130,7 @@ class Session:
                 [skip for skip in made.skips if (skip.task, skip.variant, skip.workload, skip.device) not in stored]
             )
             self._show(made)
-            with _progress(self._console) as progress:
+            with progress_bar(self._console) as progress:
                 self.work(made.tasks, progress)
             elapsed_s = time.monotonic() - self._started
             self._store([Measurement(task="run", quantity="run_time", unit="s", value=elapsed_s)])
@@ -416,13 +416,6 @@ def _cores() -> int:
     import os
 
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _progress(console: Console) -> Iterator[Progress]:
-    columns = (BarColumn(), TextColumn("{task.fields[left]}"), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield progress
 
 
 def _finish(folder: Path, console: Console, *, interrupted: bool) -> int:

@@ -8,7 +8,7 @@ simulated to choose these methods; `tests/suite/test_stats.py` simulates it agai
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -139,12 +139,20 @@ def relative(new: Ratio, old: Ratio, *, margin: float = 0.02) -> Ratio:
     The intervals are put together by the distances from their estimates (Zou and Donner 2008), so neither has to be
     symmetric. What differs between two processes of the same code is in neither interval.
     """
-    count = min(new.count, old.count)
-    if not (new.low > 0 and old.low > 0 and math.isfinite(new.high) and math.isfinite(old.high)):
-        return Ratio(estimate=new.estimate / old.estimate, low=0.0, high=math.inf, verdict="unclear", count=count)
-    estimate = new.estimate / old.estimate
-    below = math.hypot(math.log(new.estimate / new.low), math.log(old.high / old.estimate))
-    above = math.hypot(math.log(new.high / new.estimate), math.log(old.estimate / old.low))
+    upside_down = replace(
+        old, estimate=1 / old.estimate, low=1 / old.high, high=1 / old.low if old.low > 0 else math.inf
+    )
+    return product(new, upside_down, margin=margin)
+
+
+def product(first: Ratio, second: Ratio, *, margin: float = 0.02) -> Ratio:
+    """The product of two ratios that were measured apart; intervals as in `relative`."""
+    count = min(first.count, second.count)
+    estimate = first.estimate * second.estimate
+    if not all(factor.low > 0 and math.isfinite(factor.high) for factor in (first, second)):
+        return Ratio(estimate=estimate, low=0.0, high=math.inf, verdict="unclear", count=count)
+    below = math.hypot(*(math.log(factor.estimate / factor.low) for factor in (first, second)))
+    above = math.hypot(*(math.log(factor.high / factor.estimate) for factor in (first, second)))
     low, high = estimate * math.exp(-below), estimate * math.exp(above)
     return Ratio(estimate=estimate, low=low, high=high, verdict=verdict(low, high, margin), count=count)
 

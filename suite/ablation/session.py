@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 
 from suite import environment, exits, store
@@ -29,6 +28,7 @@ from suite.ablation.vqa2 import Vqa2Task
 from suite.records import Measurement, Record
 from suite.records import Skip as Skipped
 from suite.report import units
+from suite.report.bar import progress_bar
 from suite.request import Request as RunRequest
 from suite.worker import die_with_parent
 from variants import Skip
@@ -149,9 +149,7 @@ class Session:
             f"{self._request.seeds} seeds, {self._lanes} side by side; interrupt at any time, then "
             f"--resume {self._folder}"
         )
-        texts = (TextColumn(text, markup=False) for text in ("{task.fields[left]}", "{task.description}"))
-        columns = (BarColumn(), *texts)
-        with Bars(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bars:
+        with progress_bar(self._console) as bars:
             crew = _Crew(self._lanes, self._folder, self._request.device)
             try:
                 self._work(tuning, crew, bars, then=self._training_s)

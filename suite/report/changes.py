@@ -1,6 +1,9 @@
 """What two runs say together, as a table in the terminal, and as a page with a plot."""
 
+import itertools
 import math
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from suite.compare import Change, Comparison
+from suite.compare import ANCHOR, Change, Comparison, Place
+from suite.remeasure import Step
 from suite.report import units
+from suite.report.bar import progress_bar
 
 FILE = "COMPARISON.md"
 MOST_LINES = 60
@@ -39,6 +44,37 @@ def show(comparison: Comparison) -> None:
         console.print(table)
     for line in _sentences(comparison):
         console.print(Text(line))
+
+
+def watch(steps: Iterator[Step], *, suspect_s: float) -> tuple[Comparison, bool]:
+    """Go through all steps of measuring again, with a bar and the time left.
+
+    Args:
+        steps: the first is the comparison as it was.
+        suspect_s: what the rounds of one suspect take at most.
+
+    Returns:
+        The last comparison, and whether Ctrl-C came before the end.
+    """
+    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    step = next(steps)
+    count = len(step.waiting)
+    console.print(f"suspects to measure again: {count}, at most {units.seconds(count * suspect_s)} of rounds")
+    started = time.monotonic()
+    with progress_bar(console) as bars:
+        bar = bars.add_task("", total=count, left="")
+        try:
+            for done in itertools.count():
+                each_s = (time.monotonic() - started) / done if done else suspect_s
+                left = f"{units.seconds(each_s * len(step.waiting))} left"
+                now = _label(step.waiting[0]) if step.waiting else ""
+                bars.update(bar, completed=done, total=done + len(step.waiting), left=left, description=now)
+                step = next(steps, step)
+                if not step.waiting:
+                    break
+        except KeyboardInterrupt:
+            return step.comparison, True
+    return step.comparison, False
 
 
 def write(comparison: Comparison, folder: Path, *, old: str, new: str) -> Path:
@@ -111,7 +147,7 @@ def plot(changes: list[Change], *, limit: float) -> Figure:
         ratio, colour = change.ratio, _COLOURS[change.ratio.verdict]
         # an interval without an end reaches the edge of the plot
         axes.plot([max(ratio.low, 1 / edge), min(ratio.high, edge)], [line, line], color=colour, linewidth=2)
-        axes.plot(ratio.estimate, line, "o" if change.through == "anchor" else "s", color=colour, markersize=5)
+        axes.plot(ratio.estimate, line, "s" if change.through == "tasks" else "o", color=colour, markersize=5)
         for again in change.again:
             axes.plot(again.estimate, line + 0.25, "|", color="black", markersize=7)
     axes.set_yticks(range(len(shown)), labels, fontsize=7)
@@ -160,9 +196,8 @@ def _by_size(changes: "list[Change] | tuple[Change, ...]") -> list[Change]:
     return sorted(changes, key=size)
 
 
-def _label(change: Change) -> str:
-    place = change.place
-    return " · ".join(text for text in (place.variant, place.workload, place.phase, place.device) if text)
+def _label(place: Place) -> str:
+    return " · ".join(text for text in place if text)
 
 
 def _texts(change: Change) -> dict[str, str]:
@@ -174,7 +209,7 @@ def _texts(change: Change) -> dict[str, str]:
         verdict += f", then slower in {recurred} of {len(change.again)} fresh pairs"
     interval = f" ({_bound(ratio.low)} to {_bound(ratio.high)})" if timed else ""
     return {
-        "cell": _label(change),
+        "cell": _label(change.place),
         "quantity": change.quantity.replace("_", " "),
         "old": units.quantity(change.old, change.unit),
         "new": units.quantity(change.new, change.unit),
@@ -199,8 +234,10 @@ def _sentences(comparison: Comparison) -> list[str]:
     }
     limit = units.percent(comparison.fail_above)
     lines = [f"broken since: {item.variant}: {item.quantity}: {item.summary}" for item in comparison.broken]
-    lines += [f"regression beyond {limit}: {_label(item)}: {item.quantity.replace('_', ' ')}" for item in regressions]
-    lines += [f"lost: {' · '.join(filter(None, place))}: {reason}" for place, reason in comparison.lost]
+    lines += [
+        f"regression beyond {limit}: {_label(item.place)}: {item.quantity.replace('_', ' ')}" for item in regressions
+    ]
+    lines += [f"lost: {_label(place)}: {reason}" for place, reason in comparison.lost]
     lines.append(
         f"{len(changes)} numbers compared: {len(regressions)} regressed; slower or more {counts['slower']}, "
         f"faster or less {counts['faster']}, same {counts['same']}, unclear {counts['unclear']} "
@@ -208,6 +245,7 @@ def _sentences(comparison: Comparison) -> list[str]:
     )
     if comparison.added:
         lines.append(f"{len(comparison.added)} cells are new and have nothing to be compared with")
+    lines += _unsure_anchors(changes)
     waiting = [change for change in comparison.suspects if not change.again]
     if waiting:
         lines.append(
@@ -217,12 +255,32 @@ def _sentences(comparison: Comparison) -> list[str]:
     return lines
 
 
+def _unsure_anchors(changes: tuple[Change, ...]) -> list[str]:
+    """Where what is compared through an anchor holds only as far as the anchor itself stayed the same."""
+    lines = []
+    for anchor in changes:
+        through = [
+            change
+            for change in changes
+            if change.through == "anchor" and change.place._replace(variant=ANCHOR) == anchor.place
+        ]
+        if anchor.place.variant == ANCHOR and anchor.quantity == "latency" and anchor.ratio.verdict == "unclear":
+            known = anchor.again and all(ratio.verdict == "same" for ratio in anchor.again)
+            if through and not known:
+                lines.append(
+                    f"{_label(anchor.place)} may itself have changed, by {_bound(anchor.ratio.low)} to "
+                    f"{_bound(anchor.ratio.high)}: the {len(through)} times compared through it hold beside it alone"
+                )
+    return lines
+
+
 def _reading(comparison: Comparison) -> list[str]:
     limit = units.percent(comparison.fail_above)
     return [
         "How to read it: a cell *through the anchor* is the ratio of its two ratios to eager float32 `parallel`, each",
-        "taken within rounds of its own run, so what the machine did between the runs cancels. *Through tasks*, whole",
-        "tasks are compared, which is what is left for the anchor itself, and where the anchor has changed; the",
+        "taken within rounds of its own run, so what the machine did between the runs cancels; with a *moved anchor*,",
+        "times the change of `parallel` itself, measured again. *Through tasks*, whole tasks are compared,",
+        "which is what is left for the anchor itself, and where their medians alone show that it has changed; the",
         "interval is then as wide as tasks differ among each other and as the machine's own matrix product has",
         "changed. Counts are exact. *Unclear* means that the interval has a foot on either side of",
         f"{limit}, and *?* that there is none.",

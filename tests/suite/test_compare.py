@@ -1,16 +1,18 @@
 """Two runs whose truth is known, made of records alone."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from suite import exits
-from suite.compare import Comparison, check_machines, compare, share
+from suite.compare import Change, Comparison, Place, check_machines, compare, share
 from suite.records import Finding, Measurement, Record, Skip
+from suite.remeasure import Step
 from suite.report import changes
-from suite.stats import Ratio
+from suite.stats import Ratio, verdict
 
 MECHANISMS = ("parallel", "alternating", "dense", "cross", "pool")
 LIMIT = 0.05
@@ -146,6 +148,63 @@ def test_only_what_recurs_counts() -> None:
     )
     assert regressed(comparison) == {"dense", "cross"}
     assert regressed(changed) == {"dense"}
+
+
+def wide(variant: str, *, estimate: float, through: str, spread: float) -> Change:
+    """A time that became so much longer, with an interval that reaches so far to either side."""
+    low, high = estimate / spread, estimate * spread
+    return Change(
+        place=Place(variant, "tiny", "forward", "cpu"), quantity="latency", unit="s", old=1.0, new=estimate,
+        ratio=Ratio(estimate=estimate, low=low, high=high, verdict=verdict(low, high, LIMIT), count=2),
+        through=through,  # type: ignore[arg-type]  # one of the routes
+    )  # fmt: skip
+
+
+def with_unclear_anchor() -> Comparison:
+    """The anchor's medians leave open whether it changed; beside it, `dense` got faster and `cross` did not."""
+    return Comparison(
+        changes=(
+            wide("dense", estimate=0.8, through="anchor", spread=1.01),
+            wide("cross", estimate=1.0, through="anchor", spread=1.01),
+            wide("parallel", estimate=1.03, through="tasks", spread=1.5),
+        ),
+        broken=(), lost=(), failed=False, added=(), fail_above=LIMIT,
+    )  # fmt: skip
+
+
+def test_an_anchor_that_was_measured_again_takes_along_what_stands_through_it() -> None:
+    comparison = with_unclear_anchor()
+    assert [change.place.variant for change in comparison.suspects] == ["parallel"]
+    anchor = comparison.changes[-1].place
+    slower = Ratio(estimate=1.25, low=1.24, high=1.26, verdict="slower", count=40)
+    moved = comparison.with_again(anchor, (slower, slower))
+    estimates = {change.place.variant: change.ratio.estimate for change in moved.changes}
+    assert estimates == {"dense": pytest.approx(1.0), "cross": pytest.approx(1.25), "parallel": 1.03}
+    # what had seemed to stay the same beside a slower anchor is a suspect now
+    assert {change.place.variant for change in moved.suspects} == {"parallel", "cross"}
+    same = Ratio(estimate=1.0, low=0.99, high=1.01, verdict="same", count=40)
+    for again in ((same, same), (slower, same)):
+        stayed = comparison.with_again(anchor, again)
+        assert [change.ratio for change in stayed.changes] == [change.ratio for change in comparison.changes]
+        assert regressed(stayed) == set()
+
+
+def test_an_anchor_in_doubt_is_said(tmp_path: Path) -> None:
+    page = changes.write(with_unclear_anchor(), tmp_path, old="a", new="b").read_text()
+    assert "parallel · tiny · forward · cpu may itself have changed, by 0.687 to 1.545: the 2 times" in page
+
+
+def test_ctrl_c_keeps_what_was_measured_again(capsys: pytest.CaptureFixture[str]) -> None:
+    before = with_unclear_anchor()
+    after = before.with_doubt(before.changes[-1].place, "could not be measured again")
+
+    def steps() -> Iterator[Step]:
+        yield Step(before, (before.changes[-1].place,))
+        yield Step(after, (before.changes[0].place,))
+        raise KeyboardInterrupt
+
+    assert changes.watch(steps(), suspect_s=20.0) == (after, True)
+    assert "suspects to measure again: 1, at most 20.0 s of rounds" in capsys.readouterr().err
 
 
 def test_different_machines_are_refused_with_the_difference(tmp_path: Path) -> None:

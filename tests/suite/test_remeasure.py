@@ -21,7 +21,9 @@ def suspected(place: Place = PLACE) -> Comparison:
 
 
 def again(comparison: Comparison, old: Path, new: Path) -> Change:
-    (change,) = suspects(comparison, old, new, budget_s=1.0, timeout_s=60.0).changes
+    *_, last = suspects(comparison, old, new, budget_s=1.0, timeout_s=60.0)
+    assert last.waiting == ()
+    (change,) = last.comparison.changes
     return change
 
 
