@@ -39,6 +39,9 @@ LANES = 2
 DEFAULT_BUDGET_S = 840.0
 SEEDS = 5
 RATES = (0.0015, 0.003, 0.006)
+"""Learning rates that every mechanism is tried with."""
+FURTHER_RATES = 4
+"""As many more are tried, by halves or doubles, while the best is the lowest or the highest of them."""
 SCENES_EPOCHS, SCENES_BATCH, SCENES_STEPS, SCENES_TESTED = 25, 64, 100, 5000
 EASY_SHARE = 0.2
 """Of the epochs, that begin with easy scenes."""
@@ -145,14 +148,17 @@ class Session:
         self._describe()
         tuning = self._tuning_jobs()
         self._console.print(
-            f"{len(tuning)} short trainings to choose learning rates, then {len(self._training_rows())} rows with "
-            f"{self._request.seeds} seeds, {self._lanes} side by side; interrupt at any time, then "
+            f"at least {len(tuning)} short trainings to choose learning rates, then {len(self._training_rows())} rows "
+            f"with {self._request.seeds} seeds, {self._lanes} side by side; interrupt at any time, then "
             f"--resume {self._folder}"
         )
         with progress_bar(self._console) as bars:
             crew = _Crew(self._lanes, self._folder, self._request.device)
             try:
                 self._work(tuning, crew, bars, then=self._training_s)
+                while further := self._further_tuning_jobs(tuning):
+                    self._work(further, crew, bars, then=self._training_s)
+                    tuning += further
                 self._work(self._training_jobs(), crew, bars, then=lambda: 0.0)
             finally:
                 crew.close()
@@ -327,6 +333,26 @@ class Session:
                     )
                 )
         return jobs
+
+    def _further_tuning_jobs(self, tuned: Sequence[Job]) -> list[Job]:
+        """One more learning rate for each mechanism whose best may lie beyond those that were tried.
+
+        None once a row was trained: all seeds of a row have the same.
+        """
+        if any(isinstance(record, Measurement) and record.quantity == "training_loss" for record in self._known):
+            return []
+        attempted: dict[tuple[str, str], list[Job]] = {}
+        for job in tuned:
+            attempted.setdefault((job.task.name, job.row.label), []).append(job)
+        rates = self._rates()
+        further = []
+        for key, jobs in attempted.items():
+            tried = sorted(job.recipe.learning_rate for job in jobs)
+            if key in rates and len(tried) < len(RATES) + FURTHER_RATES:
+                beyond = {tried[0]: tried[0] / 2, tried[-1]: tried[-1] * 2}.get(rates[key])
+                if beyond is not None:
+                    further.append(replace(jobs[0], recipe=replace(jobs[0].recipe, learning_rate=beyond)))
+        return further
 
     def _rates(self) -> dict[tuple[str, str], float]:
         """The learning rate of each mechanism that gave the best accuracy."""

@@ -5,16 +5,20 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from suite import exits, store
 from suite.ablation import session, studies
+from suite.ablation.jobs import Job
 from suite.ablation.session import Request
 from suite.ablation.studies import STUDIES, Compared, Row, Study, study
-from suite.records import Measurement, Skip
+from suite.ablation.training import Progress
+from suite.records import Measurement, Record, Skip
 from suite.report.ablation import Accuracies
 
 ROOT = Path(__file__).parents[3]
@@ -35,6 +39,7 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
         ("SCENES_BATCH", 8),
         ("SCENES_TESTED", 60),
         ("RATES", (0.001, 0.01)),
+        ("FURTHER_RATES", 2),
         ("study", lambda name: SMALL),
     ):
         patch.setattr(session, name, value)
@@ -84,14 +89,62 @@ def test_every_learning_rate_that_was_tried_is_on_record_and_the_best_is_used(un
     for record in records:
         if record.quantity == "tuning_accuracy":
             tried.setdefault(record.details["row"], {})[record.details["learning_rate"]] = record.value
-    assert {row: set(rates) for row, rates in tried.items()} == {
-        "pool (width 16)": {0.001, 0.01},
-        "parallel (on words, width 16)": {0.001, 0.01},
-    }
+    assert set(tried) == {"pool (width 16)", "parallel (on words, width 16)"}
+    for rates in tried.values():
+        assert {0.001, 0.01} <= set(rates) <= {0.00025, 0.0005, 0.001, 0.01, 0.02, 0.04}
     for record in records:
         if record.quantity == "training_loss":
             rates = tried[record.details["row"]]
             assert rates[record.details["learning_rate"]] == max(rates.values())
+
+
+@pytest.mark.parametrize(
+    ("best", "tried"),
+    [
+        (0.01, (0.001, 0.01, 0.02)),
+        (0.001, (0.0005, 0.001, 0.01)),
+        (0.02, (0.001, 0.01, 0.02, 0.04)),
+        (0.0, (0.00025, 0.0005, 0.001, 0.01)),
+        (1.0, (0.001, 0.01, 0.02, 0.04)),
+    ],
+)
+def test_learning_rates_go_on_while_the_best_is_at_an_end(
+    best: float, tried: tuple[float, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_Crew", crew_that_gives(lambda job: -abs(job.recipe.learning_rate - best)))
+    session.start(Request(seeds=1, epochs=1), out=tmp_path / "run")
+    records = [record for record in store.read(tmp_path / "run") if isinstance(record, Measurement)]
+    rates = [record.details for record in records if record.quantity == "tuning_accuracy"]
+    for row in ("pool (width 16)", "parallel (on words, width 16)"):
+        assert sorted(details["learning_rate"] for details in rates if details["row"] == row) == list(tried)
+
+
+def crew_that_gives(accuracy: Callable[[Job], float]) -> Callable[..., Any]:
+    """Processes that would train, but know at once what comes of it."""
+
+    class Crew:
+        def __init__(self, *_: object) -> None:
+            self.running: dict[Job, Progress] = {}
+
+        @property
+        def free(self) -> bool:
+            return not self.running
+
+        def start(self, job: Job) -> None:
+            self.running[job] = Progress(epoch=0, epochs=1, loss=0.0)
+
+        def wait(self, _: float) -> Iterator[tuple[Job, None, list[Record]]]:
+            (job,) = self.running
+            del self.running[job]
+            quantity = "tuning_accuracy" if job.tunes else "accuracy"
+            details = {"data": job.task.name, "row": job.row.label, "learning_rate": job.recipe.learning_rate}
+            found = Measurement(task=job.name, quantity=quantity, unit="1", value=accuracy(job), details=details)
+            yield job, None, [found, Measurement(task=job.name, quantity="task_time", unit="s", value=1.0)]
+
+        def close(self) -> None:
+            pass
+
+    return Crew
 
 
 def test_the_folder_says_what_was_tested_and_how_far_one_can_get(unbroken: Path) -> None:
@@ -114,18 +167,18 @@ import psutil
 from suite.ablation import session
 from suite.ablation.studies import Compared, Row, Study
 
-told = 0
+trained = 0
 
-def say(*_):
-    global told
-    told += 1
-    if told == 6:  # both rows are tuned, and have one of their seeds
+def say(self, job, *_):
+    global trained
+    trained += not job.tunes
+    if trained == 2:  # both rows are tuned, and have one of their seeds
         children = [str(child.pid) for child in psutil.Process().children(recursive=True)]
         Path(sys.argv[1], "children").write_text(" ".join(children))
         os.kill(os.getpid(), signal.SIGKILL)
 
 session.SCENES_STEPS, session.SCENES_BATCH, session.SCENES_TESTED = 3, 8, 60
-session.RATES, session.study = (0.001, 0.01), lambda name: {SMALL!r}
+session.RATES, session.FURTHER_RATES, session.study = (0.001, 0.01), 2, lambda name: {SMALL!r}
 session.Session._say = say
 session.start(session.Request(seeds=2, epochs=2), out=Path(sys.argv[1]))
 """
