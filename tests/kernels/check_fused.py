@@ -27,6 +27,7 @@ from variants import Batch, Skip, Variant, build
 from variants.kernels import fused, launch, programs
 from variants.kernels.configurations import Configuration, trying
 from variants.kernels.tune import Case, works
+from variants.transforms import kernel
 
 # numpy warns of what a GPU does silently, such as -inf less -inf
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
@@ -382,6 +383,39 @@ def test_what_has_no_kernel_says_so() -> None:
     for name in ("cross+fused", "parallel[bias=true]+fused", "alternating-image_attention+fused"):
         with pytest.raises(Skip, match="fused kernels"):
             build(name, width=8)
+
+
+@pytest.mark.parametrize(("words", "fused_calls"), [(4, 1), (5, 0)])
+def test_the_rule_of_a_device_picks_by_the_length_of_questions(
+    words: int, fused_calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    attend = fused.parallel
+    monkeypatch.setattr(fused, "parallel", lambda module, batch: calls.append(1) or attend(module, batch))
+    plain = build("parallel", width=16)
+    quick = kernel._fast_on_cuda(plain)
+    assert "fused where T is at most D / 4, else chunked" in quick.notes[-1]
+    batch = hard_batch(5, 9, words, 16, 16, dtype=torch.float32)
+    for found, expected in zip(quick.call(batch), plain.call(batch), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert len(calls) == fused_calls
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cross", "fast: sdpa"),
+        ("dense", "fast: as it is, since there is no other: dense+fused"),
+        ("parallel[bias=true]", "fast: as it is"),
+        ("parallel[dropout=0.1]", "fast: fused where T is at most D / 4, else as it is"),
+    ],
+)
+def test_the_rule_of_a_device_has_an_answer_for_every_mechanism(name: str, said: str) -> None:
+    quick = kernel._fast_on_cuda(build(name, width=16))
+    assert quick.notes[-1].startswith(said)
+    assert str(quick.spec).endswith("+fast")
+    batch = hard_batch(5, 9, 8, 16, 16, dtype=torch.float32)
+    assert all(field.isfinite().all() for field in quick.call(batch)[:2])
 
 
 def test_an_unmeasured_device_is_told_of() -> None:

@@ -12,7 +12,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from variants.kernels import tune
+from variants.kernels import configurations, tune
 from variants.kernels.configurations import TABLE, Configuration, configuration, measured, trying
 from variants.kernels.tune import Bench, Journal, Tuning, descend, enter
 
@@ -110,7 +110,8 @@ def test_the_measuring_process_is_started_again_until_it_is_done(monkeypatch: py
     with pytest.raises(SystemExit) as ended:
         tune.main()
     assert ended.value.code == 0
-    assert started == [[sys.executable, "-m", "variants.kernels.tune", "--measure"]] * 3
+    # the same deadline for all of them
+    assert started == [[sys.executable, "-m", "variants.kernels.tune", "--measure-until", "inf"]] * 3
 
 
 def test_only_the_devices_own_entry_changes(tmp_path: Path) -> None:
@@ -123,6 +124,34 @@ def test_only_the_devices_own_entry_changes(tmp_path: Path) -> None:
     assert after == before
 
 
+def test_programs_are_entered_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "configurations.json"
+    shutil.copy(TABLE, table)
+    monkeypatch.setattr(configurations, "TABLE", table)
+    device, programs = "A device", ("scored", "scored_backward", "sum_over_regions", "features_gradient")
+    for count, said in enumerate(("none", "some", "some", "some", "all")):
+        if count:
+            enter(table, device, {f"{programs[count - 1]}/16": SAFE._replace(warps=4)})
+        configurations._table.cache_clear()
+        assert measured(device, 2) == said
+        assert measured(device, 4) == "none"
+    assert all(configuration(program, 2, device).warps == 4 for program in programs)
+    monkeypatch.undo()
+    configurations._table.cache_clear()
+
+
+def test_a_spent_budget_ends_the_search_with_the_best_so_far() -> None:
+    timed: list[Configuration] = []
+
+    def counted(tried: Configuration) -> float:
+        timed.append(tried)
+        return time_s(tried)
+
+    found = descend(SAFE, counted, anything, lambda: len(timed) >= 4)
+    assert len(timed) == 4
+    assert found == min(timed, key=time_s) != SAFE
+
+
 def test_what_is_tried_comes_before_the_table() -> None:
     other = SAFE._replace(warps=4)
     with trying({"scored/16": other}):
@@ -132,7 +161,7 @@ def test_what_is_tried_comes_before_the_table() -> None:
 
 
 def test_no_device_is_called_measured_that_was_not() -> None:
-    assert not measured("no such device")
+    assert measured("no such device", 2) == "none"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")

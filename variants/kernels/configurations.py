@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 TABLE = Path(__file__).with_name("configurations.json")
 
@@ -45,9 +45,17 @@ def trying(entries: Mapping[str, Configuration]) -> Iterator[None]:
         _TRIED.reset(token)
 
 
-def measured(device: str) -> bool:
-    """Whether the table has entries for a device of that name."""
-    return device in _table()["measured"]
+def measured(device: str, itemsize: int) -> Literal["all", "some", "none"]:
+    """For how many programs the table has entries of a device of that name.
+
+    Args:
+        device: name of the device as its driver gives it.
+        itemsize: as in `configuration`.
+    """
+    bits = f"/{8 * min(itemsize, 4)}"
+    wanted = [key for key in _table()["safe"] if key.endswith(bits)]
+    count = sum(key in _table()["measured"].get(device, {}) for key in wanted)
+    return "all" if count == len(wanted) else "some" if count else "none"
 
 
 def configuration(program: str, itemsize: int, device: str) -> Configuration:

@@ -1,14 +1,18 @@
-"""Measure block sizes on this machine's GPU and enter them in the table: ``python -m variants.kernels.tune``.
+"""Measure block sizes on this machine's GPU and enter them in the table.
+
+    python -m variants.kernels.tune [--budget SECONDS]
 
 Each program is tuned by changing one size at a time, from the safe entry down to where no change helps, by the time of
 parallel co-attention's forward and backward passes together at the paper's shape. An entry is timed only after its
 results were held against the eager mechanism in float64, and is taken only if the same holds of many words, of three
 levels, and of alternating attention.
 
-What was timed is kept in a journal beside the table, so that a run that was stopped goes on where it was. The measuring
-is done by a second process, which is started again where an entry took the device away from it.
+What was timed is kept in a journal beside the table, so that a run that was stopped goes on where it was. A program's
+entry is written as soon as its search ends, by itself or with the budget. The measuring is done by a second process,
+which is started again where an entry took the device away from it.
 """
 
+import argparse
 import json
 import math
 import os
@@ -49,7 +53,10 @@ DEVICE_LOST = 75
 
 
 def descend(
-    start: Configuration, time_s: Callable[[Configuration], float], accept: Callable[[Configuration], bool]
+    start: Configuration,
+    time_s: Callable[[Configuration], float],
+    accept: Callable[[Configuration], bool],
+    spent: Callable[[], bool] = lambda: False,
 ) -> Configuration:
     """The configuration that no change of one size makes faster, from a start that runs.
 
@@ -57,6 +64,7 @@ def descend(
         start: where to begin.
         time_s: seconds, infinite for what does not run.
         accept: asked of what would be taken, once.
+        spent: whether to end with the best so far.
     """
     best, best_s = start, time_s(start)
     refused: set[Configuration] = set()
@@ -68,6 +76,8 @@ def descend(
                 candidate = best._replace(**{field: choice})
                 if candidate == best or candidate in refused:
                     continue
+                if spent():
+                    return best
                 candidate_s = time_s(candidate)
                 # one percent: less is noise, and would let the search wander for ever
                 if candidate_s >= 0.99 * best_s:
@@ -107,9 +117,9 @@ class Journal:
 
 
 def enter(table: Path, device: str, found: Mapping[str, Configuration]) -> None:
-    """Write what was found for a device into the table, in place of what it said; whole or not at all."""
+    """Write what was found for programs on a device into the table, in place of what it said; whole or not at all."""
     content = json.loads(table.read_text())
-    content["measured"][device] = {key: tuned._asdict() for key, tuned in found.items()}
+    content["measured"].setdefault(device, {}).update({key: tuned._asdict() for key, tuned in found.items()})
     unfinished = table.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(content, indent=2) + "\n")
     os.replace(unfinished, table)
@@ -251,12 +261,21 @@ class Tuning:
             sys.exit(DEVICE_LOST)
 
 
-def measure() -> None:
-    """Tune every program for 16-bit and 32-bit types and enter what was found."""
+def measure(deadline: float) -> None:
+    """Tune every program for 16-bit and 32-bit types and enter what was found.
+
+    Args:
+        deadline: on the system's clock, in seconds, after which nothing new is tried.
+    """
     device = torch.cuda.get_device_name()
     journal = Journal(TABLE.with_name(f"tuning-{device.replace(' ', '-')}.jsonl"))
-    found: dict[str, Configuration] = {}
+
+    def spent() -> bool:
+        return time.time() >= deadline
+
     for dtype in (torch.bfloat16, torch.float32):
+        if spent():
+            break
         bench = Bench(dtype)
         for program in PROGRAMS:
             key = f"{program}/{8 * dtype.itemsize}"
@@ -265,21 +284,35 @@ def measure() -> None:
             start_s = tuning.time_s(start)
             if math.isinf(start_s):
                 raise SystemExit(f"{key}: the safe entry {start} does not run here; see {journal.path}")
-            found[key] = descend(start, tuning.time_s, tuning.accepts)
-            gain, spent_s = start_s / journal.times[key, found[key]], time.monotonic() - started
-            print(f"{key}: {found[key]}, a step {gain:.2f} x as fast as with the safe entry, in {spent_s:.0f} s")
-    enter(TABLE, device, found)
-    print(f"entered in {TABLE} for {device}: commit it, and delete {journal.path.name}")
+            found = descend(start, tuning.time_s, tuning.accepts, spent)
+            enter(TABLE, device, {key: found})
+            gain, spent_s = start_s / journal.times[key, found], time.monotonic() - started
+            print(f"{key}: {found}, a step {gain:.2f} x as fast as with the safe entry, in {spent_s:.0f} s")
+            if spent():
+                break
+    if spent():
+        print(f"the budget is spent; what was found is in {TABLE} for {device}: run the same again to go on")
+    else:
+        print(f"entered in {TABLE} for {device}: commit it, and delete {journal.path.name}")
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m variants.kernels.tune", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument(
+        "--budget", type=float, default=math.inf, metavar="SECONDS", help="seconds after which nothing new is tried"
+    )
+    parser.add_argument("--measure-until", type=float, help=argparse.SUPPRESS)  # how the second process is started
+    asked = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("tuning measures a CUDA device, and there is none here")
-    if sys.argv[1:] == ["--measure"]:
-        measure()
+    if asked.measure_until is not None:
+        measure(asked.measure_until)
         return
+    command = [sys.executable, "-m", "variants.kernels.tune", "--measure-until", str(time.time() + asked.budget)]
     while True:
-        ended = subprocess.run([sys.executable, "-m", "variants.kernels.tune", "--measure"], check=False)
+        ended = subprocess.run(command, check=False)
         if ended.returncode != DEVICE_LOST:
             sys.exit(ended.returncode)
         print("the device was lost to an entry that is now passed over; going on", flush=True)

@@ -30,11 +30,15 @@ def _biased(module: CoAttention) -> bool:
     return any(name.endswith(".bias") for name, _ in module.named_parameters())
 
 
+def _drops(module: CoAttention) -> bool:
+    return any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in module.modules())
+
+
 def _chunked(variant: Variant) -> Variant:
     module = variant.module
     if _published(variant):
         raise Skip(f"{variant.name}+chunked: a published implementation runs as published, its whole batch at once")
-    if any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in module.modules()):
+    if _drops(module):
         raise Skip(f"{variant.name}+chunked: computing again would draw other dropout; set dropout=0")
     from variants.kernels import cache, chunked
 
@@ -78,7 +82,7 @@ def _fused(variant: Variant) -> Variant:
         raise Skip(f"{name} needs Triton, which is not installed")
     if variant.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         raise Skip(f"{name} needs a CUDA device, but the variant is on the {variant.device}")
-    return _noted(variant, "fused", run(), _configurations(variant.device))
+    return _noted(variant, "fused", run(), _configurations(variant))
 
 
 def _fused_run(name: str, module: CoAttention) -> Callable[[], Run]:
@@ -105,15 +109,21 @@ def _fused_run(name: str, module: CoAttention) -> Callable[[], Run]:
     return run
 
 
-def _configurations(device: torch.device) -> str:
-    if device.type != "cuda":
+def _configurations(variant: Variant) -> str:
+    if variant.device.type != "cuda":
         return "in Triton's interpreter: right, and slow"
     from variants.kernels.configurations import measured
 
-    name = torch.cuda.get_device_name(device)
-    if measured(name):
-        return f"block sizes measured on {name}"
-    return f"safe block sizes, since none were measured on {name}: python -m variants.kernels.tune does that"
+    name = torch.cuda.get_device_name(variant.device)
+    found = measured(name, variant.dtype.itemsize)
+    tune = "python -m variants.kernels.tune does that"
+    match found:
+        case "all":
+            return f"block sizes measured on {name}"
+        case "some":
+            return f"block sizes in part measured on {name}, the others safe: {tune}"
+        case "none":
+            return f"safe block sizes, since none were measured on {name}: {tune}"
 
 
 def _sdpa(variant: Variant) -> Variant:
@@ -133,22 +143,32 @@ def _fast(variant: Variant) -> Variant:
         raise Skip(f"{variant.name}+fast: a published implementation runs as published")
     if variant.device.type == "cuda":
         return _fast_on_cuda(variant)
-    # eager form against chunks, 32 examples of vqa-grid: 25 ms to 61 ms on two threads, 43 ms to 47 ms on one
+    # eager form against chunks, 32 examples of vqa-grid on a Xeon with AMX: 25 ms to 61 ms on two threads, 43 ms to 47
+    # ms on one
     return _noted(variant, "fast", module, "fast: as it is, since no other kernel was measured faster on a CPU")
 
 
 def _fast_on_cuda(variant: Variant) -> Variant:
-    short = _fused(variant)
-    long = _chunked(variant)
+    from variants.cross import Cross
+
+    if isinstance(variant.module, Cross):
+        pinned = _sdpa(variant)
+        return _noted(variant, "fast", pinned.run, f"fast: sdpa, by estimate; {pinned.notes[-1]}")
+    try:
+        short = _fused(variant)
+    except Skip as reason:
+        return _noted(variant, "fast", variant.module, f"fast: as it is, since there is no other: {reason}")
+    long = _chunked(variant) if not _drops(variant.module) else None
     module = variant.module
 
     def run(batch: Batch) -> Attended:
         # computing C again costs with T what reading maps costs with D
         if 4 * batch.question.shape[1] <= batch.image.shape[2]:
             return short.run(batch)
-        return module(batch) if torch.compiler.is_compiling() else long.run(batch)
+        return module(batch) if long is None or torch.compiler.is_compiling() else long.run(batch)
 
-    rule = "fast: fused where T is at most D / 4, else chunked (in a compiled graph, as it is); by estimate"
+    otherwise = "chunked (in a compiled graph, as it is)" if long is not None else "as it is"
+    rule = f"fast: fused where T is at most D / 4, else {otherwise}; by estimate"
     return _noted(variant, "fast", run, f"{rule}; {short.notes[-1]}")
 
 
