@@ -164,23 +164,11 @@ def _affinity_slope(
 
 
 @triton.jit
-def _guide(guide, queries, place, count, words_total, width, hidden, form: tl.constexpr):
-    """What one level of one example has of R, and of P where R is C' Y."""
-    if form.guide == "vector":
-        guide += place * hidden
-    if form.guide == "matrix":
-        guide += place * count * hidden
-    if form.guide == "affinity":
-        guide += place * words_total * hidden
-        queries += place * words_total * width
-    return guide, queries
-
-
-@triton.jit
-def _affinity_once(image, queries, rows, valid, words_total, width, form: tl.constexpr):
+def _affinity_once(image, queries, place, rows, valid, words_total, width, form: tl.constexpr):
     """C' as an operand where all words fit one block, so that it is computed once for all of K; else nothing."""
     if form.guide == "affinity" and form.one_block:
         words = tl.arange(0, form.words)
+        queries += place * words_total * width
         affinity = _affinity(image, queries, rows, valid, words, words < words_total, width, form)
         return _narrow(affinity, image.dtype.element_ty, form.widen)
     else:  # noqa: RET505  # for Triton, what follows a return is another return of this function
@@ -194,16 +182,18 @@ def _hidden(
     guide,
     queries,
     affinity,
+    place,
     rows,
     valid,
     columns,
     used_words,
+    count,
     words_total,
     width,
     hidden,
     form: tl.constexpr,
 ):
-    """``H = tanh(X W' + R)``, ``[rows, outer]``."""
+    """``H = tanh(X W' + R)``, ``[rows, outer]``, with the guide and queries that are at ``place`` among all."""
     total = tl.zeros([form.rows, form.outer], dtype=form.acc)
     in_hidden = columns < hidden
     for start in range(0, width, form.inner):
@@ -211,15 +201,17 @@ def _hidden(
         block = _rows(features, rows, valid, inner, width, width)
         total = _dot(block, _columns(weight, columns, in_hidden, inner, width, width), total, form)
     if form.guide == "vector":
-        total += tl.load(guide + columns, mask=in_hidden, other=0.0).to(form.acc)[None, :]
+        total += tl.load(guide + place * hidden + columns, mask=in_hidden, other=0.0).to(form.acc)[None, :]
     if form.guide == "matrix":
-        total += _rows(guide, rows, valid, columns, hidden, hidden).to(form.acc)
+        total += _rows(guide + place * count * hidden, rows, valid, columns, hidden, hidden).to(form.acc)
     if form.guide == "affinity":
+        guide += place * words_total * hidden
         if form.one_block:
             words = tl.arange(0, form.words)
             projected = _rows(guide, words, words < words_total, columns, hidden, hidden)
             total = _dot(affinity, projected, total, form)
         else:
+            queries += place * words_total * width
             for start in range(0, used_words, form.words):
                 words = start + tl.arange(0, form.words)
                 present = words < words_total
@@ -272,21 +264,22 @@ def scored(
     # a tile without a valid row does nothing
     any_valid = tl.max(valid.to(tl.int32), 0) > 0
     depth = tl.where(any_valid, width, 0)
-    own_guide, own_queries = _guide(guide, queries, place, count, words_total, width, hidden, form)
-    affinity = _affinity_once(features, own_queries, rows, valid, words_total, depth, form)
+    affinity = _affinity_once(features, queries, place, rows, valid, words_total, depth, form)
     total = tl.zeros([form.rows], dtype=form.acc)
     for start in range(0, tl.where(any_valid, hidden, 0), form.outer):
         columns = start + tl.arange(0, form.outer)
         mixed = _hidden(
             features,
             weight + level * hidden * width,
-            own_guide,
-            own_queries,
+            guide,
+            queries,
             affinity,
+            place,
             rows,
             valid,
             columns,
             used_words,
+            count,
             words_total,
             width,
             hidden,
@@ -355,8 +348,7 @@ def scored_backward(
             slope += tl.sum(block * pull[None, :], 1)
         attention = tl.load(weights + place * count + rows, mask=valid, other=0.0).to(form.acc)
         slope = attention * (slope - tl.load(delta + place))
-    own_guide, own_queries = _guide(guide, queries, place, count, words_total, width, hidden, form)
-    affinity = _affinity_once(features, own_queries, rows, valid, words_total, depth, form)
+    affinity = _affinity_once(features, queries, place, rows, valid, words_total, depth, form)
     part = place * tl.cdiv(count, form.rows) + tile
     for start in range(0, hidden, form.outer):
         columns = start + tl.arange(0, form.outer)
@@ -364,13 +356,15 @@ def scored_backward(
         mixed = _hidden(
             features,
             weight + level * hidden * width,
-            own_guide,
-            own_queries,
+            guide,
+            queries,
             affinity,
+            place,
             rows,
             valid,
             columns,
             used_words,
+            count,
             words_total,
             depth,
             hidden,
