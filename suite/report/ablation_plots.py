@@ -75,14 +75,14 @@ def accuracy(accuracies: Accuracies, study: str) -> Figure:
     for place, row in enumerate(rows):
         _point(left, accuracies.of(study, row.label), place, row)
     data = rows[0].data
-    for what, name in (("question only", "question alone (best possible)"), ("image only", "image alone (bound)")):
+    for what, name in (("question only", "question alone\n(best possible)"), ("image only", "image alone\n(bound)")):
         ceiling = accuracies.ceilings.get((data, what), {}).get("all")
         if ceiling is not None:
             left.axvline(100 * ceiling, color=style.QUIET, linestyle=":" if what == "image only" else "--", linewidth=1)
             # on either side of their lines, which stand close
             side, shift = ("right", -3) if what == "question only" else ("left", 3)
             left.annotate(
-                name, (100 * ceiling, len(rows) + 0.2), (shift, 0), textcoords="offset points", fontsize=6.5,
+                name, (100 * ceiling, len(rows) + 0.25), (shift, 0), textcoords="offset points", fontsize=6.5,
                 color=style.QUIET, va="bottom", ha=side,
             )  # fmt: skip
     _within_shares(left)
