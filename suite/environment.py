@@ -115,6 +115,11 @@ def sources(files: Sequence[str]) -> str:
     return digest.hexdigest()[:16]
 
 
+def usable_cores() -> int:
+    """CPUs that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _machine() -> dict[str, object]:
     described: dict[str, object] = {
         "processor": _processor(),

@@ -111,7 +111,7 @@ class Session:
         self._foretold = False
         self._paces = Paces()
         alone = any(device.kind == "cuda" for device in asked.devices)
-        self._lanes = 1 if alone else min(_LANES, _cores())
+        self._lanes = 1 if alone else min(_LANES, environment.usable_cores())
 
     @property
     def records(self) -> Sequence[Record]:
@@ -410,12 +410,6 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _finish(folder: Path, console: Console, *, interrupted: bool) -> int:

@@ -34,8 +34,8 @@ from suite.worker import die_with_parent
 from variants import Skip
 
 RESULTS = Path("results")
-LANES = 2
-"""Trainings side by side, a thread each."""
+LANES = 16
+"""Most trainings side by side, a thread each; as many as there are cores, where these are fewer."""
 DEFAULT_BUDGET_S = 840.0
 SEEDS = 5
 RATES = (0.0015, 0.003, 0.006)
@@ -118,7 +118,7 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
 
 
 class Session:
-    """Jobs on their way through two processes into the store."""
+    """Jobs on their way through processes into the store."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class Session:
         self._known = list(known)
         self._done = store.finished(known)
         self._console = console
-        self._lanes = 1 if request.device.startswith("cuda") else LANES
+        self._lanes = 1 if request.device.startswith("cuda") else min(LANES, environment.usable_cores())
         self._started = time.monotonic()
         self._limit_s = request.limit_s()
         self._took: dict[tuple[str, str], list[float]] = {}
@@ -164,7 +164,7 @@ class Session:
                 crew.close()
 
     def _work(self, jobs: Sequence[Job], crew: "_Crew", bars: Bars, *, then: Callable[[], float]) -> None:
-        """Train these, two side by side.
+        """Train these, as many side by side as there are lanes.
 
         Args:
             jobs: in this order; those that are on record are passed over.
@@ -302,7 +302,7 @@ class Session:
                     studies=(),
                 )
                 jobs.setdefault(job.name, job)
-        # the long ones first, so that the two processes end together
+        # the long ones first, so that the processes end together
         return sorted(jobs.values(), key=lambda job: job.row.variant.startswith("pool"))
 
     def _training_jobs(self) -> list[Job]:
