@@ -69,7 +69,7 @@ def accuracy(accuracies: Accuracies, study: str) -> Figure:
     seeing = [row for row in rows if not row.is_blindfolded] or rows
     best = max(seeing, key=lambda row: interval(accuracies.of(study, row.label).values()).mean)
     reached = interval(accuracies.of(study, best.label).values())
-    title = f"{best.label} is best, {100 * reached.mean:.1f} % {between(reached)} of {reached.seeds} seeds"
+    title = f"{best.label} has the highest mean, {100 * reached.mean:.1f} % {between(reached)} of {reached.seeds} seeds"
     figure = style.figure(f"{study}: {title}", 1.5 + 0.3 * len(rows))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for place, row in enumerate(rows):
@@ -146,7 +146,8 @@ def longer(accuracies: Accuracies, study: str) -> Figure:
     found = {row.label: accuracies.of(study, row.label, evaluation="longer") for row in rows}
     best = max(rows, key=lambda row: _finite(interval(found[row.label].values()).mean))
     short, reached = (interval(by_seed.values()) for by_seed in (accuracies.of(study, best.label), found[best.label]))
-    title = f"{best.label} is best on longer sets, {100 * reached.mean:.1f} % after {100 * short.mean:.1f} %"
+    means = f"{100 * reached.mean:.1f} % after {100 * short.mean:.1f} %"
+    title = f"{best.label} has the highest mean on longer sets, {means}"
     figure = style.figure(f"{study}: {title}", 1.3 + 0.34 * len(rows))
     axis = figure.subplots()
     for place, row in enumerate(rows):
