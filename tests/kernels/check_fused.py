@@ -1,7 +1,7 @@
 """The fused kernels in Triton's interpreter; run by test_fused.py in a process of its own.
 
-The whole masking audit of a mechanism takes a minute or two, and four where it goes over several blocks; the tests
-audit `parallel` in one. For all of them::
+The whole masking audit of a mechanism takes a minute or two, and three to eleven where it goes over several blocks; the
+tests audit `parallel` in one. For all of them, half an hour::
 
     TRITON_INTERPRET=1 python -m pytest tests/kernels/check_fused.py -k audit
 """
@@ -329,11 +329,13 @@ def assert_the_audit_passes(name: str, **shape: int) -> None:
     assert [found.summary for found in findings if found.verdict not in ("holds", "not applicable")] == []
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", AUDITED)
 def test_the_whole_masking_audit_passes(name: str) -> None:
     assert_the_audit_passes(f"{name}+fused")
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("smallest_blocks")
 @pytest.mark.parametrize("name", AUDITED)
 def test_the_whole_masking_audit_passes_over_several_blocks(name: str) -> None:
