@@ -128,28 +128,38 @@ def test_programs_are_entered_one_by_one(tmp_path: Path, monkeypatch: pytest.Mon
     table = tmp_path / "configurations.json"
     shutil.copy(TABLE, table)
     monkeypatch.setattr(configurations, "TABLE", table)
-    device, programs = "A device", ("scored", "scored_backward", "sum_over_regions", "features_gradient")
-    for count, said in enumerate(("none", "some", "some", "some", "all")):
-        if count:
-            enter(table, device, {f"{programs[count - 1]}/16": SAFE._replace(warps=4)})
+    keys = json.loads(TABLE.read_text())["safe"]
+    said = []
+    for key in keys:
+        enter(table, "A device", {key: SAFE._replace(warps=4)})
         configurations._table.cache_clear()
-        assert measured(device, 2) == said
-        assert measured(device, 4) == "none"
-    assert all(configuration(program, 2, device).warps == 4 for program in programs)
+        said.append(measured("A device"))
+    assert said == ["some"] * (len(keys) - 1) + ["all"]
+    assert configuration("scored", 2, "A device").warps == 4
     monkeypatch.undo()
     configurations._table.cache_clear()
 
 
-def test_a_spent_budget_ends_the_search_with_the_best_so_far() -> None:
-    timed: list[Configuration] = []
+class CountingBench(LosingBench):
+    """Knows how often it was asked."""
 
-    def counted(tried: Configuration) -> float:
-        timed.append(tried)
+    asked = 0
+
+    def time_s(self, key: str, tried: Configuration) -> float:
+        self.asked += 1
         return time_s(tried)
 
-    found = descend(SAFE, counted, anything, lambda: len(timed) >= 4)
-    assert len(timed) == 4
-    assert found == min(timed, key=time_s) != SAFE
+
+def test_a_spent_budget_keeps_what_was_found_and_measures_nothing_new(tmp_path: Path) -> None:
+    path, bench = tmp_path / "tuning.jsonl", CountingBench()
+    first = Tuning("scored/16", bench, Journal(path), lambda: bench.asked >= 4)
+    found = descend(SAFE, first.time_s, first.accepts)
+    assert bench.asked == 4
+    assert time_s(found) < time_s(SAFE)
+    # no time at all: what an earlier run found is not lost to the safe entry
+    later = Tuning("scored/16", bench, Journal(path), lambda: True)
+    assert descend(SAFE, later.time_s, later.accepts) == found
+    assert bench.asked == 4
 
 
 def test_what_is_tried_comes_before_the_table() -> None:
@@ -161,7 +171,7 @@ def test_what_is_tried_comes_before_the_table() -> None:
 
 
 def test_no_device_is_called_measured_that_was_not() -> None:
-    assert measured("no such device", 2) == "none"
+    assert measured("no such device") == "none"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")

@@ -45,17 +45,14 @@ def trying(entries: Mapping[str, Configuration]) -> Iterator[None]:
         _TRIED.reset(token)
 
 
-def measured(device: str, itemsize: int) -> Literal["all", "some", "none"]:
-    """For how many programs the table has entries of a device of that name.
+def measured(device: str) -> Literal["all", "some", "none"]:
+    """For how many programs, in both sizes of number, the table has entries of a device of that name.
 
     Args:
         device: name of the device as its driver gives it.
-        itemsize: as in `configuration`.
     """
-    bits = f"/{8 * min(itemsize, 4)}"
-    wanted = [key for key in _table()["safe"] if key.endswith(bits)]
-    count = sum(key in _table()["measured"].get(device, {}) for key in wanted)
-    return "all" if count == len(wanted) else "some" if count else "none"
+    count = len(_table()["measured"].get(device, {}))
+    return "all" if count == len(_table()["safe"]) else "some" if count else "none"
 
 
 def configuration(program: str, itemsize: int, device: str) -> Configuration:

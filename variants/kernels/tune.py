@@ -53,10 +53,7 @@ DEVICE_LOST = 75
 
 
 def descend(
-    start: Configuration,
-    time_s: Callable[[Configuration], float],
-    accept: Callable[[Configuration], bool],
-    spent: Callable[[], bool] = lambda: False,
+    start: Configuration, time_s: Callable[[Configuration], float], accept: Callable[[Configuration], bool]
 ) -> Configuration:
     """The configuration that no change of one size makes faster, from a start that runs.
 
@@ -64,7 +61,6 @@ def descend(
         start: where to begin.
         time_s: seconds, infinite for what does not run.
         accept: asked of what would be taken, once.
-        spent: whether to end with the best so far.
     """
     best, best_s = start, time_s(start)
     refused: set[Configuration] = set()
@@ -76,8 +72,6 @@ def descend(
                 candidate = best._replace(**{field: choice})
                 if candidate == best or candidate in refused:
                     continue
-                if spent():
-                    return best
                 candidate_s = time_s(candidate)
                 # one percent: less is noise, and would let the search wander for ever
                 if candidate_s >= 0.99 * best_s:
@@ -233,14 +227,20 @@ def _first_line(error: Exception) -> str:
 
 
 class Tuning:
-    """One program's search: what it does next is told, and what took the device away is not tried again."""
+    """One program's search: what it does next is told, and what took the device away is not tried again.
 
-    def __init__(self, key: str, bench: Bench, journal: Journal) -> None:
-        self.key, self.bench, self.journal = key, bench, journal
+    Once the budget is spent, what the journal does not know counts as what does not run, so that the search ends with
+    the best that any run has found. The first entry is measured whatever the time.
+    """
+
+    def __init__(self, key: str, bench: Bench, journal: Journal, spent: Callable[[], bool] = lambda: False) -> None:
+        self.key, self.bench, self.journal, self.spent = key, bench, journal, spent
         self.tried: set[Configuration] = set()
 
     def time_s(self, entry: Configuration) -> float:
         known = (self.key, entry) in self.journal.times
+        if not known and self.tried and self.spent():
+            return math.inf
         seconds = self.journal.time_s(
             self.key, entry, lambda: self._surviving(entry, lambda: self.bench.time_s(self.key, entry))
         )
@@ -279,12 +279,12 @@ def measure(deadline: float) -> None:
         bench = Bench(dtype)
         for program in PROGRAMS:
             key = f"{program}/{8 * dtype.itemsize}"
-            tuning = Tuning(key, bench, journal)
+            tuning = Tuning(key, bench, journal, spent)
             started, start = time.monotonic(), configuration(program, dtype.itemsize, "safe")
             start_s = tuning.time_s(start)
             if math.isinf(start_s):
                 raise SystemExit(f"{key}: the safe entry {start} does not run here; see {journal.path}")
-            found = descend(start, tuning.time_s, tuning.accepts, spent)
+            found = descend(start, tuning.time_s, tuning.accepts)
             enter(TABLE, device, {key: found})
             gain, spent_s = start_s / journal.times[key, found], time.monotonic() - started
             print(f"{key}: {found}, a step {gain:.2f} x as fast as with the safe entry, in {spent_s:.0f} s")

@@ -82,7 +82,7 @@ def _fused(variant: Variant) -> Variant:
         raise Skip(f"{name} needs Triton, which is not installed")
     if variant.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         raise Skip(f"{name} needs a CUDA device, but the variant is on the {variant.device}")
-    return _noted(variant, "fused", run(), _configurations(variant))
+    return _noted(variant, "fused", run(), _configurations(variant.device))
 
 
 def _fused_run(name: str, module: CoAttention) -> Callable[[], Run]:
@@ -109,15 +109,14 @@ def _fused_run(name: str, module: CoAttention) -> Callable[[], Run]:
     return run
 
 
-def _configurations(variant: Variant) -> str:
-    if variant.device.type != "cuda":
+def _configurations(device: torch.device) -> str:
+    if device.type != "cuda":
         return "in Triton's interpreter: right, and slow"
     from variants.kernels.configurations import measured
 
-    name = torch.cuda.get_device_name(variant.device)
-    found = measured(name, variant.dtype.itemsize)
+    name = torch.cuda.get_device_name(device)
     tune = "python -m variants.kernels.tune does that"
-    match found:
+    match measured(name):
         case "all":
             return f"block sizes measured on {name}"
         case "some":
