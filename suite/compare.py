@@ -126,6 +126,14 @@ class Comparison:
         return exits.DONE if self.changes else exits.NOTHING_MEASURED
 
 
+class Step(NamedTuple):
+    """Where measuring suspects again stands."""
+
+    comparison: Comparison
+    waiting: tuple[Place, ...]
+    """Suspects that are still to be measured, the next one first."""
+
+
 def compare(old: Sequence[Record], new: Sequence[Record], *, fail_above: float) -> Comparison:
     """Every cell that both runs measured, with a verdict that must clear ``fail_above``, a share such as 0.05."""
     sides = _Latencies(old), _Latencies(new)

@@ -16,10 +16,10 @@ from pathlib import Path
 from select import select
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from suite import stats, user_files, workloads
-from suite.compare import Comparison, Place
+from suite.compare import Comparison, Place, Step
 from suite.probes.clocks import clock_of
 from suite.probes.step import prepare, running_on
 
@@ -35,14 +35,6 @@ sys.path[0] = sys.argv[2]
 from suite.remeasure import serve
 serve()
 """
-
-
-class Step(NamedTuple):
-    """Where measuring again stands."""
-
-    comparison: Comparison
-    waiting: tuple[Place, ...]
-    """Suspects that are still to be measured, the next one first."""
 
 
 def suspects(

@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from suite.compare import ANCHOR, Change, Comparison, Place
-from suite.remeasure import Step
+from suite.compare import ANCHOR, Change, Comparison, Place, Step
 from suite.report import units
 from suite.report.bar import progress_bar
 
@@ -141,7 +140,7 @@ def plot(changes: list[Change], *, limit: float) -> Figure:
     axes = figure.add_subplot()
     axes.axvspan(1 / (1 + limit), 1 + limit, color="#e8e8e8", zorder=0)
     axes.axvline(1, color="#808080", linewidth=0.8)
-    points = [change.ratio.estimate for change in shown]
+    points = [ratio.estimate for change in shown for ratio in (change.ratio, *change.again)]
     edge = max([1 + 2 * limit, *(max(point, 1 / point) for point in points)]) * 1.15
     for line, change in enumerate(shown):
         ratio, colour = change.ratio, _COLOURS[change.ratio.verdict]

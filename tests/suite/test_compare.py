@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from suite import exits
-from suite.compare import Change, Comparison, Place, check_machines, compare, share
+from suite.compare import Change, Comparison, Place, Step, check_machines, compare, share
 from suite.records import Finding, Measurement, Record, Skip
-from suite.remeasure import Step
 from suite.report import changes
 from suite.stats import Ratio, verdict
 
