@@ -5,37 +5,10 @@ from collections.abc import Collection
 from torch import Tensor, nn
 
 from variants.build import register
+from variants.heads import Heads
 from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
 from variants.masking import masked_mean, masked_softmax, pool
 from variants.regions import region
-
-
-class Heads(nn.Module):
-    """Multi-head scaled dot-product attention of one side's slots to the other's, without biases."""
-
-    def __init__(self, width: int, other_width: int, hidden: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(width, hidden, bias=False)
-        self.key = nn.Linear(other_width, hidden, bias=False)
-        self.value = nn.Linear(other_width, hidden, bias=False)
-        self.merge = nn.Linear(hidden, width, bias=False)
-
-    def forward(self, features: Tensor, other: Tensor, other_valid: Tensor) -> Tensor:
-        """What each slot reads from the other side: ``[B, L, D]``, zero where that has no valid slot."""
-        with region("affinity"):
-            query = self._split(self.query(features))  # [B, heads, L, K/heads]
-            key = self._split(self.key(other))  # [B, heads, M, K/heads]
-            # scaled before the product, which would otherwise be the first to leave the range of fp16
-            affinity = (query * query.shape[-1] ** -0.5) @ key.mT  # [B, heads, L, M]
-            weights = masked_softmax(affinity, other_valid[:, None, None, :])
-        with region("pooling"):
-            context = (weights @ self._split(self.value(other))).transpose(1, 2).flatten(-2)  # [B, L, K]
-            merged: Tensor = self.merge(context)  # [B, L, D]
-            return merged
-
-    def _split(self, projected: Tensor) -> Tensor:
-        return projected.view(*projected.shape[:-1], self.heads, -1).transpose(1, 2)
 
 
 @register("cross")
@@ -78,8 +51,8 @@ class Cross(CoAttention):
         if hidden % heads:
             raise ValueError(f"cross[heads={heads},hidden={hidden}]: expected hidden to be a multiple of heads")
         self.hidden = hidden
-        self.image_reads = Heads(image_width, question_width, hidden, heads)
-        self.question_reads = Heads(question_width, image_width, hidden, heads)
+        self.image_reads = Heads(image_width, question_width, hidden, heads, bias=False)
+        self.question_reads = Heads(question_width, image_width, hidden, heads, bias=False)
         self.image_score = nn.Linear(image_width, 1, bias=False)
         self.question_score = nn.Linear(question_width, 1, bias=False)
 
@@ -110,13 +83,9 @@ class Cross(CoAttention):
             return pool(weights, tokens), weights
 
     def matmul_flops(self, examples: int, regions: int, words: int) -> int:
-        def side(slots: int, width: int, others: int, other_width: int) -> int:
-            projections = 2 * slots * width * self.hidden + 2 * others * other_width * self.hidden
-            return projections + 2 * slots * others * self.hidden + 2 * slots * width
-
         image, question = regions * self.image_width, words * self.question_width
         if "image_attention" not in self.without:
-            image = side(regions, self.image_width, words, self.question_width)
+            image = self.image_reads.multiplications(regions, words) + 2 * image
         if "question_attention" not in self.without:
-            question = side(words, self.question_width, regions, self.image_width)
+            question = self.question_reads.multiplications(words, regions) + 2 * question
         return 2 * examples * (image + question)

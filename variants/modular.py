@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from variants.build import register
 from variants.elementwise import relu_of_own
+from variants.heads import Heads
 from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_softmax
 from variants.regions import region
@@ -33,39 +34,6 @@ class Norm(nn.Module):
         return normed.to(features.dtype)
 
 
-class Attention(nn.Module):
-    """Multi-head scaled dot-product attention, with biases."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        hidden = -(-width // heads) * heads
-        self.heads = heads
-        self.query = nn.Linear(width, hidden)
-        self.key = nn.Linear(width, hidden)
-        self.value = nn.Linear(width, hidden)
-        self.merge = nn.Linear(hidden, width)
-
-    def forward(self, features: Tensor, other: Tensor, other_valid: Tensor) -> Tensor:
-        """What each slot of ``[B, L, D]`` reads from the valid slots of ``other`` ``[B, M, D]``."""
-        with region("affinity"):
-            query = self._split(self.query(features))  # [B, h, L, D/h]
-            # scaled before the product, which would otherwise be the first to leave the range of fp16
-            affinity = (query * query.shape[-1] ** -0.5) @ self._split(self.key(other)).mT  # [B, h, L, M]
-            weights = masked_softmax(affinity, other_valid[:, None, None])
-        with region("pooling"):
-            context = weights @ self._split(self.value(other))  # [B, h, L, D/h]
-            merged: Tensor = self.merge(context.transpose(1, 2).flatten(2))  # [B, L, D]
-            return merged
-
-    def multiplications(self, slots: int, others: int) -> int:
-        """How many multiply-adds its products take for one example."""
-        hidden, width = self.query.weight.shape
-        return 2 * (slots + others) * width * hidden + 2 * slots * others * hidden
-
-    def _split(self, projected: Tensor) -> Tensor:
-        return projected.view(*projected.shape[:-1], self.heads, -1).transpose(1, 2)
-
-
 class Unit(nn.Module):
     """Self-attention, then attention to a guide where there is one, then a feed-forward layer; each added and normed.
 
@@ -82,9 +50,10 @@ class Unit(nn.Module):
             guided: whether they see the guide's; None for a unit that never has a guide.
         """
         super().__init__()
-        self.own = Attention(width, heads) if own else None
+        hidden = -(-width // heads) * heads
+        self.own = Heads(width, width, hidden, heads, bias=True) if own else None
         self.own_norm = Norm(width)
-        self.guided = Attention(width, heads) if guided else None
+        self.guided = Heads(width, width, hidden, heads, bias=True) if guided else None
         self.guided_norm = Norm(width) if guided is not None else None
         self.expand = nn.Linear(width, 4 * width)
         self.contract = nn.Linear(4 * width, width)

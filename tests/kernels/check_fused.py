@@ -407,6 +407,7 @@ def test_the_rule_of_a_device_picks_by_the_length_of_questions(
     ("name", "said"),
     [
         ("cross", "fast: sdpa"),
+        ("modular[layers=1]", "fast: sdpa"),
         ("dense", "fast: as it is, since there is no other: dense+fused"),
         ("parallel[bias=true]", "fast: as it is"),
         ("parallel[dropout=0.1]", "fast: fused where T is at most D / 4, else as it is"),

@@ -9,7 +9,17 @@ from tests.kernels.ragged import hard_batch, largest_error, outputs_and_gradient
 from variants import Skip, build
 
 
-@pytest.mark.parametrize("name", ["cross+sdpa", "cross[heads=2]+sdpa", "parallel+fast", "alternating+fast"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cross+sdpa",
+        "cross[heads=2]+sdpa",
+        "modular[layers=2]+sdpa",
+        "modular[arrangement=stack,heads=3,layers=1]+sdpa",
+        "parallel+fast",
+        "alternating+fast",
+    ],
+)
 def test_the_same_function(name: str) -> None:
     variant = build(name, width=16)
     variant.module.double()
@@ -18,22 +28,24 @@ def test_the_same_function(name: str) -> None:
     assert largest_error(outputs_and_gradients(variant, batch), outputs_and_gradients(plain, batch)) < 1e-11
 
 
-def test_the_backend_is_pinned_and_noted() -> None:
-    variant = build("cross+sdpa", width=16)
+@pytest.mark.parametrize(("name", "calls"), [("cross", 2), ("modular[layers=2]", 6)])
+def test_the_backend_is_pinned_and_noted(name: str, calls: int) -> None:
+    variant = build(f"{name}+sdpa", width=16)
     assert variant.notes == ("SDPA backend FLASH_ATTENTION, and no other",)
     batch = hard_batch(4, 9, 7, 16, 16, dtype=torch.float32)
     with torch.no_grad(), torch.profiler.profile() as profile:
         variant.call(batch)
-    kernels = {event.key for event in profile.key_averages() if "scaled_dot_product" in event.key}
+    kernels = {event.key: event.count for event in profile.key_averages() if "scaled_dot_product" in event.key}
     assert kernels == {
-        "aten::scaled_dot_product_attention",
-        "aten::_scaled_dot_product_flash_attention_for_cpu",
+        "aten::scaled_dot_product_attention": calls,
+        "aten::_scaled_dot_product_flash_attention_for_cpu": calls,
     }
 
 
-def test_a_tanh_affinity_is_no_scaled_dot_product() -> None:
-    with pytest.raises(Skip, match="a tanh affinity is not"):
-        build("parallel+sdpa", width=16)
+@pytest.mark.parametrize("name", ["parallel", "hierarchical", "dense", "pool"])
+def test_what_is_no_scaled_dot_product_says_so(name: str) -> None:
+    with pytest.raises(Skip, match="cross and modular have scaled dot products in them"):
+        build(f"{name}+sdpa", width=16)
 
 
 def test_fast_says_what_it_picks() -> None:

@@ -1,14 +1,17 @@
-"""Cross-attention through `torch.nn.functional.scaled_dot_product_attention`, on one backend and no other."""
+"""Multi-head attention through `torch.nn.functional.scaled_dot_product_attention`, on one backend and no other."""
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from variants.cross import Cross, Heads
+from variants.heads import Heads
 from variants.regions import region
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def backend(device: torch.device) -> SDPBackend:
@@ -28,7 +31,7 @@ class Reading(nn.Module):
         heads = self.heads
         with region("affinity"):
             query, key, value = (
-                heads._split(layer(source))
+                heads.split(layer(source))
                 for layer, source in ((heads.query, features), (heads.key, other), (heads.value, other))
             )
             empty = ~other_valid.any(-1)  # [B]
@@ -36,15 +39,19 @@ class Reading(nn.Module):
             seen = (other_valid | empty.unsqueeze(-1))[:, None, None, :].expand(-1, 1, features.shape[1], -1)
             with sdpa_kernel(backend(features.device)):
                 context = scaled_dot_product_attention(query, key, value, attn_mask=seen)  # [B, heads, L, K/heads]
-            context = context.masked_fill(empty[:, None, None, None], 0)
-        merged: Tensor = heads.merge(context.transpose(1, 2).flatten(-2))  # [B, L, D]
-        return merged
+            return heads.join(context.masked_fill(empty[:, None, None, None], 0))
 
 
-def twin(module: Cross) -> Cross:
-    """The same weights, read through the kernel."""
+def has_heads(module: nn.Module) -> bool:
+    """Whether there is anything in a module that the kernel computes."""
+    return any(isinstance(part, Heads) for part in module.modules())
+
+
+def twin(module: Module) -> Module:
+    """The same module over the same weights, with every `Heads` in it read through the kernel."""
     other = copy.copy(module)
-    other._modules = module._modules | {
-        name: Reading(getattr(module, name)) for name in ("image_reads", "question_reads")
+    other._modules = {
+        name: Reading(part) if isinstance(part, Heads) else part if part is None else twin(part)
+        for name, part in module._modules.items()
     }
     return other

@@ -126,12 +126,15 @@ def _configurations(device: torch.device) -> str:
 
 
 def _sdpa(variant: Variant) -> Variant:
-    from variants.cross import Cross
-
-    if not isinstance(variant.module, Cross):
-        raise Skip(f"{variant.name}+sdpa: only cross is scaled dot-product attention; a tanh affinity is not")
     from variants.kernels import scaled_dot_product
 
+    if _published(variant):
+        raise Skip(f"{variant.name}+sdpa: a published implementation runs as published")
+    if not scaled_dot_product.has_heads(variant.module):
+        raise Skip(
+            f"{variant.name}+sdpa: cross and modular have scaled dot products in them; a tanh affinity is none, nor "
+            "are maps that are averaged over heads before they are applied"
+        )
     pinned = scaled_dot_product.backend(variant.device).name
     return _noted(variant, "sdpa", scaled_dot_product.twin(variant.module), f"SDPA backend {pinned}, and no other")
 
@@ -148,9 +151,9 @@ def _fast(variant: Variant) -> Variant:
 
 
 def _fast_on_cuda(variant: Variant) -> Variant:
-    from variants.cross import Cross
+    from variants.kernels import scaled_dot_product
 
-    if isinstance(variant.module, Cross):
+    if scaled_dot_product.has_heads(variant.module):
         pinned = _sdpa(variant)
         return _noted(variant, "fast", pinned.run, f"fast: sdpa, by estimate; {pinned.notes[-1]}")
     try:
