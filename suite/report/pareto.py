@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from suite.records import Record
 from suite.report import style, tables, units, wording
 from suite.report.ablation import Accuracies, Interval, interval, points
+from suite.report.scatter import moved_apart
 from suite.report.tables import Place
 
 
@@ -146,40 +148,70 @@ def draw(found: Sequence[Point], place: Place, *, memory: bool) -> Figure:
     chosen = [point for point in found if not memory or point.memory_B is not None]
     costs = {point.variant: (point.memory_B or 0.0) if memory else point.latency.mean for point in chosen}
     best = undominated({point.variant: (point.accuracy.mean, costs[point.variant]) for point in chosen})
-    names = sorted(best, key=lambda name: costs[name])
-    what = "memory" if memory else "latency"
-    told = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-    figure = style.figure(f"Nothing dominates {told} in accuracy and {what}", 4.2)
-    axis = figure.subplots()
+    front = sorted((point for point in chosen if point.variant in best), key=lambda point: costs[point.variant])
+    figure = style.figure(_title(front, costs, len(chosen), memory=memory), max(4.2, 0.2 * len(chosen) + 1.6))
+    axis, margin = figure.subplots(1, 2, width_ratios=(1.25, 1))
     for point in chosen:
         x, y = costs[point.variant], 100 * point.accuracy.mean
-        colour = style.BLUE if point.variant in best else style.QUIET
-        axis.plot([x, x], [100 * point.accuracy.low, 100 * point.accuracy.high], color=colour, linewidth=1.4)
+        colour, above = (style.BLUE, 3) if point.variant in best else (style.QUIET, 2)
+        axis.plot(
+            [x, x], [100 * point.accuracy.low, 100 * point.accuracy.high], color=colour, linewidth=1.4, zorder=above
+        )
         if not memory:
-            axis.plot([point.latency.low, point.latency.high], [y, y], color=colour, linewidth=1.4)
+            axis.plot([point.latency.low, point.latency.high], [y, y], color=colour, linewidth=1.4, zorder=above)
         inside = "white" if point.doubts else colour
-        axis.plot(x, y, "o" if point.variant in best else "s", color=colour, markerfacecolor=inside, markersize=6)
-    front = sorted((costs[point.variant], 100 * point.accuracy.mean) for point in chosen if point.variant in best)
-    axis.step(*np.array(front).T, where="post", color=style.BLUE, linewidth=0.8)
+        shape = "o" if point.variant in best else "s"
+        axis.plot(x, y, shape, color=colour, markerfacecolor=inside, markersize=6, zorder=above)
+    steps = [(costs[point.variant], 100 * point.accuracy.mean) for point in front]
+    axis.step(*np.array(steps).T, where="post", color=style.BLUE, linewidth=0.8)
     axis.set_xscale("log")
-    axis.margins(x=0.2)
+    axis.margins(x=0.06)
     low, high = axis.get_ylim()
     axis.set_ylim(max(low, 0.0), min(high, 100.0))
-    for point in chosen:
-        at = (costs[point.variant], 100 * point.accuracy.mean)
-        is_right = axis.transAxes.inverted().transform(axis.transData.transform(at))[0] > 0.5  # its name stands left
-        axis.annotate(
-            point.variant, at, (-6 if is_right else 6, 4), textcoords="offset points", fontsize=8,
-            ha="right" if is_right else "left", color=style.BLUE if point.variant in best else style.QUIET,
-            fontweight="bold" if point.variant in best else "normal",
-        )  # fmt: skip
+    _name_points(axis, margin, chosen, costs, best)
     style.log_axis(axis.xaxis, units.binary if memory else units.seconds, base=2 if memory else 10)
     price = "peak memory" if memory else "latency"
-    axis.set_xlabel(f"{price} of one call · {place.workload} · {place.phase} · {place.device}")
-    axis.set_ylabel("accuracy in %, mean and 95 % interval over seeds")
+    figure.supxlabel(
+        f"{price} of one call, {place.phase}, {place.device}\n{place.workload}", x=0.008, ha="left", fontsize=8.5
+    )
+    axis.set_ylabel("accuracy in %, with its 95 % interval")
     if any(point.doubts for point in chosen):
-        figure.legend(handles=[style.doubted()], loc="outside lower left", frameon=False, handletextpad=0.2)
+        figure.legend(handles=[style.doubted()], loc="outside lower right", frameon=False, handletextpad=0.2)
     return figure
+
+
+def _title(front: Sequence[Point], costs: dict[str, float], count: int, *, memory: bool) -> str:
+    """How many nothing dominates, and the ends of their row."""
+
+    def told(point: Point) -> str:
+        cost = units.binary(costs[point.variant]) if memory else units.seconds(costs[point.variant])
+        return f"{point.variant} ({100 * point.accuracy.mean:.1f} %, {cost})"
+
+    price = "memory" if memory else "latency"
+    if len(front) == 1:
+        return f"{told(front[0])} dominates all {count} in accuracy and {price}"
+    return (
+        f"Nothing dominates {len(front)} of {count} in accuracy and {price}: from {told(front[0])} to {told(front[-1])}"
+    )
+
+
+def _name_points(axis: Axes, margin: Axes, chosen: Sequence[Point], costs: dict[str, float], best: set[str]) -> None:
+    """Every name beside the plot at its point's height, moved apart where points meet, with a line to its point."""
+    margin.set_axis_off()
+    line = {"arrowstyle": "-", "linewidth": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 4, "relpos": (0, 0.5)}
+    to_height = axis.transData + axis.transAxes.inverted()
+    ordered = sorted(chosen, key=lambda point: (point.accuracy.mean, costs[point.variant]))
+    heights = [float(to_height.transform((costs[point.variant], 100 * point.accuracy.mean))[1]) for point in ordered]
+    for point, height in zip(ordered, moved_apart(heights, min(0.06, 1 / len(ordered))), strict=True):
+        is_best = point.variant in best
+        colour = style.BLUE if is_best else style.QUIET
+        name = margin.annotate(
+            f"{point.label}  {100 * point.accuracy.mean:.1f}", (costs[point.variant], 100 * point.accuracy.mean),
+            xycoords=axis.transData, xytext=(0.02, height), textcoords=margin.transAxes, va="center", fontsize=7.5,
+            color=colour, fontweight="bold" if is_best else "normal", annotation_clip=False,
+            arrowprops=line | {"color": colour},
+        )  # fmt: skip
+        name.set_in_layout(False)  # the column is as wide as it is, whatever stands in it
 
 
 def write(ablation: Sequence[Record], run: Sequence[Record], folder: Path, *, study: str, place: Place) -> str:
