@@ -145,8 +145,8 @@ def _fast(variant: Variant) -> Variant:
         raise Skip(f"{variant.name}+fast: a published implementation runs as published")
     if variant.device.type == "cuda":
         return _fast_on_cuda(variant)
-    # eager form against chunks, 32 examples of vqa-grid on a Xeon with AMX: 25 ms to 61 ms on two threads, 43 ms to 47
-    # ms on one
+    # nine shapes of parallel, from 36 x 14 to 4096 x 2048 slots and from 1 to 512 examples, in both phases: chunks are
+    # 0.42 to 0.97 times as fast on one thread of a Xeon, 0.20 to 0.78 times on two
     return _noted(variant, "fast", module, "fast: as it is, since no other kernel was measured faster on a CPU")
 
 
