@@ -126,9 +126,17 @@ class Classifier(nn.Module):
 
 
 LEAKY = "hierarchical_leaky"
-SOUND = "sound"
+"""Name of the leaky port, which is measured here alone."""
 PLANTED = "planted "
-"""Names of what is measured here alone: the leaky port, the audit's own correct mechanism, and its planted defects."""
+"""What stands before the name of one of the audit's planted defects."""
+SOUND = {"sound" if kind is defects.Sound else f"sound {kind.__name__.lower()}": kind for kind in defects.SOUND}
+"""The audit's correct mechanisms by the names that they have here."""
+
+
+def correct_form(planted: str) -> str:
+    """The name in `SOUND` of the mechanism that a planted defect stands in."""
+    ancestors = defects.DEFECTS[planted.removeprefix(PLANTED)].mechanism.__mro__
+    return next(name for ancestor in ancestors for name, kind in SOUND.items() if ancestor is kind)
 
 
 def build_mechanism(name: str, *, width: int, seed: int) -> Variant:
@@ -142,8 +150,8 @@ def build_mechanism(name: str, *, width: int, seed: int) -> Variant:
     if name == LEAKY:
         module = LeakyHierarchical(image_width=width, question_width=width)
         initialise(module, seed)
-    elif name == SOUND:
-        module = defects.sound(image_width=width, question_width=width, seed=seed)
+    elif name in SOUND:
+        module = defects.sound(SOUND[name], image_width=width, question_width=width, seed=seed)
     elif name.startswith(PLANTED):
         module = defects.plant(name.removeprefix(PLANTED), image_width=width, question_width=width, seed=seed)
     else:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from suite.ablation.model import LEAKY, PLANTED, SOUND, Classifier, Reads, Shape
+from suite.ablation.model import LEAKY, PLANTED, SOUND, Classifier, Reads, Shape, correct_form
 from suite.ablation.scenes import LONG_OF_16, SHORT_OF_16, STANDARD
 from suite.ablation.task import Sight
 from suite.audit.defects import DEFECTS
@@ -38,7 +38,7 @@ class Row:
     @property
     def is_local(self) -> bool:
         """Whether it is no registered variant but something that is measured here alone."""
-        return self.variant in (LEAKY, SOUND) or self.variant.startswith(PLANTED)
+        return self.variant == LEAKY or self.variant in SOUND or self.variant.startswith(PLANTED)
 
     @property
     def may_refuse(self) -> bool:
@@ -52,7 +52,7 @@ class Row:
         What a part is worth would drown in what another learning rate is worth.
         """
         if self.is_local:
-            return replace(self, variant=SOUND) if self.variant.startswith(PLANTED) else self
+            return replace(self, variant=correct_form(self.variant)) if self.variant.startswith(PLANTED) else self
         spec = canonical(self.variant)
         plain = replace(spec, without=(), transforms=())
         return replace(self, variant=str(plain), sight="both")
@@ -136,14 +136,19 @@ def _masking() -> tuple[Compared, ...]:
         for name in published
     ]
     planted = [name for name, defect in DEFECTS.items() if defect.execution is None]
-    sound = Row(variant=SOUND, reads="words")
     return (
         Compared(row=PARALLEL, parent=None),
         Compared(row=Row(variant=LEAKY), parent=PARALLEL),
         *(Compared(row=row, parent=None) for row in dict.fromkeys(parent for _, parent in pairs)),
         *(Compared(row=row, parent=parent) for row, parent in pairs),
-        Compared(row=sound, parent=None),
-        *(Compared(row=Row(variant=f"{PLANTED}{name}", reads="words"), parent=sound) for name in planted),
+        *(Compared(row=Row(variant=name, reads="words"), parent=None) for name in SOUND),
+        *(
+            Compared(
+                row=Row(variant=f"{PLANTED}{name}", reads="words"),
+                parent=Row(variant=correct_form(name), reads="words"),
+            )
+            for name in planted
+        ),
     )
 
 

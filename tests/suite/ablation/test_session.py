@@ -15,6 +15,7 @@ import pytest
 from suite import exits, store
 from suite.ablation import session, studies
 from suite.ablation.jobs import Job
+from suite.ablation.model import PLANTED, SOUND, Classifier, Shape
 from suite.ablation.session import Request
 from suite.ablation.studies import STUDIES, Compared, Row, Study, study
 from suite.ablation.training import Progress
@@ -268,6 +269,20 @@ def test_the_levels_are_the_papers_table_for_both_co_attentions() -> None:
     for full in ("hierarchical", "hierarchical[inner=alternating]"):
         for part in ("word_level", "phrase_level", "question_level", "question_attention", "image_attention"):
             assert f"{full}-{part}" in labels
+
+
+def test_a_planted_defect_stands_beside_the_same_network_without_it() -> None:
+    shape = Shape(image_width=12, vocabulary=20, classes=5)
+    planted = [entry for entry in study("masking").rows if entry.row.variant.startswith(PLANTED)]
+    parents = {entry.parent for entry in planted if entry.parent is not None}
+    assert {parent.variant for parent in parents} == set(SOUND)
+    for entry in planted:
+        assert entry.parent is not None
+        names = (entry.row.variant, entry.parent.variant)
+        networks = [Classifier(name, shape, width=16, reads="words") for name in names]
+        shapes = [{name: weight.shape for name, weight in network.named_parameters()} for network in networks]
+        assert shapes[0] == shapes[1], entry.row.label
+        assert entry.row.tuned_as == entry.parent
 
 
 def test_mechanisms_are_compared_at_equal_parameters() -> None:
