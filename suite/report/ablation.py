@@ -22,6 +22,12 @@ CONFIDENCE = 0.95
 FEW_ROWS = 4
 WAYS = {"noise_in_pads": "noise in pads", "twice_the_width": "twice the width", "alone": "alone in the batch"}
 """Changes to padding or batch that must change nothing, and what tables call them."""
+_LOST = {
+    "noise_in_pads": "with noise in pads",
+    "twice_the_width": "at twice the width",
+    "alone": "alone in the batch",
+}
+_RIGHT = "; a correct mask loses nothing"
 CEILINGS = {
     "oracle": "*oracle*",
     "question only": "*best possible from the question alone*",
@@ -251,7 +257,10 @@ def study_table(accuracies: Accuracies, study: str) -> pd.DataFrame:
 
 def sentences(accuracies: Accuracies, study: str) -> list[str]:
     """What the study found, one sentence a comparison, and what it could not tell."""
-    said, open_ = [], []
+    said: list[str] = []
+    open_: list[str] = []
+    alike: dict[str, list[str]] = defaultdict(list)
+    is_first_loss = True
     rows = [row for row in accuracies.trained(study) if not row.is_blindfolded]
     for place, row in enumerate(rows):
         if row.is_control:
@@ -265,12 +274,16 @@ def sentences(accuracies: Accuracies, study: str) -> list[str]:
                 word = "above" if found == "helps" else "below"
                 size = f"{100 * abs(gained.mean):.1f} points {word} `{parent}` {between(gained)}"
                 said.append(f"`{row.label}` ends {size}, over {gained.seeds} seeds.")
+            elif gained.seeds > 1 and gained.low == gained.high == 0:
+                alike[parent].append(f"`{row.label}`")
             elif gained.seeds:
                 open_.append(f"`{row.label}` and `{parent}` ({found}: {points(gained, sign='+')})")
-        for way, title in WAYS.items():
-            lost = interval(accuracies.cost(study, row.label, way).values())
-            if lost.low > 0:
-                said.append(f"`{row.label}` loses {points(lost)} points with {title}; a correct mask loses nothing.")
+        costs = {way: interval(accuracies.cost(study, row.label, way).values()) for way in WAYS}
+        lost = [f"{points(costs[way])} {where}" for way, where in _LOST.items() if costs[way].low > 0]
+        if lost:
+            told = ", ".join(lost).replace("]", "] points", 1)
+            said.append(f"`{row.label}` loses {told}{_RIGHT if is_first_loss else ''}.")
+            is_first_loss = False
         moved = accuracies.change_on_longer(study, row.label)
         if moved.seeds:
             longer, parents = (accuracies.of(study, name, evaluation="longer") for name in (row.label, row.parent))
@@ -278,6 +291,8 @@ def sentences(accuracies: Accuracies, study: str) -> list[str]:
             beside = f", where it stands {points(gained, sign='+')} beside `{row.parent}` ({verdict(gained)})"
             size = f"{points(moved, sign='+')} points on longer sets"
             said.append(f"`{row.label}` changes by {size}{beside if gained.seeds else ''}.")
+    for parent, labels in alike.items():
+        said.append(f"As accurate as `{parent}` with every seed: {', '.join(labels)}.")
     if open_:
         said.append("These seeds cannot tell apart: " + "; ".join(open_) + ".")
     return said

@@ -135,7 +135,7 @@ def test_the_page_says_what_helps_what_leaks_cost_and_what_was_not_trained(folde
     assert "`leaky` ends 10.0 points below `hierarchical` [-10.0, -10.0], over 5 seeds." in text
     assert "`leaky` ends 10.0 points above `pool` [10.0, 10.0], over 5 seeds." in text
     assert "`leaky` loses 25.0 [25.0, 25.0] points with noise in pads" in text
-    assert "`leaky` loses 20.0 [20.0, 20.0] points with alone in the batch" in text
+    assert ", 20.0 [20.0, 20.0] alone in the batch; a correct mask loses nothing." in text
     assert "`hierarchical` loses" not in text
     assert "best possible from the question alone" in text
     assert "| d | `pool` | 50.0 | **60.0** |" in text
@@ -143,6 +143,16 @@ def test_the_page_says_what_helps_what_leaks_cost_and_what_was_not_trained(folde
     for name in ("accuracy-core", "padding-core", "attention-unary"):
         assert f"plots/{name}.png" in text
         assert (folder / "plots" / f"{name}.png").stat().st_size > 1000
+
+
+def test_rows_that_are_as_accurate_with_every_seed_are_named_together() -> None:
+    made = [described("sound", ""), *(described(name, "sound") for name in ("cast", "buffer", "wide", "other"))]
+    for row in ("sound", "cast", "buffer", "wide"):
+        made += accuracies_of(row, (0.6, 0.8, 0.7))
+    made += accuracies_of("other", (0.6, 0.8, 0.6))
+    first, second = ablation.sentences(Accuracies(made), "core")
+    assert first == "As accurate as `sound` with every seed: `cast`, `buffer`, `wide`."
+    assert second.startswith("These seeds cannot tell apart: `other` and `sound` (unclear")
 
 
 def test_what_longer_sets_cost_is_said_tabled_and_drawn(tmp_path: Path) -> None:
