@@ -188,8 +188,10 @@ def _title(front: Sequence[Point], costs: dict[str, float], count: int, *, memor
         return f"{point.variant} ({100 * point.accuracy.mean:.1f} %, {cost})"
 
     price = "memory" if memory else "latency"
+    if count == 1:
+        return f"{told(front[0])} stands alone"
     if len(front) == 1:
-        return f"{told(front[0])} dominates all {count} in accuracy and {price}"
+        return f"{told(front[0])} dominates all others in accuracy and {price}"
     return (
         f"Nothing dominates {len(front)} of {count} in accuracy and {price}: from {told(front[0])} to {told(front[-1])}"
     )
