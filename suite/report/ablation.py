@@ -22,12 +22,6 @@ CONFIDENCE = 0.95
 FEW_ROWS = 4
 WAYS = {"noise_in_pads": "noise in pads", "twice_the_width": "twice the width", "alone": "alone in the batch"}
 """Changes to padding or batch that must change nothing, and what tables call them."""
-_LOST = {
-    "noise_in_pads": "with noise in pads",
-    "twice_the_width": "at twice the width",
-    "alone": "alone in the batch",
-}
-_RIGHT = "; a correct mask loses nothing"
 CEILINGS = {
     "oracle": "*oracle*",
     "question only": "*best possible from the question alone*",
@@ -260,7 +254,6 @@ def sentences(accuracies: Accuracies, study: str) -> list[str]:
     said: list[str] = []
     open_: list[str] = []
     alike: dict[str, list[str]] = defaultdict(list)
-    is_first_loss = True
     rows = [row for row in accuracies.trained(study) if not row.is_blindfolded]
     for place, row in enumerate(rows):
         if row.is_control:
@@ -278,12 +271,10 @@ def sentences(accuracies: Accuracies, study: str) -> list[str]:
                 alike[parent].append(f"`{row.label}`")
             elif gained.seeds:
                 open_.append(f"`{row.label}` and `{parent}` ({found}: {points(gained, sign='+')})")
-        costs = {way: interval(accuracies.cost(study, row.label, way).values()) for way in WAYS}
-        lost = [f"{points(costs[way])} {where}" for way, where in _LOST.items() if costs[way].low > 0]
+        costs = {title: interval(accuracies.cost(study, row.label, way).values()) for way, title in WAYS.items()}
+        lost = [f"{title} {points(cost)}" for title, cost in costs.items() if cost.low > 0]
         if lost:
-            told = ", ".join(lost).replace("]", "] points", 1)
-            said.append(f"`{row.label}` loses {told}{_RIGHT if is_first_loss else ''}.")
-            is_first_loss = False
+            said.append(f"`{row.label}` loses points: {', '.join(lost)}.")
         moved = accuracies.change_on_longer(study, row.label)
         if moved.seeds:
             longer, parents = (accuracies.of(study, name, evaluation="longer") for name in (row.label, row.parent))
@@ -357,7 +348,7 @@ def _page(accuracies: Accuracies, plots: Mapping[str, Sequence[str]], *, title: 
         "Accuracies are means over seeds in percent, with 95 % t intervals in brackets; a change is paired, since the "
         "same seed means the same batches. *Helps* and *hurts*: the interval leaves zero out. *No difference seen*: it "
         f"lies within {100 * MARGIN:g} point of zero. *Unclear*: neither. What padding costs is taken on the same "
-        "questions, with nothing changed that a correct mask could see.",
+        "questions, with nothing changed that a correct mask could see: it loses none.",
         "",
     ]
     for study in accuracies.rows:

@@ -134,8 +134,8 @@ def test_the_page_says_what_helps_what_leaks_cost_and_what_was_not_trained(folde
     assert "`hierarchical` ends 20.0 points above `pool` [20.0, 20.0], over 5 seeds." in text
     assert "`leaky` ends 10.0 points below `hierarchical` [-10.0, -10.0], over 5 seeds." in text
     assert "`leaky` ends 10.0 points above `pool` [10.0, 10.0], over 5 seeds." in text
-    assert "`leaky` loses 25.0 [25.0, 25.0] points with noise in pads" in text
-    assert ", 20.0 [20.0, 20.0] alone in the batch; a correct mask loses nothing." in text
+    assert "`leaky` loses points: noise in pads 25.0 [25.0, 25.0], " in text
+    assert ", alone in the batch 20.0 [20.0, 20.0]." in text
     assert "`hierarchical` loses" not in text
     assert "best possible from the question alone" in text
     assert "| d | `pool` | 50.0 | **60.0** |" in text
