@@ -158,7 +158,7 @@ _SOUND_FORMS = {
     "published_zhangtd_alternating": Row(variant="alternating", reads="words"),
     "published_skyol5_net": PARALLEL,
     "published_dcn": Row(variant="dense", reads="words"),
-    "published_mcan": Row(variant="modular[layers=2]", reads="words"),
+    "published_mcan": Row(variant=_at_depth("modular"), reads="words"),
 }
 """What is correct and nearest to each published form; the others come nearest to `parallel`."""
 
