@@ -41,7 +41,10 @@ class Task(Protocol):
     def classes(self) -> int: ...
 
     def training(self, seed: int, epoch: int, batch: int) -> Iterator[Examples]:
-        """The batches of one epoch; the same seed and epoch give the same ones."""
+        """The batches of one epoch, one after another; the same seed and epoch give the same ones."""
+
+    def batches(self, batch: int) -> int:
+        """How many of them there are."""
 
     def evaluation(self, split: Split, batch: int) -> Iterator[Graded]:
         """A fixed set in batches."""
@@ -89,6 +92,9 @@ class SceneTask:
         examples = scenes.generate(self.steps * batch, seed=(0, seed, epoch), setting=setting)
         for step in range(self.steps):
             yield trimmed(examples.take(slice(step * batch, (step + 1) * batch)))
+
+    def batches(self, batch: int) -> int:
+        return self.steps
 
     def evaluation(self, split: Split, batch: int) -> Iterator[Graded]:
         examples = self._fixed(split)

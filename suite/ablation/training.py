@@ -78,12 +78,12 @@ def fit(
     if checkpoint is not None and checkpoint.exists():
         losses = _restore(checkpoint, parameters, masters, optimiser)
     model.train()
+    steps = task.batches(recipe.batch)
     for epoch in range(len(losses), recipe.epochs):
         total = torch.zeros((), dtype=torch.float64)
-        batches = list(task.training(seed, epoch, recipe.batch))
-        for step, examples in enumerate(batches):
-            done = (epoch + step / len(batches)) / recipe.epochs
-            optimiser.param_groups[0]["lr"] = recipe.learning_rate * _pace(done, epoch * len(batches) + step)
+        for step, examples in enumerate(task.training(seed, epoch, recipe.batch)):
+            done = (epoch + step / steps) / recipe.epochs
+            optimiser.param_groups[0]["lr"] = recipe.learning_rate * _pace(done, epoch * steps + step)
             shown = inputs(show(examples, sight), model.device)
             loss = cross_entropy(model(shown), torch.from_numpy(examples.answer).to(model.device))
             for parameter in parameters:
@@ -91,7 +91,7 @@ def fit(
             (loss * scale).backward()  # type: ignore[no-untyped-call]
             _step(optimiser, parameters, masters, scale)
             total += loss.detach().double().cpu()
-        losses.append(float(total) / len(batches))
+        losses.append(float(total) / steps)
         if not torch.isfinite(total):
             raise Diverged(
                 f"the loss was {losses[-1]} in epoch {epoch + 1} at a learning rate of {recipe.learning_rate}"

@@ -1,5 +1,7 @@
 """Training is plain and repeatable, and the four evaluations tell a leak from none."""
 
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 from suite.ablation.evaluation import WAYS, changed, evaluate
 from suite.ablation.jobs import attention, shape_of
 from suite.ablation.model import LEAKY, Classifier, Inputs, inputs
-from suite.ablation.scenes import generate
+from suite.ablation.scenes import Examples, generate
 from suite.ablation.task import SceneTask, show, trimmed
 from suite.ablation.training import Diverged, Progress, Recipe, fit
 
@@ -52,6 +54,23 @@ def test_a_killed_training_ends_where_an_unbroken_one_does_to_the_last_bit(name:
     resumed = make(name)
     assert fit(resumed, TASK, RECIPE, seed=1, checkpoint=checkpoint) == losses
     assert same(weights(resumed), weights(unbroken))
+
+
+def test_an_epoch_is_never_in_memory_as_a_whole() -> None:
+    """Features of real images, some 40 MB a batch, would not fit."""
+    in_memory = []
+
+    class Watched(SceneTask):
+        def training(self, seed: int, epoch: int, batch: int) -> Iterator[Examples]:
+            made: list[weakref.ref[np.ndarray]] = []
+            for examples in super().training(seed, epoch, batch):
+                made.append(weakref.ref(examples.image))
+                in_memory.append(sum(array() is not None for array in made))
+                yield examples
+
+    fit(make(), Watched(steps=6, examples=120), Recipe(epochs=2, batch=16, learning_rate=0.003), seed=0)
+    assert len(in_memory) == 12
+    assert max(in_memory) == 2  # the one that was just learnt from, and the next
 
 
 @pytest.mark.gpu
