@@ -37,32 +37,48 @@ MOST_IN_MEMORY = 128
 _DIGITS = "zero one two three four five six seven eight nine ten"
 _NUMBERS = {word: str(digit) for digit, word in enumerate(_DIGITS.split())} | {"none": "0"}
 _ARTICLES = {"a", "an", "the"}
-_NEGATED = "ai are ca could did do does did had has have is might must need should was were wo would"
-_JOINED = (
-    "i'm i've he's she's it's that's there's what's where's who's how's when's you're you've you'll they're they've "
-    "they'll we've who'd who've what're would've could've should've might've o'clock y'all"
-)
-_CONTRACTIONS = {f"{stem}nt": f"{stem}n't" for stem in _NEGATED.split()} | {
-    # "its" is a word of its own, which the missing apostrophe does not make a contraction
-    word.replace("'", ""): word
-    for word in _JOINED.split()
-    if word != "it's"
-}
-_PUNCTUATION = re.escape(';/[]"{}()=+\\_-<>@`,?!|~#$%^&*:')
+_CONTRACTED = """
+    ain't aren't can't couldn't didn't doesn't don't hadn't hasn't haven't isn't mightn't mustn't needn't oughtn't
+    shan't shouldn't wasn't weren't won't wouldn't
+    he'd how'd it'd someone'd something'd there'd they'd where'd who'd you'd
+    how'll it'll somebody'll someone'll something'll they'll what'll who'll why'll you'll
+    could've might've must've not've should've they've we've what've where've who've would've you've
+    there're they're what're why're you're
+    he's how's somebody's someone's that's there's what's when's where's who's why's
+    ma'am o'clock 'twas y'all y'all'll y'all'd've 'ow's'at
+    couldn't've hadn't've mightn't've shouldn't've wouldn't've
+    he'd've it'd've she'd've somebody'd've someone'd've something'd've there'd've they'd've we'd've who'd've you'd've
+"""
+_CONTRACTIONS = {
+    word[:index] + word[index + 1 :]: word
+    for word in _CONTRACTED.split()
+    for index, mark in enumerate(word)
+    if mark == "'"
+} | {"somebody'd": "somebodyd"}
+"""From a word that lacks one apostrophe to the whole; the last is the official script's, and the wrong way round."""
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 
 
+@cache
 def normalise(answer: str) -> str:
-    """An answer as the official score compares it: lower case, no punctuation or articles, digits, apostrophes.
+    """An answer as the official script compares it: without punctuation and articles, with digits and apostrophes.
 
-    A mark between two words of one token separates them, any other is dropped; a point stays between digits.
+    A mark is dropped where it stands beside a space anywhere in the answer, or where a comma parts two digits;
+    otherwise a space takes its place. A point stays before a digit. Only the words that the script knows get their
+    apostrophe back: ``dont`` does, ``im`` does not. As ``vqaEval.py`` of GT-Vision-Lab/VQA, commit c4e6a0e.
     """
-    text = answer.replace("\n", " ").replace("\t", " ").strip().lower()
-    text = re.sub(r"(?<=\d),(?=\d)", "", text)
-    text = re.sub(rf"(?<=[^\s{_PUNCTUATION}])[{_PUNCTUATION}](?=[^\s{_PUNCTUATION}])", " ", text)
-    text = re.sub(rf"[{_PUNCTUATION}]", "", text)
-    text = re.sub(r"\.(?!\d)|(?<!\d)\.(?=\D)", "", text)
-    words = (_NUMBERS.get(word, word) for word in text.split())
+    text = plain = _on_one_line(answer)
+    parts_digits = re.search(r"\d,\d", plain) is not None
+    for mark in _PUNCTUATION:
+        beside_space = f"{mark} " in plain or f" {mark}" in plain
+        text = text.replace(mark, "" if beside_space or parts_digits else " ")
+    text = re.sub(r"\.(?!\d)", "", text)
+    words = (_NUMBERS.get(word, word) for word in text.lower().split())
     return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
+
+
+def _on_one_line(answer: str) -> str:
+    return answer.replace("\n", " ").replace("\t", " ").strip()
 
 
 def credit(answers: Sequence[str]) -> dict[str, float]:
@@ -71,7 +87,8 @@ def credit(answers: Sequence[str]) -> dict[str, float]:
     Each annotator in turn is left out, and a third of a point given for each of the others who agrees, one at most.
     Answers are normalised first, unless all of them are the same, as in the official script.
     """
-    given = list(answers) if len(set(answers)) == 1 else [normalise(answer) for answer in answers]
+    said = [_on_one_line(answer) for answer in answers]
+    given = said if len(set(said)) == 1 else [normalise(answer) for answer in said]
     return {
         answer: sum(min(1.0, (count - (other == answer)) / 3) for other in given) / len(given)
         for answer, count in Counter(given).items()
@@ -168,6 +185,9 @@ class Vqa2Task:
         for start in range(0, order.size, batch):
             yield _examples(part, order[start : start + batch], self.regions("train"))
 
+    def batches(self, batch: int) -> int:
+        return -(-int((self.corpus.train.answer >= 0).sum()) // batch)
+
     def evaluation(self, split: Split, batch: int) -> Iterator[Graded]:
         name, part = ("train", self.corpus.held_out) if split == "validation" else ("val", self.corpus.val)
         step = min(batch, MOST_IN_MEMORY)
@@ -178,10 +198,6 @@ class Vqa2Task:
                 for answer, value in part.earned[index].items():
                     earned[row, answer] = value
             yield Graded(_examples(part, rows, self.regions(name)), earned)
-
-    def batches(self, batch: int) -> int:
-        """Training batches per epoch."""
-        return -(-int((self.corpus.train.answer >= 0).sum()) // batch)
 
     def digest(self) -> str:
         total = hashlib.sha256()
