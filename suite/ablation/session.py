@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress as Bars
 
-from suite import environment, exits, store
+from suite import environment, exits, memory, store
 from suite.ablation import oracle, scenes
 from suite.ablation.jobs import TUNING_SEED, AnyTask, Job, classifier, shape_of, work
 from suite.ablation.model import inputs
@@ -50,8 +50,6 @@ TUNING_SHARE = 0.4
 VQA2_EPOCHS, VQA2_BATCH = 10, 128
 VQA2_SCALE = 8
 """Widths are as many times those of the scenes: 512 for most rows, as in the paper."""
-JSON_GROWTH = 6
-"""Bytes of memory per byte of a file of annotations while it is parsed, as was measured."""
 _SETTINGS = {setting.name: setting for setting in (scenes.STANDARD, scenes.SHORT_OF_16, scenes.LONG_OF_16)}
 
 
@@ -147,9 +145,10 @@ class Session:
         """Tune every mechanism, then train all rows seed by seed, so that every seed that is there is paired."""
         self._describe()
         tuning = self._tuning_jobs()
+        seeds = "1 seed" if self._request.seeds == 1 else f"{self._request.seeds} seeds"
         self._console.print(
             f"at least {len(tuning)} short trainings to choose learning rates, then {len(self._training_rows())} rows "
-            f"with {self._request.seeds} seeds, {self._lanes} side by side; interrupt at any time, then "
+            f"with {seeds}, {self._lanes} side by side; interrupt at any time, then "
             f"--resume {self._folder}"
         )
         with progress_bar(self._console) as bars:
@@ -587,7 +586,7 @@ def _needs(task: Vqa2Task, request: Request) -> str:
         studies=(),
     )
     model = classifier(job, request.device)
-    batch_s, widest_B, before = 0.0, 0, time.perf_counter()
+    batch_s, before = 0.0, time.perf_counter()
     # the last of three counts, for which nothing is done for the first time any more
     for examples in itertools.islice(task.training(0, 0, VQA2_BATCH), 3):
         model(inputs(examples, request.device)).sum().backward()
@@ -595,24 +594,20 @@ def _needs(task: Vqa2Task, request: Request) -> str:
             torch.cuda.synchronize()
         now = time.perf_counter()
         batch_s, before = now - before, now
-        widest_B = max(widest_B, examples.image.nbytes)
     epoch = units.seconds(batch_s * task.batches(VQA2_BATCH))
-    largest_B = max(path.stat().st_size for path in Path(task.root).glob("v2_*.json"))
-    weights_B = 16 * sum(parameter.numel() for parameter in model.parameters())  # with gradients and Adam's two moments
+    # this process has read the questions and learnt from regions, as one that trains does; that has Adam's moments, too
+    moments_B = 8 * sum(parameter.numel() for parameter in model.parameters())
+    process = units.binary(memory.peak_B() + moments_B)
+    gpu = (
+        f" and {units.binary(torch.cuda.max_memory_allocated() + moments_B)} of the GPU's"
+        if request.device.startswith("cuda")
+        else ""
+    )
     return (
         f"vqa2: {len(corpus.train.answer)} questions to learn from, {len(corpus.val.answer)} to be tested on, "
         f"{task.vocabulary} words, {task.classes} answers, regions of {task.image_width} numbers read from disk by the "
-        f"batch; an epoch of {row.label} takes about {epoch}, a process about "
-        f"{units.binary(2 * widest_B + weights_B)} beside {units.binary(_index_B(task))} of questions, and "
-        f"{units.binary(JSON_GROWTH * largest_B)} for as long as it reads them"
+        f"batch; an epoch of {row.label} takes about {epoch}, a process about {process} of memory{gpu}"
     )
-
-
-def _index_B(task: Vqa2Task) -> int:
-    corpus = task.corpus
-    arrays = sum(array.nbytes for part in (corpus.train, corpus.held_out, corpus.val) for array in part[:5])
-    earned = sum(len(part.earned) for part in (corpus.train, corpus.held_out, corpus.val)) * 400  # a small dict
-    return arrays + earned
 
 
 def _finish(folder: Path, *, interrupted: bool) -> int:

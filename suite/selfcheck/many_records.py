@@ -2,13 +2,12 @@
 
 import json
 import random
-import resource
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from suite import store
+from suite import memory, store
 from suite.records import Finding, Measurement, Record
 from suite.report import page
 
@@ -74,17 +73,9 @@ def main(folder: Path, wanted: int) -> None:
     figures = {
         "wall_s": time.perf_counter() - started,
         "cpu_s": time.process_time() - cpu,
-        "peak_B": _peak_memory_b(),
+        "peak_B": memory.peak_B(),
     }
     print(json.dumps(figures))
-
-
-def _peak_memory_b() -> int:
-    """Of this program alone: ``getrusage`` counts what the process held that started it, too."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
-    return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
 
 
 if __name__ == "__main__":

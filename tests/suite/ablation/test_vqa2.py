@@ -221,7 +221,7 @@ def test_a_study_of_it_says_what_it_needs_and_leaves_its_accuracies(
     said = " ".join(capsys.readouterr().err.split())
     assert "vqa2: 9 questions to learn from, 6 to be tested on" in said
     assert "an epoch of hierarchical (width 128) takes about" in said
-    assert re.search(r"a process about \S+ .iB beside \S+ .iB of questions, and \S+ .iB for as long as it reads", said)
+    assert re.search(r"a process about \S+ .iB of memory", said)
     found = {
         (record.details["family"], record.details["evaluation"])
         for record in store.read(folder)
