@@ -9,7 +9,6 @@ from suite.ablation.scenes import LONG_OF_16, SHORT_OF_16, STANDARD
 from suite.ablation.task import Sight
 from suite.audit.defects import DEFECTS
 from variants import Skip, canonical, mechanisms
-from variants.build import option_types
 
 WIDTH = 64
 
@@ -186,30 +185,42 @@ def _mechanism() -> tuple[Compared, ...]:
 
 
 def _parts() -> tuple[Compared, ...]:
-    """Every part of every mechanism, left out alone."""
-    rows = []
+    """Every part of every mechanism, left out alone; those of hierarchical co-attention are the levels' study."""
+    rows: list[Compared] = []
     for name, mechanism in mechanisms().items():
-        if mechanism.parts:
-            whole = Row(variant=_at_depth(name))
-            rows.append(Compared(row=whole, parent=POOL))
-            rows += [Compared(row=Row(variant=f"{whole.variant}-{part}"), parent=whole) for part in mechanism.parts]
+        if mechanism.parts and name != PARALLEL.variant:
+            whole = _trainable(name)
+            rows += _beside_pooling(whole)
+            rows += [
+                Compared(row=replace(whole, variant=f"{whole.variant}-{part}"), parent=whole)
+                for part in mechanism.parts
+            ]
     return tuple(rows)
 
 
 def _depth() -> tuple[Compared, ...]:
-    rows = []
-    for name in ("dense", "modular"):
-        if name not in mechanisms():
-            continue
-        option = next((key for key in ("layers", "depth") if key in option_types(mechanisms()[name])), None)
-        if option is not None:
-            shallow = Row(variant=str(canonical(f"{name}[{option}=1]")))
-            rows.append(Compared(row=shallow, parent=POOL))
-            rows += [
-                Compared(row=Row(variant=str(canonical(f"{name}[{option}={depth}]"))), parent=shallow)
-                for depth in (2, 3, 4)
-            ]
+    rows: list[Compared] = []
+    for name, deepest in (("dense", 4), ("modular", 3)):
+        row = _trainable(name)
+        by_depth = [replace(row, variant=str(canonical(f"{name}[layers={depth}]"))) for depth in range(1, deepest + 1)]
+        shallow, *deeper = by_depth
+        rows += _beside_pooling(shallow)
+        rows += [Compared(row=row, parent=shallow) for row in deeper]
     return tuple(rows)
+
+
+def _trainable(name: str) -> Row:
+    """A mechanism reading what it learns from within a study's epochs.
+
+    On LSTM states MCAN of one to four layers ends a short training no better than mean pooling, and a part that is
+    left out of it tells nothing.
+    """
+    return Row(variant=_at_depth(name), reads="words" if name == "modular" else "question")
+
+
+def _beside_pooling(row: Row) -> tuple[Compared, ...]:
+    pool = replace(POOL, reads=row.reads)
+    return Compared(row=pool, parent=None), Compared(row=row, parent=pool)
 
 
 def _generalise() -> tuple[Compared, ...]:
