@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from suite.ablation.studies import STUDIES, Compared, Row, Study, study
 from suite.ablation.training import Progress
 from suite.records import Measurement, Record, Skip
 from suite.report.ablation import Accuracies
+from variants import canonical, mechanisms
 
 ROOT = Path(__file__).parents[3]
 POOL = Row(variant="pool", width=16)
@@ -269,6 +271,27 @@ def test_the_levels_are_the_papers_table_for_both_co_attentions() -> None:
     for full in ("hierarchical", "hierarchical[inner=alternating]"):
         for part in ("word_level", "phrase_level", "question_level", "question_attention", "image_attention"):
             assert f"{full}-{part}" in labels
+
+
+def test_every_part_of_every_mechanism_is_left_out_beside_its_whole_in_some_study() -> None:
+    left_out = set()
+    for entry in itertools.chain.from_iterable(study(name).rows for name in STUDIES):
+        if entry.row.is_local or entry.parent is None or entry.parent.is_local:
+            continue
+        spec, whole = canonical(entry.row.variant), canonical(entry.parent.variant)
+        if spec.without and whole == replace(spec, without=()):
+            assert entry.row.reads == entry.parent.reads
+            left_out.add((spec.mechanism, *spec.without))
+    assert left_out == {(name, part) for name, mechanism in mechanisms().items() for part in mechanism.parts}
+
+
+def test_depth_is_varied_by_layers_alone() -> None:
+    compared = [entry for entry in study("depth", controls=False).rows if entry.parent is not None]
+    deep = {name: [entry for entry in compared if entry.row.variant.startswith(name)] for name in ("dense", "modular")}
+    assert [len(entries) for entries in deep.values()] == [4, 3]
+    for shallow, *deeper in deep.values():
+        assert shallow.row.variant.endswith("[layers=1]")
+        assert all(replace(entry.row, variant="") == replace(shallow.row, variant="") for entry in deeper)
 
 
 def test_a_planted_defect_stands_beside_the_same_network_without_it() -> None:
