@@ -73,6 +73,23 @@ class Asked:
     files: tuple[str, ...]
 
 
+def kind_of(device: str | None) -> Literal["cpu", "cuda"]:
+    """The kind of device that was asked for, or the best there is.
+
+    Raises:
+        ValueError: it is of another kind, or not there.
+    """
+    match device or ("cuda" if torch.cuda.is_available() else "cpu"):
+        case "cpu":
+            return "cpu"
+        case "cuda" if torch.cuda.is_available():
+            return "cuda"
+        case "cuda":
+            raise ValueError("--device cuda: torch sees no CUDA device here")
+        case other:
+            raise ValueError(f"--device {other}: expected cpu or cuda")
+
+
 def understand(request: Request) -> Asked:
     """Check a request and make the choices that it leaves open.
 
@@ -81,11 +98,7 @@ def understand(request: Request) -> Asked:
     """
     for path in request.files:
         user_files.load(Path(path))
-    if request.device not in (None, "cpu", "cuda"):
-        raise ValueError(f"--device {request.device}: expected cpu or cuda")
-    kind = request.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch sees no CUDA device here")
+    kind = kind_of(request.device)
     for option, seconds in (("--budget", request.budget_s), ("--timeout", request.timeout_s)):
         if seconds is not None and not 0 <= seconds < math.inf:
             raise ValueError(f"{option} {seconds}: expected seconds of at least 0")

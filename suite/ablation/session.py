@@ -30,6 +30,7 @@ from suite.records import Skip as Skipped
 from suite.report import units
 from suite.report.bar import progress_bar
 from suite.request import Request as RunRequest
+from suite.request import kind_of
 from suite.worker import die_with_parent
 from variants import Skip
 
@@ -134,7 +135,7 @@ class Session:
         self._known = list(known)
         self._done = store.finished(known)
         self._console = console
-        self._lanes = 1 if request.device.startswith("cuda") else min(LANES, environment.usable_cores())
+        self._lanes = 1 if request.device == "cuda" else min(LANES, environment.usable_cores())
         self._started = time.monotonic()
         self._limit_s = request.limit_s()
         self._took: dict[tuple[str, str], list[float]] = {}
@@ -465,10 +466,13 @@ def _studies(request: Request) -> list[Study]:
         raise ValueError(f"--seeds {request.seeds}: expected at least 1, and 5 for an interval worth reading")
     if request.epochs is not None and request.epochs < 1:
         raise ValueError(f"--epochs {request.epochs}: expected at least 1")
-    if request.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device {request.device}: there is no CUDA device here")
+    if request.budget_s is not None and not request.budget_s >= 0:
+        raise ValueError(f"--budget {request.budget_s:g}: expected seconds, or 0 to train everything")
+    kind_of(request.device)
     if request.data == "vqa2":
-        names = tuple(name for name in names if name != "generalise")  # its longer sets are generated
+        if "generalise" in request.studies:
+            raise ValueError("generalise is tested on longer scenes, which are generated: leave out --data vqa2")
+        names = tuple(name for name in names if name != "generalise")
     return [study(name) for name in dict.fromkeys(names)]
 
 
@@ -590,7 +594,7 @@ def _needs(task: Vqa2Task, request: Request) -> str:
     # the last of three counts, for which nothing is done for the first time any more
     for examples in itertools.islice(task.training(0, 0, VQA2_BATCH), 3):
         model(inputs(examples, request.device)).sum().backward()
-        if request.device.startswith("cuda"):
+        if request.device == "cuda":
             torch.cuda.synchronize()
         now = time.perf_counter()
         batch_s, before = now - before, now
@@ -600,7 +604,7 @@ def _needs(task: Vqa2Task, request: Request) -> str:
     process = units.binary(memory.peak_B() + moments_B)
     gpu = (
         f" and {units.binary(torch.cuda.max_memory_allocated() + moments_B)} of the GPU's"
-        if request.device.startswith("cuda")
+        if request.device == "cuda"
         else ""
     )
     return (

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from suite import exits, store, worker
 from suite.records import Finding, Measurement
 from suite.report import selfcheck as page
+from suite.request import kind_of
 from suite.selfcheck import bench as benches
 from suite.selfcheck.bench import Bench
 from suite.selfcheck.row import QUANTITY
@@ -41,11 +41,7 @@ def start(topics: tuple[str, ...], *, device: str | None, full: bool, trials: in
     for topic in topics:
         if topic not in TOPICS:
             raise ValueError(f"selfcheck {topic}: expected one of {', '.join(TOPICS)}")
-    if device not in (None, "cpu", "cuda"):
-        raise ValueError(f"--device {device}: expected cpu or cuda")
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if chosen == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch sees no CUDA device here")
+    chosen = kind_of(device)
     folder = out or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-selfcheck-{chosen}"
     if (folder / store.FILE).exists():
         raise ValueError(f"{folder} holds a run already: choose another folder")

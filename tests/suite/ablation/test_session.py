@@ -244,6 +244,9 @@ def test_a_row_that_cannot_be_had_is_a_skip_and_the_others_are_trained(
     [
         (Request(seeds=0), "--seeds 0: expected at least 1"),
         (Request(epochs=0), "--epochs 0: expected at least 1"),
+        (Request(budget_s=-1), "--budget -1: expected seconds, or 0 to train everything"),
+        (Request(data="vqa2", root=".", studies=("generalise",)), "generalise is tested on longer scenes"),
+        (Request(device="tpu"), "--device tpu: expected cpu or cuda"),
         (Request(data="vqa2"), "--data vqa2 needs --root DIR"),
         (Request(data="clevr"), "--data clevr: expected scenes or vqa2"),
         (Request(root="somewhere"), "--root somewhere goes with --data vqa2"),
