@@ -320,12 +320,11 @@ def rates_table(accuracies: Accuracies) -> pd.DataFrame:
     for (data, row), tried in by_row.items():
         best = max(tried, key=lambda rate: (tried[rate], rate))
         cells = {
-            f"{rate:g}": f"**{100 * tried[rate]:.1f}**" if rate == best else f"{100 * tried[rate]:.1f}"
-            for rate in rates
-            if rate in tried
+            f"{rate:g}": f"**{100 * value:.1f}**" if rate == best else f"{100 * value:.1f}"
+            for rate, value in tried.items()
         }
         lines.append({"data": data, "row": f"`{row}`"} | cells)
-    return pd.DataFrame(lines).fillna("")
+    return pd.DataFrame(lines, columns=["data", "row", *(f"{rate:g}" for rate in rates)]).fillna("")
 
 
 def write(folder: Path, records: Sequence[Record]) -> Path:

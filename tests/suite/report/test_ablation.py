@@ -205,6 +205,27 @@ def test_what_was_killed_and_trained_later_is_not_left_out() -> None:
     assert Accuracies([killed, later]).skips == []
 
 
+def test_learning_rates_stand_in_order_and_the_best_is_bold() -> None:
+    tried = {"deep": {0.003: 0.4, 0.006: 0.3, 0.0015: 0.45, 0.00075: 0.5}, "pool": {0.003: 0.6, 0.006: 0.7}}
+    records = [
+        Measurement(
+            task="t",
+            quantity="tuning_accuracy",
+            unit="1",
+            value=value,
+            details={"data": "d", "row": row, "learning_rate": rate},
+        )
+        for row, rates in tried.items()
+        for rate, value in rates.items()
+    ]
+    table = ablation.rates_table(Accuracies(records))
+    assert list(table) == ["data", "row", "0.00075", "0.0015", "0.003", "0.006"]
+    assert table.to_numpy().tolist() == [
+        ["d", "`deep`", "**50.0**", "45.0", "40.0", "30.0"],
+        ["d", "`pool`", "", "", "60.0", "**70.0**"],
+    ]
+
+
 def test_what_the_seeds_cannot_separate_is_said() -> None:
     made = [described("a", ""), described("b", "a")]
     made += accuracies_of("a", (0.5, 0.6, 0.7)) + accuracies_of("b", (0.6, 0.5, 0.72))
