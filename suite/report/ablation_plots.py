@@ -1,45 +1,19 @@
-"""Plots of an ablation, from its records and its attention files alone."""
+"""Plots of an ablation, from its records alone."""
 
-import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from suite.report import style
+from suite.report import attention, style
 from suite.report.ablation import WAYS, Accuracies, Row, between, interval
 
-MOST_PICTURED = 6
-"""Classifiers side by side in one picture of attention."""
 MOST_UNMOVED = 12
 """Rows up to which those that lose nothing are drawn beside those that do."""
-DARKEST = 0.5
-"""A word with this weight or more is as dark as can be: one scale for all, so that even weights look even and pale."""
-_PAINT = {
-    "red": "#d62728",
-    "green": "#2ca02c",
-    "blue": "#1f77b4",
-    "yellow": "#e7c820",
-    "purple": "#9467bd",
-    "orange": "#ff7f0e",
-    "cyan": "#17becf",
-    "brown": "#8c564b",
-    "pink": "#f7a6c4",
-    "grey": "#8f8f8f",
-    "black": "#111111",
-    "white": "#ffffff",
-    "olive": "#8a8a00",
-    "navy": "#10106e",
-    "teal": "#006d6d",
-    "maroon": "#6e1010",
-}
-_MARKS = {"circle": "o", "square": "s", "triangle": "^"}
-_NAMES = {"word_level": "words", "phrase_level": "phrases", "question_level": "question"}
 
 
 def write(accuracies: Accuracies, folder: Path) -> dict[str, list[str]]:
@@ -58,8 +32,8 @@ def write(accuracies: Accuracies, folder: Path) -> dict[str, list[str]]:
                 paths[study].append(_save(longer(accuracies, study), folder, f"longer-{study}"))
             if _leaks(accuracies, study):
                 paths[study].append(_save(costs(accuracies, study), folder, f"padding-{study}"))
-        for family, drawings in _drawings(accuracies, folder).items():
-            paths["attention"].append(_save(attention(family, drawings), folder, f"attention-{family}"))
+        for family, drawn in attention.drawings(accuracies, folder).items():
+            paths["attention"].append(_save(attention.figure(family, drawn), folder, f"attention-{family}"))
     return paths
 
 
@@ -166,73 +140,6 @@ def longer(accuracies: Accuracies, study: str) -> Figure:
     return figure
 
 
-def attention(family: str, drawings: Sequence[Mapping[str, Any]]) -> Figure:
-    """One question as each classifier attends to it: regions on the image plane, words below."""
-    glimpses = max(len(drawing["image_weights"]) for drawing in drawings)
-    first = drawings[0]
-    question, answer = " ".join(first["words"]), first["answer"]
-    figure = style.figure(f"{family}: “{question}” ({answer})", 0.7 + 2.5 * len(drawings))
-    grid = figure.subplots(len(drawings), glimpses, squeeze=False)
-    for cells, drawing in zip(grid, drawings, strict=True):
-        levels = list(_NAMES.values()) if len(drawing["image_weights"]) == len(_NAMES) else None
-        for glimpse, axis in enumerate(cells):
-            if glimpse >= len(drawing["image_weights"]):
-                axis.set_visible(False)
-                continue
-            _plane(axis, drawing, glimpse)
-            right = "right" if drawing["predicted"] == drawing["answer"] else "wrong"
-            name = f"{drawing['row']}: {drawing['predicted']} ({right})" if glimpse == 0 else ""
-            level = f"attending on {levels[glimpse]}" if levels else ""
-            axis.set_title("\n".join((name, level)), fontsize=8)
-    return figure
-
-
-def _plane(axis: Axes, drawing: Mapping[str, Any], glimpse: int) -> None:
-    regions, words = drawing["image_weights"][glimpse], drawing["question_weights"][glimpse]
-    for (x, y), colour, shape, weight in zip(
-        drawing["places"], drawing["colours"], drawing["shapes"], regions, strict=True
-    ):
-        axis.scatter(x, y, s=60 + 900 * weight, color=style.INK, alpha=0.14, linewidths=0, zorder=1)
-        axis.scatter(
-            x, y, s=42, color=_PAINT[colour], marker=_MARKS[shape], edgecolors=style.INK, linewidths=0.6, zorder=3
-        )
-        if weight >= 0.05:
-            axis.annotate(
-                f"{100 * weight:.0f}", (x, y), (6, 5), textcoords="offset points", fontsize=7, color=style.INK, zorder=4
-            )
-    axis.set_xlim(-1.25, 1.25)
-    axis.set_ylim(-2.1, 1.25)
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.axhline(-1.25, color=style.FAINT, linewidth=1)
-    lines = _wrapped(drawing["words"], 24)
-    start = 0
-    for line, texts in enumerate(lines):
-        x = -1.2
-        for word, weight in zip(texts, words[start : start + len(texts)], strict=True):
-            share = min(weight / DARKEST, 1.0)
-            axis.text(
-                x,
-                -1.42 - 0.25 * line,
-                word,
-                fontsize=7,
-                va="center",
-                color="white" if share > 0.6 else style.INK,
-                bbox={"facecolor": style.BLUE, "alpha": share, "edgecolor": "none", "pad": 1.2},
-            )
-            x += 0.066 * (len(word) + 1.8)
-        start += len(texts)
-
-
-def _wrapped(words: Sequence[str], width: int) -> list[list[str]]:
-    lines: list[list[str]] = [[]]
-    for word in words:
-        if lines[-1] and sum(len(other) + 1 for other in lines[-1]) + len(word) > width:
-            lines.append([])
-        lines[-1].append(word)
-    return lines
-
-
 def _point(axis: Axes, by_seed: Mapping[int, float], place: int, row: Row) -> None:
     """An interval with its mean, and the seeds behind it."""
     here = interval(by_seed.values())
@@ -248,22 +155,6 @@ def _within_shares(axis: Axes) -> None:
     """No room for what an interval over few seeds holds below nothing or above everything."""
     low, high = axis.get_xlim()
     axis.set_xlim(max(low, 0.0), min(high, 100.0))
-
-
-def _drawings(accuracies: Accuracies, folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Per family, what each classifier made of its question; the same question for all."""
-    by_family: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    # whole mechanisms first: there is room for a few, and without a part they look much alike
-    for artifact in sorted(accuracies.attention, key=lambda artifact: "-" in artifact.variant):
-        path = folder / artifact.path
-        if not path.exists():
-            continue
-        whole = json.loads(path.read_text(encoding="utf-8"))
-        for example in whole["examples"]:
-            same = by_family[example["family"]]
-            if len(same) < MOST_PICTURED and (not same or same[0]["words"] == example["words"]):
-                same.append(example | {"row": whole["row"]})
-    return by_family
 
 
 def _leaks(accuracies: Accuracies, study: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from suite import store
 from suite.records import Artifact, Finding, Measurement, Record, Skip
-from suite.report import ablation, ablation_plots, page, pareto
+from suite.report import ablation, ablation_plots, attention, page, pareto
 from suite.report.ablation import Accuracies, Interval, change, interval, verdict
 from suite.report.tables import Place
 
@@ -187,6 +187,24 @@ def test_of_many_rows_those_that_lose_nothing_are_counted_not_drawn(records: lis
     assert names(Accuracies(records)) == ["leaky"]
     label = ablation_plots.costs(Accuracies(records), "core").axes[1].get_xlabel()
     assert label.endswith("; 13 rows that lose nothing are left out")
+
+
+def test_attention_stands_side_by_side_and_the_glimpses_of_one_in_one_row() -> None:
+    scene = {"words": ["which", "one"], "answer": "circle", "predicted": "circle", "colours": ["red"]}
+    scene |= {"shapes": ["circle"], "places": [[0.0, 0.0]]}
+    glimpse = {"image_weights": [[1.0]], "question_weights": [[0.5, 0.5]]}
+    levels = {"image_weights": [[1.0]] * 3, "question_weights": [[0.5, 0.5]] * 3}
+    drawn = [scene | glimpse | {"row": name} for name in ("a", "b")]
+    drawn += [scene | levels | {"row": "deep"}, *(scene | glimpse | {"row": name} for name in ("c", "d"))]
+    figure = attention.figure("unary", drawn)
+    titles = [axis.get_title() for axis in figure.axes if axis.get_visible()]
+    assert titles == [
+        *(f"{name}: circle (right)" for name in ("a", "b", "c")),
+        "deep: circle (right)\nattending on words",
+        "\nattending on phrases",
+        "\nattending on question",
+        "d: circle (right)",
+    ]
 
 
 def test_the_terminal_shows_each_row_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,149 @@
+"""Attention as a picture: regions on the image plane, words below, each as heavy as its weight."""
+
+import json
+import textwrap
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from suite.report import style
+from suite.report.ablation import Accuracies
+
+MOST_PICTURED = 6
+"""Classifiers side by side in one picture of attention."""
+DARKEST = 0.5
+"""A word with this weight or more is as dark as can be: one scale for all, so that even weights look even and pale."""
+_PAINT = {
+    "red": "#d62728",
+    "green": "#2ca02c",
+    "blue": "#1f77b4",
+    "yellow": "#e7c820",
+    "purple": "#9467bd",
+    "orange": "#ff7f0e",
+    "cyan": "#17becf",
+    "brown": "#8c564b",
+    "pink": "#f7a6c4",
+    "grey": "#8f8f8f",
+    "black": "#111111",
+    "white": "#ffffff",
+    "olive": "#8a8a00",
+    "navy": "#10106e",
+    "teal": "#006d6d",
+    "maroon": "#6e1010",
+}
+_MARKS = {"circle": "o", "square": "s", "triangle": "^"}
+LEVELS = ("words", "phrases", "question")
+"""What the glimpses of a classifier with three of them attend on."""
+COLUMNS = 3
+NAME_WIDTH = 44
+"""Letters over one picture."""
+
+
+def drawings(accuracies: Accuracies, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Per family, what each classifier made of its question; the same question for all."""
+    by_family: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    # whole mechanisms first: there is room for a few, and without a part they look much alike
+    for artifact in sorted(accuracies.attention, key=lambda artifact: "-" in artifact.variant):
+        path = folder / artifact.path
+        if not path.exists():
+            continue
+        whole = json.loads(path.read_text(encoding="utf-8"))
+        for example in whole["examples"]:
+            same = by_family[example["family"]]
+            if len(same) < MOST_PICTURED and (not same or same[0]["words"] == example["words"]):
+                same.append(example | {"row": whole["row"]})
+    return by_family
+
+
+def figure(family: str, drawn: Sequence[Mapping[str, Any]]) -> Figure:
+    """One question as each classifier attends to it: regions on the image plane, words below."""
+    rows = _packed(drawn)
+    question, answer = " ".join(drawn[0]["words"]), drawn[0]["answer"]
+    made = style.figure(f"{family}: “{question}” ({answer})", 0.7 + 2.5 * len(rows))
+    grid = made.subplots(len(rows), max(COLUMNS, *map(_glimpses, drawn)), squeeze=False)
+    for axis in grid.flat:
+        axis.set_visible(False)
+    for axes, row in zip(grid, rows, strict=True):
+        pictures = [(drawing, glimpse) for drawing in row for glimpse in range(_glimpses(drawing))]
+        for axis, (drawing, glimpse) in zip(axes, pictures, strict=False):
+            axis.set_visible(True)
+            axis.set_title(_title(drawing, glimpse), fontsize=8)
+            _plane(axis, drawing, glimpse)
+    return made
+
+
+def _glimpses(drawing: Mapping[str, Any]) -> int:
+    return len(drawing["image_weights"])
+
+
+def _packed(drawn: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Classifiers in rows, each in the first that has room; the glimpses of one stay side by side."""
+    rows: list[list[Mapping[str, Any]]] = []
+    for drawing in drawn:
+        room = COLUMNS - _glimpses(drawing)
+        row = next((row for row in rows if sum(map(_glimpses, row)) <= room), None)
+        if row is None:
+            rows.append([drawing])
+        else:
+            row.append(drawing)
+    return rows
+
+
+def _title(drawing: Mapping[str, Any], glimpse: int) -> str:
+    """The classifier and its answer over its first glimpse, and the level of each where there are the three levels."""
+    right = "right" if drawing["predicted"] == drawing["answer"] else "wrong"
+    name = f"{drawing['row']}: {drawing['predicted']} ({right})" if glimpse == 0 else ""
+    if _glimpses(drawing) == 1:
+        return textwrap.fill(name, NAME_WIDTH, break_on_hyphens=False)
+    level = f"attending on {LEVELS[glimpse]}" if _glimpses(drawing) == len(LEVELS) else ""
+    return f"{name}\n{level}"
+
+
+def _plane(axis: Axes, drawing: Mapping[str, Any], glimpse: int) -> None:
+    regions, words = drawing["image_weights"][glimpse], drawing["question_weights"][glimpse]
+    for (x, y), colour, shape, weight in zip(
+        drawing["places"], drawing["colours"], drawing["shapes"], regions, strict=True
+    ):
+        axis.scatter(x, y, s=60 + 900 * weight, color=style.INK, alpha=0.14, linewidths=0, zorder=1)
+        axis.scatter(
+            x, y, s=42, color=_PAINT[colour], marker=_MARKS[shape], edgecolors=style.INK, linewidths=0.6, zorder=3
+        )
+        if weight >= 0.05:
+            axis.annotate(
+                f"{100 * weight:.0f}", (x, y), (6, 5), textcoords="offset points", fontsize=7, color=style.INK, zorder=4
+            )
+    axis.set_xlim(-1.25, 1.25)
+    axis.set_ylim(-2.1, 1.25)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.axhline(-1.25, color=style.FAINT, linewidth=1)
+    lines = _wrapped(drawing["words"], 24)
+    start = 0
+    for line, texts in enumerate(lines):
+        x = -1.2
+        for word, weight in zip(texts, words[start : start + len(texts)], strict=True):
+            share = min(weight / DARKEST, 1.0)
+            axis.text(
+                x,
+                -1.42 - 0.25 * line,
+                word,
+                fontsize=7,
+                va="center",
+                color="white" if share > 0.6 else style.INK,
+                bbox={"facecolor": style.BLUE, "alpha": share, "edgecolor": "none", "pad": 1.2},
+            )
+            x += 0.066 * (len(word) + 1.8)
+        start += len(texts)
+
+
+def _wrapped(words: Sequence[str], width: int) -> list[list[str]]:
+    lines: list[list[str]] = [[]]
+    for word in words:
+        if lines[-1] and sum(len(other) + 1 for other in lines[-1]) + len(word) > width:
+            lines.append([])
+        lines[-1].append(word)
+    return lines
