@@ -2,18 +2,33 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from suite.report import attention, style
-from suite.report.ablation import WAYS, Accuracies, Row, between, interval
+from suite.report.ablation import WAYS, Accuracies, Interval, Row, Verdict, between, change, interval, verdict
 
 MOST_UNMOVED = 12
 """Rows up to which those that lose nothing are drawn beside those that do."""
+LEAST_REACH = 20.0
+"""Points of change that are as dark as can be, where none is larger: small ones should look small."""
+_VERDICTS: dict[Verdict, tuple[str, str, bool]] = {
+    # colour, mark, and whether it is filled
+    "helps": (style.BLUE, "^", True),
+    "hurts": (style.ORANGE, "v", True),
+    "no difference seen": (style.QUIET, "s", True),
+    "unclear": (style.QUIET, "o", False),
+}
+_DIVERGING = LinearSegmentedColormap.from_list("worse to better", (style.ORANGE, "white", style.BLUE))
+Pair = tuple[Row, Row]
+"""A row, and the one that it is compared with."""
 
 
 def write(accuracies: Accuracies, folder: Path) -> dict[str, list[str]]:
@@ -28,6 +43,8 @@ def write(accuracies: Accuracies, folder: Path) -> dict[str, list[str]]:
         for study in accuracies.rows:
             if accuracies.trained(study):
                 paths[study].append(_save(accuracy(accuracies, study), folder, f"accuracy-{study}"))
+            if any(_change(accuracies, pair).seeds > 1 for pair in _pairs(accuracies, study)):
+                paths[study].append(_save(changes(accuracies, study), folder, f"changes-{study}"))
             if any(accuracies.change_on_longer(study, row.label).seeds for row in accuracies.trained(study)):
                 paths[study].append(_save(longer(accuracies, study), folder, f"longer-{study}"))
             if _leaks(accuracies, study):
@@ -82,6 +99,51 @@ def accuracy(accuracies: Accuracies, study: str) -> Figure:
     right.set_xticks(range(len(accuracies.families)), accuracies.families, rotation=30, ha="right")
     right.set_title("by family of questions, %")
     right.tick_params(labelleft=False)
+    return figure
+
+
+def changes(accuracies: Accuracies, study: str) -> Figure:
+    """What sets each row apart from the one that it is compared with: over all questions, and by family."""
+    compared = _pairs(accuracies, study)
+    pairs = [pair for pair in compared if len(compared) <= MOST_UNMOVED or any(_by_seed(accuracies, pair))] or compared
+    lines: list[Row | Pair] = []
+    for parent in dict.fromkeys(parent for _, parent in pairs):
+        lines += [parent, *(pair for pair in pairs if pair[1] == parent)]
+    figure = style.figure(f"{study}: {_surest(accuracies, pairs)}", 1.8 + 0.27 * len(lines))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    shares = np.full((len(lines), len(accuracies.families)), math.nan)
+    for place, line in enumerate(lines):
+        if isinstance(line, tuple):
+            _changed(left, accuracies, line, place)
+            shares[place] = [100 * _change(accuracies, line, family).mean for family in accuracies.families]
+    left.axvline(0, color=style.INK, linewidth=1)
+    left.set_yticks(range(len(lines)), [_beside(line) for line in lines])
+    for label, line in zip(left.get_yticklabels(), lines, strict=True):
+        label.set_fontweight("bold" if isinstance(line, Row) else "normal")
+    left.set_ylim(len(lines) - 0.4, -0.6)
+    left.yaxis.grid(visible=False)
+    left.set_xlabel("points of accuracy, paired by seed; 95 % interval")
+    left.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
+    reach = np.nanmax(np.abs(shares), initial=LEAST_REACH)
+    right.imshow(shares, cmap=_DIVERGING, vmin=-reach, vmax=reach, aspect="auto")
+    right.grid(visible=False)
+    for (place, column), share in np.ndenumerate(shares):
+        line = lines[place]
+        if isinstance(line, tuple) and not math.isnan(share):
+            told = _is_told(_change(accuracies, line, accuracies.families[column]))
+            right.text(
+                column, place, f"{share:+.0f}" if round(share) else "0", ha="center", va="center", fontsize=8,
+                color="white" if share > 0.65 * reach else style.INK if told else style.QUIET,
+                fontweight="bold" if told else "normal",
+            )  # fmt: skip
+    right.set_xticks(range(len(accuracies.families)), accuracies.families, rotation=30, ha="right")
+    right.set_title("by family; bold: told from zero")
+    right.tick_params(labelleft=False)
+    left_out = len(compared) - len(pairs)
+    figure.legend(
+        handles=_verdict_marks(), loc="outside lower left", ncols=4, frameon=False, handletextpad=0.2,
+        title=f"{left_out} rows that change nothing with any seed are left out" if left_out else None,
+    )  # fmt: skip
     return figure
 
 
@@ -149,6 +211,84 @@ def _point(axis: Axes, by_seed: Mapping[int, float], place: int, row: Row) -> No
     axis.plot(100 * here.mean, place, "s" if row.is_control else "o", color=colour, markersize=6, zorder=3)
     values = [100 * value for value in by_seed.values()]
     axis.plot(values, [place + 0.22] * len(values), "|", color=colour, markersize=5, alpha=0.7)
+
+
+def _pairs(accuracies: Accuracies, study: str) -> list[Pair]:
+    """Rows beside those that they are compared with; what a blindfold costs is no finding about a mechanism."""
+    rows = {row.label: row for row in accuracies.trained(study)}
+    return [(row, rows[row.parent]) for row in rows.values() if row.parent in rows and not row.is_blindfolded]
+
+
+def _change(accuracies: Accuracies, pair: Pair, family: str = "all") -> Interval:
+    row, parent = (accuracies.of(each.study, each.label, family=family) for each in pair)
+    return change(row, parent)
+
+
+def _by_seed(accuracies: Accuracies, pair: Pair) -> list[float]:
+    row, parent = (accuracies.of(each.study, each.label) for each in pair)
+    return [row[seed] - parent[seed] for seed in row if seed in parent]
+
+
+def _is_told(change: Interval) -> bool:
+    """Whether a change is told from zero."""
+    return verdict(change) in ("helps", "hurts")
+
+
+def _surest(accuracies: Accuracies, pairs: Sequence[Pair]) -> str:
+    """The change whose interval stays furthest from zero; among mechanisms before those beside mean pooling."""
+    told = [pair for pair in pairs if _is_told(_change(accuracies, pair))]
+    told = [pair for pair in told if not pair[1].is_control] or told
+    if not told:
+        return "these seeds tell no row from the one that it is compared with"
+
+    def least(pair: Pair) -> float:
+        found = _change(accuracies, pair)
+        return min(abs(found.low), abs(found.high))
+
+    row, parent = max(told, key=least)
+    found = _change(accuracies, (row, parent))
+    side = "above" if found.mean > 0 else "below"
+    return f"{row.label} ends {100 * abs(found.mean):.1f} points {side} {parent.label} {between(found)}"
+
+
+def _changed(axis: Axes, accuracies: Accuracies, pair: Pair, place: int) -> None:
+    """A paired change with its interval, its verdict, and the seeds behind it."""
+    here = _change(accuracies, pair)
+    colour, mark, filled = _VERDICTS[verdict(here)]
+    if math.isfinite(here.low):
+        axis.plot([100 * here.low, 100 * here.high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
+    axis.plot(
+        100 * here.mean,
+        place,
+        mark,
+        color=colour,
+        markerfacecolor=colour if filled else "white",
+        markersize=6,
+        zorder=3,
+    )
+    values = [100 * value for value in _by_seed(accuracies, pair)]
+    axis.plot(values, [place + 0.25] * len(values), "|", color=colour, markersize=5, alpha=0.7)
+
+
+def _verdict_marks() -> list[Line2D]:
+    """The legend's entries."""
+    return [
+        Line2D(
+            [], [], linestyle="", marker=mark, color=colour, markerfacecolor=colour if filled else "white", label=name
+        )
+        for name, (colour, mark, filled) in _VERDICTS.items()
+    ]
+
+
+def _beside(line: Row | Pair) -> str:
+    """A parent's headline, or what sets a row apart from its parent, where that can be said shorter than its name."""
+    if isinstance(line, Row):
+        return f"beside {line.label}:"
+    row, parent = line
+    if row.variant.startswith((f"{parent.variant}-", f"{parent.variant}+")):
+        notes = parent.label.removeprefix(parent.variant)
+        return row.label.removeprefix(parent.variant).removesuffix(notes)
+    return row.label
 
 
 def _within_shares(axis: Axes) -> None:

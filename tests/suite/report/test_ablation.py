@@ -189,6 +189,39 @@ def test_of_many_rows_those_that_lose_nothing_are_counted_not_drawn(records: lis
     assert label.endswith("; 13 rows that lose nothing are left out")
 
 
+def test_changes_stand_below_what_they_are_compared_with(records: list[Record], tmp_path: Path) -> None:
+    part = described("hierarchical-word_level", "hierarchical")
+    jumping = (0.10, -0.15, 0.05, 0.15, -0.10)
+    records += [part, *accuracies_of(part.variant, tuple(map(sum, zip(SEEDS, jumping, strict=True))))]
+    accuracies = Accuracies(records)
+    figure = ablation_plots.changes(accuracies, "core")
+    changes, families = figure.axes
+    names = [label.get_text() for label in changes.get_yticklabels()]
+    # the blindfolded row is compared with pooling, and says nothing about a mechanism
+    assert names == ["beside pool:", "hierarchical", "beside hierarchical:", "leaky", "-word_level"]
+    drawn = {
+        (line.get_marker(), line.get_ydata()[0]): line.get_xdata()[0]
+        for line in changes.lines
+        if len(line.get_xdata()) == 1
+    }
+    assert drawn == {("^", 1): pytest.approx(20.0), ("v", 3): pytest.approx(-10.0), ("o", 4): pytest.approx(1.0)}
+    written = {text.get_position(): (text.get_text(), text.get_fontweight()) for text in families.texts}
+    assert written[0, 1] == ("+20", "bold")
+    assert written[0, 3] == ("-10", "bold")
+    assert figure.get_suptitle() == "core: leaky ends 10.0 points below hierarchical [-10.0, -10.0]"
+    assert "plots/changes-core.png" in ablation_plots.write(accuracies, tmp_path)["core"]
+
+
+def test_of_many_rows_those_that_change_nothing_are_counted_not_drawn(records: list[Record]) -> None:
+    for index in range(ablation_plots.MOST_UNMOVED):
+        same = described(f"same {index}", "hierarchical")
+        records += [same, *accuracies_of(same.variant, SEEDS)]
+    figure = ablation_plots.changes(Accuracies(records), "core")
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["beside pool:", "hierarchical", "beside hierarchical:", "leaky"]
+    assert figure.legends[0].get_title().get_text() == "12 rows that change nothing with any seed are left out"
+
+
 def test_attention_stands_side_by_side_and_the_glimpses_of_one_in_one_row() -> None:
     scene = {"words": ["which", "one"], "answer": "circle", "predicted": "circle", "colours": ["red"]}
     scene |= {"shapes": ["circle"], "places": [[0.0, 0.0]]}
