@@ -189,6 +189,9 @@ def ablate(
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Every study, without a budget.")] = False,
     seeds: Annotated[int, typer.Option(help="Trainings per row, paired: the same seed, the same batches.")] = 5,
+    first_seed: Annotated[
+        int, typer.Option(help="Where they begin. The recipe was chosen with some below 5, which flatter.")
+    ] = 5,
     epochs: Annotated[int | None, typer.Option(help="Another length of training than the data's own.")] = None,
     budget: Annotated[
         float | None,
@@ -209,6 +212,7 @@ def ablate(
         studies=tuple(studies or ()),
         full=full,
         seeds=seeds,
+        first_seed=first_seed,
         epochs=epochs,
         budget_s=budget,
         data=data,

@@ -27,8 +27,6 @@ from variants import Skip
 
 TUNING_SEED = 1000
 """Learning rates are chosen on weights and batches of their own."""
-PICTURED_SEED = 0
-"""Attention maps are kept of this one."""
 
 AnyTask = SceneTask | Vqa2Task
 _RAISED = (RuntimeError, ValueError, IndexError)
@@ -48,6 +46,8 @@ class Job:
     tunes: bool
     studies: tuple[str, ...]
     """For which the results count."""
+    pictured: bool = False
+    """Whether its attention maps are kept."""
 
     @property
     def name(self) -> str:
@@ -167,7 +167,7 @@ def _tested(job: Job, model: Classifier, loss: float, device: str) -> list[Recor
 
 
 def _is_pictured(job: Job) -> bool:
-    return job.seed == PICTURED_SEED and job.row.sight == "both" and isinstance(job.task, SceneTask)
+    return job.pictured and job.row.sight == "both" and isinstance(job.task, SceneTask)
 
 
 def _picture(job: Job, model: Classifier, folder: Path) -> Artifact:

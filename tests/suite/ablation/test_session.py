@@ -82,7 +82,7 @@ def test_every_row_seed_family_and_evaluation_is_on_record(unbroken: Path) -> No
     families = {"all", "unary", "phrase", "pair", "nearest", "count"}
     ways = {"as_is", "noise_in_pads", "twice_the_width", "as_is_of_alone", "alone"}
     labels = {"pool (width 16)", "parallel (on words, width 16)"}
-    assert set(found) == set(itertools.product(labels, (0, 1), families, ways))
+    assert set(found) == set(itertools.product(labels, (5, 6), families, ways))
     assert all(value is not None and 0 <= value <= 1 for value in found.values())
 
 
@@ -223,7 +223,7 @@ def test_progress_names_each_row_with_its_options(
     alone = Study(name="core", question="", rows=(Compared(row=deep, parent=None),))
     monkeypatch.setattr(session, "study", lambda name: alone)
     assert session.start(Request(seeds=1, epochs=1), out=tmp_path / "run") == exits.DONE
-    assert "scenes-standard dense[layers=1] (on words, width 16) seed 0: " in capsys.readouterr().err
+    assert "scenes-standard dense[layers=1] (on words, width 16) seed 5: " in capsys.readouterr().err
 
 
 def test_a_row_that_cannot_be_had_is_a_skip_and_the_others_are_trained(
@@ -243,6 +243,8 @@ def test_a_row_that_cannot_be_had_is_a_skip_and_the_others_are_trained(
     ("request_", "message"),
     [
         (Request(seeds=0), "--seeds 0: expected at least 1"),
+        (Request(first_seed=-1), "--first-seed -1: expected seeds from 0 to 999"),
+        (Request(seeds=2, first_seed=999), "--first-seed 999: expected seeds from 0 to 999"),
         (Request(epochs=0), "--epochs 0: expected at least 1"),
         (Request(budget_s=-1), "--budget -1: expected seconds, or 0 to train everything"),
         (Request(data="vqa2", root=".", studies=("generalise",)), "generalise is tested on longer scenes"),
