@@ -146,7 +146,7 @@ class Session:
             self._learn(record)
 
     def run(self) -> None:
-        """Tune every mechanism, then train all rows seed by seed, so that every seed that is there is paired."""
+        """Tune every mechanism, then train all rows seed by seed, so that the seeds that a budget allows are paired."""
         self._describe()
         tuning = self._tuning_jobs()
         seeds = "1 seed" if self._request.seeds == 1 else f"{self._request.seeds} seeds"
@@ -320,7 +320,7 @@ class Session:
 
     def _planned_jobs(self) -> list[Job]:
         """Every row with every seed, before learning rates are known."""
-        jobs = []
+        jobs: list[Job] = []
         first = self._request.first_seed
         for seed in range(first, first + self._request.seeds):
             for row, one, names in self._training_rows():
@@ -337,7 +337,8 @@ class Session:
                         pictured=seed == first,
                     )
                 )
-        return jobs
+        # blindfolded rows last: a budget that ends early takes seeds from those that are not expected to learn
+        return sorted(jobs, key=lambda job: job.row.sight != "both")
 
     def _further_tuning_jobs(self, tuned: Sequence[Job]) -> list[Job]:
         """One more learning rate for each mechanism whose best may lie beyond those that were tried.

@@ -68,6 +68,10 @@ def accuracies(folder: Path) -> dict[tuple[object, ...], float | None]:
     }
 
 
+def is_training(record: Record) -> bool:
+    return isinstance(record, Measurement) and record.quantity == "training_loss"
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unbroken") / "run"
@@ -214,6 +218,21 @@ def test_what_the_budget_leaves_out_is_skipped_with_the_command_that_trains_it(t
     assert session.start(Request(budget_s=0), resume=folder) == exits.DONE
     assert len(accuracies(folder)) == 2 * 6 * 5
     assert Accuracies(store.read(folder)).skips == []
+
+
+def test_a_budget_that_ends_early_takes_seeds_from_the_blindfolded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blind = Compared(row=replace(POOL, sight="question_only"), parent=POOL)
+    monkeypatch.setattr(session, "study", lambda name: replace(SMALL, rows=(blind, *SMALL.rows)))
+    session.start(Request(seeds=2, epochs=1), out=tmp_path / "run")
+    trained = [record.task for record in store.read(tmp_path / "run") if is_training(record)]
+    assert trained == [
+        f"ablate scenes-standard {entry.row.label} seed {seed}"
+        for entries in (SMALL.rows, (blind,))
+        for seed in (5, 6)
+        for entry in entries
+    ]
 
 
 def test_progress_names_each_row_with_its_options(
