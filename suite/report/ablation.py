@@ -52,6 +52,8 @@ class Row:
     variant: str
     parent: str
     parameters: int
+    width: int
+    """D, of words, regions and everything after them."""
     is_control: bool
     """Mean pooling, or a blindfold."""
     is_blindfolded: bool
@@ -132,6 +134,7 @@ class Accuracies:
             variant=record.variant,
             parent=_text(record, "parent"),
             parameters=int(record.value or 0),
+            width=int(_text(record, "width")),
             is_control=_text(record, "sight") != "both" or record.variant == "pool",
             is_blindfolded=_text(record, "sight") != "both",
         )

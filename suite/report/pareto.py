@@ -1,7 +1,7 @@
 """Accuracy beside cost: an ablation and a timing run of the same variants, and whom nothing dominates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +14,17 @@ from suite.report import style, tables, units, wording
 from suite.report.ablation import Accuracies, Interval, interval, points
 from suite.report.scatter import moved_apart
 from suite.report.tables import Place
+from suite.workloads import Workload, named, override
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A variant with its accuracy and what one call costs."""
+    """A trained classifier with its accuracy and what one call of its co-attention costs."""
 
-    variant: str
     label: str
     """What was trained: the variant, and whatever is not usual about it, such as its width."""
+    workload: str
+    """Where the cost was taken."""
     accuracy: Interval
     latency: Interval
     """Median in seconds with its 95 % interval; ``seeds`` counts the samples."""
@@ -33,7 +35,10 @@ class Point:
 
 
 def join(ablation: Sequence[Record], run: Sequence[Record], *, study: str, place: Place) -> list[Point]:
-    """Every variant that both have, in the order of the study, without those whose speed a finding hides.
+    """Every row whose variant was timed, in the order of the study, without those whose speed a finding hides.
+
+    A row's cost is that at the width at which it was trained, where the run has the place's workload at that width;
+    otherwise it is the place's own, with a doubt that says so.
 
     Args:
         ablation: records of an ablation.
@@ -48,22 +53,28 @@ def join(ablation: Sequence[Record], run: Sequence[Record], *, study: str, place
     if study not in accuracies.rows:
         raise ValueError(f"the ablation has no study {study!r}; it has {', '.join(accuracies.rows) or 'none'}")
     cells = tables.make(run).cells
-    here = cells[
-        (cells["workload"] == place.workload) & (cells["phase"] == place.phase) & (cells["device"] == place.device)
-    ]
-    costs = {str(row["variant"]): row for row in wording.rows(wording.trusted(here))}
-    found: dict[str, Point] = {}
+    timed = cells[cells["latency_s"].notna() & (cells["phase"] == place.phase) & (cells["device"] == place.device)]
+    costs = {(str(cell["workload"]), str(cell["variant"])): cell for cell in wording.rows(timed)}
+    written = {_numbers(named(workload)): workload for workload, _ in costs}
+    chosen = named(place.workload)
+    found = []
     for row in accuracies.trained(study):
-        cost = costs.get(row.variant)
-        if cost is None or row.variant in found or row.is_blindfolded:
+        own = written.get(_numbers(override(chosen, {"width": str(row.width)})), "")
+        workload = own if (own, row.variant) in costs else place.workload
+        cost = costs.get((workload, row.variant))
+        if cost is None or cost["hidden"] or row.is_blindfolded:
             continue
         latency_s, low_s, high_s = (
             wording.number(cost, name) for name in ("latency_s", "latency_low_s", "latency_high_s")
         )
         assert latency_s is not None
-        found[row.variant] = Point(
-            variant=row.variant,
+        doubts = tuple(filter(None, str(cost["trust"]).split("; ")))
+        if workload != own:
+            widths = dict.fromkeys((chosen.image_width, chosen.question_width))
+            doubts += (f"timed {' and '.join(map(str, widths))} wide, trained {row.width} wide",)
+        point = Point(
             label=row.label,
+            workload=workload,
             accuracy=interval(accuracies.of(study, row.label).values()),
             latency=Interval(
                 mean=latency_s,
@@ -72,12 +83,18 @@ def join(ablation: Sequence[Record], run: Sequence[Record], *, study: str, place
                 seeds=int(wording.number(cost, "samples") or 0),
             ),
             memory_B=wording.number(cost, "peak_memory_bytes"),
-            doubts=tuple(filter(None, str(cost["trust"]).split("; "))),
+            doubts=doubts,
         )
+        found.append(point)
     if not found:
         trained = ", ".join(row.variant for row in accuracies.trained(study))
         raise ValueError(f"no variant of {study} was timed at {', '.join(place)}: trained are {trained or 'none'}")
-    return list(found.values())
+    return found
+
+
+def _numbers(workload: Workload) -> Workload:
+    """A workload without the way in which it is written."""
+    return replace(workload, overrides=())
 
 
 def undominated(pairs: dict[str, tuple[float, float]]) -> set[str]:
@@ -98,10 +115,10 @@ def undominated(pairs: dict[str, tuple[float, float]]) -> set[str]:
 
 def table(found: Sequence[Point]) -> pd.DataFrame:
     """One line per variant, and whether anything dominates it in latency and in memory."""
-    fast = undominated({point.variant: (point.accuracy.mean, point.latency.mean) for point in found})
+    fast = undominated({point.label: (point.accuracy.mean, point.latency.mean) for point in found})
     letters = wording.footnotes(_trust(found))
     small = undominated(
-        {point.variant: (point.accuracy.mean, point.memory_B) for point in found if point.memory_B is not None}
+        {point.label: (point.accuracy.mean, point.memory_B) for point in found if point.memory_B is not None}
     )
     return pd.DataFrame(
         [
@@ -110,8 +127,8 @@ def table(found: Sequence[Point]) -> pd.DataFrame:
                 "accuracy": points(point.accuracy),
                 "latency": units.seconds_between(point.latency.mean, point.latency.low, point.latency.high),
                 "peak memory": units.binary(point.memory_B),
-                "undominated in latency": "yes" if point.variant in fast else "",
-                "undominated in memory": "yes" if point.variant in small else "",
+                "undominated in latency": "yes" if point.label in fast else "",
+                "undominated in memory": "yes" if point.label in small else "",
                 "doubt": " ".join(dict.fromkeys(letters[reason] for reason in point.doubts)),
             }
             for point in found
@@ -125,7 +142,9 @@ def page(found: Sequence[Point], place: Place, plots: Sequence[str], *, study: s
         f"# Accuracy beside cost: {study}",
         "",
         "Accuracies of whole classifiers as they were trained, in percent; costs of one call of their co-attention at "
-        f"{place.workload}, {place.phase}, {place.device}. Intervals are of 95 %; who dominates is decided by means.",
+        f"{_where(found, place)}, {place.phase}, {place.device}. A mechanism with a text encoder of its own, as "
+        "hierarchical co-attention has, is timed with it; the encoder that the others read is in none of their costs. "
+        "Intervals are of 95 %; who dominates is decided by means.",
         "",
         wording.markdown(table(found)),
         "",
@@ -134,6 +153,15 @@ def page(found: Sequence[Point], place: Place, plots: Sequence[str], *, study: s
         *(f"![{name}](plots/{name}.png)\n" for name in plots),
     ]
     return "\n".join(lines)
+
+
+def _where(found: Sequence[Point], place: Place) -> str:
+    """The workload of the costs; without its width where each has its own."""
+    if all(point.workload == place.workload for point in found):
+        return place.workload
+    shape = named(place.workload)
+    kept = tuple((key, text) for key, text in shape.overrides if not key.endswith("width"))
+    return f"{replace(shape, overrides=kept)}, each at the width that was trained"
 
 
 def _trust(found: Sequence[Point]) -> pd.DataFrame:
@@ -146,23 +174,23 @@ def draw(found: Sequence[Point], place: Place, *, memory: bool) -> Figure:
     A point is hollow where there is a reason to doubt its cost.
     """
     chosen = [point for point in found if not memory or point.memory_B is not None]
-    costs = {point.variant: (point.memory_B or 0.0) if memory else point.latency.mean for point in chosen}
-    best = undominated({point.variant: (point.accuracy.mean, costs[point.variant]) for point in chosen})
-    front = sorted((point for point in chosen if point.variant in best), key=lambda point: costs[point.variant])
+    costs = {point.label: (point.memory_B or 0.0) if memory else point.latency.mean for point in chosen}
+    best = undominated({point.label: (point.accuracy.mean, costs[point.label]) for point in chosen})
+    front = sorted((point for point in chosen if point.label in best), key=lambda point: costs[point.label])
     figure = style.figure(_title(front, costs, len(chosen), memory=memory), max(4.2, 0.2 * len(chosen) + 1.6))
     axis, margin = figure.subplots(1, 2, width_ratios=(1.25, 1))
     for point in chosen:
-        x, y = costs[point.variant], 100 * point.accuracy.mean
-        colour, above = (style.BLUE, 3) if point.variant in best else (style.QUIET, 2)
+        x, y = costs[point.label], 100 * point.accuracy.mean
+        colour, above = (style.BLUE, 3) if point.label in best else (style.QUIET, 2)
         axis.plot(
             [x, x], [100 * point.accuracy.low, 100 * point.accuracy.high], color=colour, linewidth=1.4, zorder=above
         )
         if not memory:
             axis.plot([point.latency.low, point.latency.high], [y, y], color=colour, linewidth=1.4, zorder=above)
         inside = "white" if point.doubts else colour
-        shape = "o" if point.variant in best else "s"
+        shape = "o" if point.label in best else "s"
         axis.plot(x, y, shape, color=colour, markerfacecolor=inside, markersize=6, zorder=above)
-    steps = [(costs[point.variant], 100 * point.accuracy.mean) for point in front]
+    steps = [(costs[point.label], 100 * point.accuracy.mean) for point in front]
     axis.step(*np.array(steps).T, where="post", color=style.BLUE, linewidth=0.8)
     axis.set_xscale("log")
     axis.margins(x=0.06)
@@ -172,7 +200,7 @@ def draw(found: Sequence[Point], place: Place, *, memory: bool) -> Figure:
     style.log_axis(axis.xaxis, units.binary if memory else units.seconds, base=2 if memory else 10)
     price = "peak memory" if memory else "latency"
     figure.supxlabel(
-        f"{price} of one call, {place.phase}, {place.device}\n{place.workload}", x=0.008, ha="left", fontsize=8.5
+        f"{price} of one call, {place.phase}, {place.device}\n{_where(chosen, place)}", x=0.008, ha="left", fontsize=8.5
     )
     axis.set_ylabel("accuracy in %, with its 95 % interval")
     if any(point.doubts for point in chosen):
@@ -184,8 +212,8 @@ def _title(front: Sequence[Point], costs: dict[str, float], count: int, *, memor
     """How many nothing dominates, and the ends of their row."""
 
     def told(point: Point) -> str:
-        cost = units.binary(costs[point.variant]) if memory else units.seconds(costs[point.variant])
-        return f"{point.variant} ({100 * point.accuracy.mean:.1f} %, {cost})"
+        cost = units.binary(costs[point.label]) if memory else units.seconds(costs[point.label])
+        return f"{point.label} ({100 * point.accuracy.mean:.1f} %, {cost})"
 
     price = "memory" if memory else "latency"
     if count == 1:
@@ -202,13 +230,13 @@ def _name_points(axis: Axes, margin: Axes, chosen: Sequence[Point], costs: dict[
     margin.set_axis_off()
     line = {"arrowstyle": "-", "linewidth": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 4, "relpos": (0, 0.5)}
     to_height = axis.transData + axis.transAxes.inverted()
-    ordered = sorted(chosen, key=lambda point: (point.accuracy.mean, costs[point.variant]))
-    heights = [float(to_height.transform((costs[point.variant], 100 * point.accuracy.mean))[1]) for point in ordered]
+    ordered = sorted(chosen, key=lambda point: (point.accuracy.mean, costs[point.label]))
+    heights = [float(to_height.transform((costs[point.label], 100 * point.accuracy.mean))[1]) for point in ordered]
     for point, height in zip(ordered, moved_apart(heights, min(0.06, 1 / len(ordered))), strict=True):
-        is_best = point.variant in best
+        is_best = point.label in best
         colour = style.BLUE if is_best else style.QUIET
         name = margin.annotate(
-            f"{point.label}  {100 * point.accuracy.mean:.1f}", (costs[point.variant], 100 * point.accuracy.mean),
+            f"{point.label}  {100 * point.accuracy.mean:.1f}", (costs[point.label], 100 * point.accuracy.mean),
             xycoords=axis.transData, xytext=(0.02, height), textcoords=margin.transAxes, va="center", fontsize=7.5,
             color=colour, fontweight="bold" if is_best else "normal", annotation_clip=False,
             arrowprops=line | {"color": colour},

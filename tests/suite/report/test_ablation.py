@@ -16,8 +16,9 @@ from suite.report.tables import Place
 SEEDS = (0.70, 0.72, 0.69, 0.71, 0.73)
 
 
-def described(row: str, parent: str, *, variant: str = "", sight: str = "both") -> Measurement:
+def described(row: str, parent: str, *, variant: str = "", sight: str = "both", width: int = 64) -> Measurement:
     details = {"study": "core", "question": "What?", "data": "d", "row": row, "parent": parent, "sight": sight}
+    details |= {"width": width}
     return Measurement(task="t", variant=variant or row, quantity="parameters", unit="1", value=1000, details=details)
 
 
@@ -284,8 +285,8 @@ def test_what_the_seeds_cannot_separate_is_said() -> None:
     assert sentence.startswith("These seeds cannot tell apart: `b` and `a` (unclear")
 
 
-def timed(variant: str, latency_s: float, memory_B: float) -> list[Record]:
-    cell = {"task": "run", "variant": variant, "workload": "tiny", "phase": "forward", "device": "cpu"}
+def timed(variant: str, latency_s: float, memory_B: float, workload: str = "tiny") -> list[Record]:
+    cell = {"task": workload, "variant": variant, "workload": workload, "phase": "forward", "device": "cpu"}
     samples = tuple(latency_s * (1 + 0.01 * turn) for turn in range(8))
     return [
         Measurement(quantity="latency", unit="s", samples=samples, rounds=tuple(range(8)), **cell),
@@ -327,6 +328,28 @@ def test_a_doubted_cost_is_told_and_a_hidden_one_left_out(records: list[Record])
     made = pareto.table(found)
     assert dict(zip(made["variant"], made["doubt"], strict=True)) == {"`pool`": "a", "`hierarchical`": ""}
     assert "- a: samples spread by 40%" in pareto.page(found, place, [], study="core")
+
+
+def test_a_cost_is_taken_at_the_width_that_was_trained() -> None:
+    made = [described("pool", ""), described("cross (width 80)", "pool", variant="cross", width=80)]
+    made.append(described("dense (width 96)", "pool", variant="dense", width=96))
+    for measurement in list(made):
+        made += accuracies_of(str(measurement.details["row"]), SEEDS)
+    run = [*timed("pool", 0.001, 1e6), *timed("cross", 0.002, 1e6), *timed("dense", 0.005, 1e6)]
+    run += timed("cross", 0.004, 1e6, "tiny[width=80]")
+    place = Place("tiny", "forward", "cpu")
+    found = pareto.join(made, run, study="core", place=place)
+    assert [point.workload for point in found] == ["tiny", "tiny[width=80]", "tiny"]
+    assert [round(point.latency.mean, 3) for point in found] == [0.001, 0.004, 0.005]
+    assert [point.doubts for point in found] == [(), (), ("timed 64 wide, trained 96 wide",)]
+    assert "tiny, each at the width that was trained, forward, cpu" in pareto.page(found, place, [], study="core")
+
+
+def test_a_variant_that_was_trained_twice_stands_there_twice() -> None:
+    made = [described("cross", ""), described("cross (on words)", "", variant="cross")]
+    made += accuracies_of("cross", SEEDS) + accuracies_of("cross (on words)", SEEDS[:3])
+    found = pareto.join(made, timed("cross", 0.001, 1e6), study="core", place=Place("tiny", "forward", "cpu"))
+    assert [point.label for point in found] == ["cross", "cross (on words)"]
 
 
 def test_what_does_not_meet_is_named(records: list[Record]) -> None:
