@@ -1,29 +1,24 @@
 """An ablation from a request to a run folder: what is trained in which order, side by side, within a budget."""
 
 import hashlib
-import itertools
-import multiprocessing
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import Progress as Bars
 
-from suite import environment, exits, memory, store
-from suite.ablation import oracle, scenes
-from suite.ablation.jobs import TUNING_SEED, AnyTask, Job, classifier, shape_of, work
-from suite.ablation.model import inputs
+from suite import environment, exits, store
+from suite.ablation import needs, oracle, scenes
+from suite.ablation.crew import Crew
+from suite.ablation.jobs import TUNING_SEED, AnyTask, Job, shape_of
 from suite.ablation.studies import PARALLEL, STUDIES, Row, Study, parameters, study
 from suite.ablation.task import SceneTask
-from suite.ablation.training import Progress, Recipe
+from suite.ablation.training import Recipe
 from suite.ablation.vqa2 import Vqa2Task
 from suite.records import Measurement, Record
 from suite.records import Skip as Skipped
@@ -31,7 +26,6 @@ from suite.report import units
 from suite.report.bar import progress_bar
 from suite.request import Request as RunRequest
 from suite.request import kind_of
-from suite.worker import die_with_parent
 from variants import Skip
 
 RESULTS = Path("results")
@@ -97,7 +91,8 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     if isinstance(task, Vqa2Task):
         task.check()
-        console.print(_needs(task, request))
+        row = replace(PARALLEL, width=VQA2_SCALE * PARALLEL.width)
+        console.print(needs.sentence(task, row, VQA2_BATCH, request.device))
     folder = resume or out or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-ablation"
     if resume is None:
         if (folder / store.FILE).exists():
@@ -156,7 +151,7 @@ class Session:
             f"--resume {self._folder}"
         )
         with progress_bar(self._console) as bars:
-            crew = _Crew(self._lanes, self._folder, self._request.device)
+            crew = Crew(self._lanes, self._folder, self._request.device)
             try:
                 self._work(tuning, crew, bars, then=self._training_s)
                 while further := self._further_tuning_jobs(tuning):
@@ -166,7 +161,7 @@ class Session:
             finally:
                 crew.close()
 
-    def _work(self, jobs: Sequence[Job], crew: "_Crew", bars: Bars, *, then: Callable[[], float]) -> None:
+    def _work(self, jobs: Sequence[Job], crew: Crew, bars: Bars, *, then: Callable[[], float]) -> None:
         """Train these, as many side by side as there are lanes.
 
         Args:
@@ -217,7 +212,7 @@ class Session:
                 return job.recipe.epochs * sum(seen) / len(seen)
         return job.recipe.epochs * 2.0  # before anything is known
 
-    def _left_s(self, pending: Sequence[Job], crew: "_Crew", then_s: float) -> float:
+    def _left_s(self, pending: Sequence[Job], crew: Crew, then_s: float) -> float:
         """Seconds until everything is trained, or until the budget ends."""
         running = [self._expected_s(job) * (1 - done.epoch / done.epochs) for job, done in crew.running.items()]
         rest_s = (sum(running) + sum(map(self._expected_s, pending)) + then_s) / self._lanes
@@ -397,75 +392,6 @@ class Session:
         return VQA2_BATCH if self._request.data == "vqa2" else SCENES_BATCH
 
 
-class _Crew:
-    """Processes that train; each ends with its parent."""
-
-    def __init__(self, lanes: int, folder: Path, device: str) -> None:
-        self.running: dict[Job, Progress] = {}
-        self._context = multiprocessing.get_context("spawn")
-        self._folder = folder
-        self._device = device
-        self._free: list[tuple[Any, Connection]] = []
-        self._busy: dict[Connection, tuple[Any, Job]] = {}
-        self._lanes = lanes
-
-    @property
-    def free(self) -> bool:
-        return len(self._busy) < self._lanes
-
-    def start(self, job: Job) -> None:
-        process, pipe = self._free.pop() if self._free else self._hire()
-        pipe.send(job)
-        self._busy[pipe] = (process, job)
-        self.running[job] = Progress(epoch=0, epochs=job.recipe.epochs, loss=float("nan"))
-
-    def wait(self, timeout_s: float) -> Iterable[tuple[Job, Progress | None, Sequence[Record] | None]]:
-        """What was heard: progress of a job, or its records at the end."""
-        for ready in wait(list(self._busy), timeout_s):
-            assert isinstance(ready, Connection)
-            process, job = self._busy[ready]
-            try:
-                heard = ready.recv()
-            except EOFError:
-                process.join()
-                del self._busy[ready], self.running[job]
-                yield job, None, [_killed(job, process.exitcode, self._device)]
-                continue
-            if isinstance(heard, Progress):
-                yield job, heard, None
-            else:
-                del self._busy[ready], self.running[job]
-                self._free.append((process, ready))
-                yield job, None, heard
-
-    def close(self) -> None:
-        """End all processes; what they were at continues from its last epoch another time."""
-        for process, pipe in [*self._free, *((process, pipe) for pipe, (process, _) in self._busy.items())]:
-            pipe.close()
-            process.terminate()
-            process.join()
-
-    def _hire(self) -> tuple[Any, Connection]:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_train, args=(theirs, self._folder, self._device), daemon=True)
-        process.start()
-        theirs.close()  # so that the pipe ends when the process does
-        return process, ours
-
-
-def _train(pipe: Connection, folder: Path, device: str) -> None:
-    """Train job after job until the parent closes the pipe, or dies."""
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    torch.set_num_threads(1)
-    try:
-        while True:
-            job: Job = pipe.recv()
-            pipe.send(work(job, folder, device, pipe.send))
-    except (EOFError, BrokenPipeError):
-        return
-
-
 def _studies(request: Request) -> list[Study]:
     names = request.studies or (STUDIES if request.full else ("core",))
     if request.seeds < 1:
@@ -555,18 +481,6 @@ def _left_out(job: Job, folder: Path, request: Request) -> Skipped:
     )
 
 
-def _killed(job: Job, code: int | None, device: str) -> Skipped:
-    return Skipped(
-        task=job.name,
-        variant=job.row.variant,
-        device=device,
-        quantity="accuracy",
-        reason=f"the training process ended with code {code}",
-        cause="killed",
-        details={"row": job.row.label, "seed": job.seed},
-    )
-
-
 def _plain(task: str, quantity: str, value: float | None, details: dict[str, Any], *, variant: str = "") -> Measurement:
     return Measurement(task=task, variant=variant, quantity=quantity, unit="1", value=value, details=details)
 
@@ -585,44 +499,6 @@ def _ceilings(name: str, task: SceneTask) -> list[Record]:
         for what, of_families in reached.items()
         for family, value in (of_families | {"all": sum(of_families.values()) / len(of_families)}).items()
     ]
-
-
-def _needs(task: Vqa2Task, request: Request) -> str:
-    """Memory and time of an epoch, from reading and training on a few batches."""
-    corpus = task.corpus
-    row = replace(PARALLEL, width=VQA2_SCALE * PARALLEL.width)
-    job = Job(
-        row=row,
-        task=task,
-        longer=None,
-        recipe=Recipe(epochs=1, batch=VQA2_BATCH, learning_rate=RATES[0]),
-        seed=0,
-        tunes=True,
-        studies=(),
-    )
-    model = classifier(job, request.device)
-    batch_s, before = 0.0, time.perf_counter()
-    # the last of three counts, for which nothing is done for the first time any more
-    for examples in itertools.islice(task.training(0, 0, VQA2_BATCH), 3):
-        model(inputs(examples, request.device)).sum().backward()
-        if request.device == "cuda":
-            torch.cuda.synchronize()
-        now = time.perf_counter()
-        batch_s, before = now - before, now
-    epoch = units.seconds(batch_s * task.batches(VQA2_BATCH))
-    # this process has read the questions and learnt from regions, as one that trains does; that has Adam's moments, too
-    moments_B = 8 * sum(parameter.numel() for parameter in model.parameters())
-    process = units.binary(memory.peak_B() + moments_B)
-    gpu = (
-        f" and {units.binary(torch.cuda.max_memory_allocated() + moments_B)} of the GPU's"
-        if request.device == "cuda"
-        else ""
-    )
-    return (
-        f"vqa2: {len(corpus.train.answer)} questions to learn from, {len(corpus.val.answer)} to be tested on, "
-        f"{task.vocabulary} words, {task.classes} answers, regions of {task.image_width} numbers read from disk by the "
-        f"batch; an epoch of {row.label} takes about {epoch}, a process about {process} of memory{gpu}"
-    )
 
 
 def _finish(folder: Path, *, interrupted: bool) -> int:

@@ -118,7 +118,7 @@ def test_every_learning_rate_that_was_tried_is_on_record_and_the_best_is_used(un
 def test_learning_rates_go_on_while_the_best_is_at_an_end(
     best: float, tried: tuple[float, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "_Crew", crew_that_gives(lambda job: -abs(job.recipe.learning_rate - best)))
+    monkeypatch.setattr(session, "Crew", crew_that_gives(lambda job: -abs(job.recipe.learning_rate - best)))
     session.start(Request(seeds=1, epochs=1), out=tmp_path / "run")
     records = [record for record in store.read(tmp_path / "run") if isinstance(record, Measurement)]
     rates = [record.details for record in records if record.quantity == "tuning_accuracy"]
