@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from suite import environment, exits, stats
-from suite.records import FAILURES, Cell, Finding, Measurement, Record, Skip
+from suite.records import ANCHOR, FAILURES, Cell, Finding, Measurement, Record, Skip
 
-ANCHOR = "parallel"
 EXACT = ("peak_memory", "saved_for_backward", "graph_breaks", "recompiles")
 """Quantities without noise: more of them than the limit allows is a regression too."""
 Route = Literal["anchor", "moved anchor", "tasks", "counts"]

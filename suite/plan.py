@@ -9,8 +9,8 @@ from pathlib import Path
 
 from suite.devices import Device
 from suite.estimate import Speed, compiles, plain
-from suite.records import Skip
-from suite.request import ANCHOR, Asked, Probe, Wanted
+from suite.records import ANCHOR, Skip
+from suite.request import Asked, Probe, Wanted
 from suite.stats import FEWEST_ROUNDS
 from suite.workloads import WORKLOADS, Phase, Workload
 from variants.spec import Spec

@@ -12,6 +12,9 @@ from typing import ClassVar, Literal, get_args
 FORMAT = 1
 """Version of the format, named by the first line of every ``records.jsonl``."""
 
+ANCHOR = "parallel"
+"""In eager float32 it stands in every comparison, so that mechanisms can be compared through it."""
+
 Unit = Literal["s", "B", "1"]
 Verdict = Literal["holds", "broken", "unclear", "not applicable", "known"]
 Scalar = str | int | float | bool | None

@@ -12,13 +12,13 @@ import torch
 
 from suite import devices, user_files
 from suite.devices import Device
+from suite.records import ANCHOR
 from suite.workloads import PHASES, PRESETS, WORKLOADS, Phase, Preset, Workload, custom, override
 from variants import canonical, mechanisms
 from variants.spec import Spec
 
 Probe = Literal["timing", "start", "memory", "cost", "agreement", "masking", "trace"]
 PROBES: tuple[Probe, ...] = get_args(Probe)
-ANCHOR = "parallel"
 T = TypeVar("T")
 
 

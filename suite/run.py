@@ -18,10 +18,10 @@ from suite import environment, exits, store, worker
 from suite.estimate import Speed
 from suite.plan import LEAST_SAMPLING_S, MACHINE, Plan, Task, command, duration, machine_tasks, plan, shortened
 from suite.probes.step import About
-from suite.records import Measurement, Record, Skip
+from suite.records import ANCHOR, Measurement, Record, Skip
 from suite.report import units
 from suite.report.bar import progress_bar
-from suite.request import ANCHOR, Asked, Request, understand
+from suite.request import Asked, Request, understand
 from suite.worker import Worker
 
 RESULTS = Path("results")

@@ -13,8 +13,6 @@ from suite.inputs import make_batch
 from suite.workloads import Phase, Workload
 from variants import Attended, Batch, Variant, build
 
-ANCHOR = "parallel"
-"""Eager float32 parallel co-attention stands in every comparison."""
 _INPUT_BYTES = 2**30
 """Inputs rotate as long as they take no more than this together."""
 

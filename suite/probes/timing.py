@@ -14,8 +14,8 @@ from suite import stats
 from suite.probes import conditions, honesty, mode
 from suite.probes.clocks import Clock, clock_of
 from suite.probes.failures import refusal
-from suite.probes.step import ANCHOR, About, Step, make_inputs, prepare, running_on
-from suite.records import Detail, Measurement, Record, Skip
+from suite.probes.step import About, Step, make_inputs, prepare, running_on
+from suite.records import ANCHOR, Detail, Measurement, Record, Skip
 from suite.workloads import Phase, Workload
 from variants import Batch, canonical
 

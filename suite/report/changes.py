@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from suite.compare import ANCHOR, Change, Comparison, Place, Step
+from suite.compare import Change, Comparison, Place, Step
+from suite.records import ANCHOR
 from suite.report import units
 from suite.report.bar import progress_bar
 

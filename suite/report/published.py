@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from suite import stats
-from suite.records import Finding, Measurement, Record
+from suite.records import ANCHOR, Finding, Measurement, Record
 from suite.report import units, wording
-from suite.report.tables import ANCHOR
 from suite.report.wording import number
 
 MOST_SHOWN = 4

@@ -12,11 +12,9 @@ import pandas as pd
 
 from suite import stats, workloads
 from suite.exits import HARNESS
-from suite.records import FAILURES, Artifact, Cell, Finding, Measurement, Record, Skip
+from suite.records import ANCHOR, FAILURES, Artifact, Cell, Finding, Measurement, Record, Skip
 
 K = TypeVar("K", bound=Hashable)
-ANCHOR = "parallel"
-"""In every comparison, so that mechanisms can be compared through it."""
 SEVERITY = ("broken", "known", "unclear", "holds", "not applicable")
 """Verdicts, the one that a person must see first."""
 AXES = {

@@ -5,8 +5,8 @@ from collections.abc import Hashable, Iterable, Mapping
 
 import pandas as pd
 
+from suite.records import ANCHOR
 from suite.report import units
-from suite.report.tables import ANCHOR
 
 Row = Mapping[Hashable, object]
 CONTROLS = ("pool", "cross")
@@ -60,7 +60,7 @@ def trusted(cells: pd.DataFrame) -> pd.DataFrame:
 def contenders(cells: pd.DataFrame) -> pd.DataFrame:
     """What may win: co-attentions of ours whose speed may be shown, the fastest first."""
     shown = trusted(cells).sort_values("latency_s")
-    return shown[[_may_win(str(mechanism)) for mechanism in shown["mechanism"]]]
+    return shown[[may_win(str(mechanism)) for mechanism in shown["mechanism"]]]
 
 
 def headline(cells: pd.DataFrame) -> str:
@@ -68,7 +68,7 @@ def headline(cells: pd.DataFrame) -> str:
     # plain rows, since a large run has hundreds of places and each filter of a table takes a third of a millisecond
     timed = [row for row in rows(cells) if number(row, "latency_s") is not None and not row["hidden"]]
     shown = sorted(timed, key=lambda row: number(row, "latency_s") or 0.0)
-    ours = [row for row in shown if _may_win(str(row["mechanism"]))]
+    ours = [row for row in shown if may_win(str(row["mechanism"]))]
     if not ours:
         return _without_a_winner(cells)
     best = ours[0]
@@ -88,7 +88,8 @@ def headline(cells: pd.DataFrame) -> str:
     return text + (f" (beside it, {' and '.join(beside)})." if beside else ".")
 
 
-def _may_win(mechanism: str) -> bool:
+def may_win(mechanism: str) -> bool:
+    """Whether it is a co-attention of ours: neither a control nor published code."""
     return mechanism not in CONTROLS and not mechanism.startswith("published_")
 
 
