@@ -219,8 +219,7 @@ def roofline(cells: pd.DataFrame, peaks: pd.DataFrame) -> Drawn | None:
     shown = shown[shown["of_machine"].notna() & (shown["least_bytes"] > 0)]
     if shown.empty:
         return None
-    ours = shown[~shown["mechanism"].isin(wording.CONTROLS)]
-    (best,) = wording.rows((ours if len(ours) else shown).nlargest(1, "of_machine"))
+    (best,) = wording.rows(_named(shown).nlargest(1, "of_machine"))
     eager = shown[shown["variant"] == shown["parent"]]["of_machine"].median()
     title = (
         f"{best['variant']} reaches {units.percent(number(best, 'of_machine'))} of what this machine can do"
@@ -251,6 +250,14 @@ def roofline(cells: pd.DataFrame, peaks: pd.DataFrame) -> Drawn | None:
     right.axvline(1, color=style.QUIET, linewidth=0.8, linestyle=":")
     style.legend(made, shown["variant"], [style.doubted()] if (shown["trust"] != "").any() else [])
     return made, title
+
+
+def _named(shown: pd.DataFrame) -> pd.DataFrame:
+    """What a title may name, as far as there is any: a mechanism of ours, and a point without a doubt."""
+    ours = shown[[wording.may_win(str(mechanism)) for mechanism in shown["mechanism"]]]
+    ours = ours if len(ours) else shown
+    sure = ours[ours["trust"] == ""]
+    return sure if len(sure) else ours
 
 
 def _roofs(axes: Axes, cells: pd.DataFrame, peaks: pd.DataFrame) -> None:

@@ -126,6 +126,25 @@ def test_a_broken_variant_has_its_finding_where_its_point_would_be(cells: pd.Dat
     assert len(points) == 2, "dense in two phases, and dense+compile in none"
 
 
+def test_a_roofline_names_neither_a_doubted_point_nor_published_code_as_long_as_there_is_another(made: Tables) -> None:
+    cells = made.cells.copy()
+    for variant, share, trust in (
+        ("published_csdn", 5.0, ""),
+        ("dense", 4.0, "it spread"),
+        ("cross", 3.0, ""),
+        ("parallel", 2.0, ""),
+    ):
+        cells.loc[cells["variant"] == variant, ["of_machine", "trust"]] = share, trust
+    for shown, named in (
+        (set(cells["variant"]), "parallel"),
+        ({"published_csdn", "dense"}, "dense"),
+        ({"published_csdn"}, "published_csdn"),
+    ):
+        drawn = scatter.roofline(cells[cells["variant"].isin(shown)], made.peaks)
+        assert drawn is not None
+        assert drawn[1].startswith(f"{named} reaches ")
+
+
 def test_a_doubted_cell_is_hollow(cells: pd.DataFrame) -> None:
     one = cells[cells["variant"].isin(["alternating", "alternating+compile"])]
     drawn = rows.latency(one)
