@@ -4,13 +4,16 @@ from itertools import product
 from math import comb
 
 import numpy as np
+import numpy.typing as npt
 
 from suite.ablation.scenes import (
     ANSWERS,
     FAMILIES,
     FIRST_COLOUR,
     KINDS,
+    MARGIN,
     SHAPES,
+    SIDE,
     STANDARD,
     VOCABULARY,
     Draws,
@@ -24,6 +27,9 @@ from suite.ablation.scenes import (
     draw_scenes,
     text,
 )
+
+_AT_ONCE = 100
+"""Scenes of which every question is answered together: a quarter of a million of sixteen objects."""
 
 
 def oracle(examples: Examples, setting: Setting = STANDARD) -> Ints:
@@ -71,15 +77,18 @@ def blind_ceilings(setting: Setting = STANDARD) -> dict[str, float]:
     """The best accuracy per family without the image, in closed form.
 
     Yes and no are even in every question that has them, and shapes come in threes. A count has no better guess than
-    the likeliest number of the other objects that share a shape, each with a chance of one third.
+    the likeliest number of the other objects that share a shape, each with a chance of one third. Questions about left
+    and right are rarer than those about a shape, as objects near the middle are not asked about.
     """
+    clear = sum(abs(x - SIDE // 2) >= MARGIN for x in range(SIDE + 1)) / (SIDE + 1)
+    of_shape = 1 / (1 + 2 * clear)
     others = range(setting.fewest - 1, setting.most)
     chance = 1 / len(SHAPES)
     counts = [
         sum(comb(n, k) * chance**k * (1 - chance) ** (n - k) for n in others) / len(others) for k in range(setting.most)
     ]
     return {
-        "unary": (chance + 2 * 0.5) / 3,  # a third of its questions ask for a shape
+        "unary": of_shape * chance + (1 - of_shape) * 0.5,
         "phrase": chance,
         "pair": 0.5,
         "nearest": chance,
@@ -87,23 +96,32 @@ def blind_ceilings(setting: Setting = STANDARD) -> dict[str, float]:
     }
 
 
-def image_only_ceilings(scenes: int = 500, *, setting: Setting = STANDARD, seed: int = 0) -> dict[str, float]:
+def image_only_ceilings(scenes: int = 1000, *, setting: Setting = STANDARD, seed: int = 0) -> dict[str, float]:
     """An upper bound per family for what the image gives away without the question.
 
     For each scene, every question of the family that could be asked is answered, and the commonest answer guessed; a
     model without the question does not even know the family, so it stays below.
     """
-    drawn = draw_scenes(Draws((seed, 2016)), scenes, setting)
+    draws, tally = Draws((seed, 2016)), np.zeros((0, len(FAMILIES), len(ANSWERS)))
+    for start in range(0, scenes, _AT_ONCE):
+        drawn = draw_scenes(draws, min(_AT_ONCE, scenes - start), setting)
+        tally = np.concatenate((tally, _asked(drawn, setting)))
+    asked_of = tally.sum(axis=(0, 2))
+    return dict(zip(FAMILIES, (tally.max(axis=2).sum(axis=0) / asked_of).tolist(), strict=True))
+
+
+def _asked(drawn: Scenes, setting: Setting) -> npt.NDArray[np.float64]:
+    """How often each scene's question has each answer, ``[n, families, answers]``, in parts that all scenes share."""
+    scenes = len(drawn.objects)
     kinds, pairs = range(len(KINDS)), list(product(range(setting.most), repeat=2))
     asked = [(kind, one, other) for kind in kinds for one, other in pairs if one != other]
     rows, questions = (axis.ravel() for axis in np.indices((scenes, len(asked))))
     kind, first, second = np.array(asked)[questions].T
     found = answers(Scenes(*(field[rows] for field in drawn)), kind, first, second)
     exist = np.maximum(first, second) < drawn.objects[rows]
-    # a family's wordings are proposed equally often, and each is kept as often as `generate` keeps it
-    weight = np.where(exist & (found >= 0), acceptance(kind, found), 0)
+    # scenes are proposed equally often, then wordings, then objects; each is kept as often as `generate` keeps it
+    weight = np.where(exist & (found >= 0), acceptance(kind, found), 0) / (drawn.objects * (drawn.objects - 1))[rows]
     tally = np.zeros((scenes, len(FAMILIES), len(ANSWERS)))
     family = np.array([FAMILIES.index(entry.family) for entry in KINDS])[kind]
     np.add.at(tally, (rows, family, np.maximum(found, 0)), weight)
-    asked_of = tally.sum(axis=(0, 2))
-    return dict(zip(FAMILIES, (tally.max(axis=2).sum(axis=0) / asked_of).tolist(), strict=True))
+    return tally

@@ -144,7 +144,13 @@ class Draws:
         return np.asarray(self._stream.random_raw(shape), dtype=np.uint64)
 
     def below(self, limit: int | Ints, *shape: int) -> Ints:
-        """Uniform from 0 to ``limit - 1``, with a bias under 2^-28."""
+        """Numbers of that shape, uniform from 0 to ``limit - 1`` with a bias under 2^-28.
+
+        Args:
+            limit: one for all, or ``[*shape]`` one for each.
+            shape: as many are drawn, each by itself.
+        """
+        assert np.shape(limit) in ((), shape), "fewer draws than limits would be the same draw for several"
         high = self.raw(*shape) >> np.uint64(32)
         return ((high * np.asarray(limit, dtype=np.uint64)) >> np.uint64(32)).astype(np.int64)
 
@@ -180,8 +186,8 @@ def generate(count: int, *, seed: tuple[int, ...], setting: Setting = STANDARD) 
     while pending.size:
         drawn = draw_scenes(draws, pending.size, setting)
         asked = _draw_kinds(draws, family[pending])
-        one = draws.below(drawn.objects)
-        other = (one + 1 + draws.below(drawn.objects - 1)) % drawn.objects
+        one = draws.below(drawn.objects, pending.size)
+        other = (one + 1 + draws.below(drawn.objects - 1, pending.size)) % drawn.objects
         found = answers(drawn, asked, one, other)
         accepted = (found >= 0) & (draws.below(2, pending.size) < acceptance(asked, found))
         rows = pending[accepted]

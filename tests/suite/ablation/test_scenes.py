@@ -27,11 +27,11 @@ def shares(examples: Examples) -> dict[str, float]:
 
 def test_the_arrays_are_the_same_on_every_platform() -> None:
     assert (
-        scenes.digest(generate(1000, seed=(1, 2))) == "49265f609e65c2a1a07339befbad9ada4a99671d02e1f68c3c2c1efa977d241f"
+        scenes.digest(generate(1000, seed=(1, 2))) == "01e21ee7020c2cb2caa1ca8c1a70e8f64dd7036890cd8af483d27a01559f009d"
     )
     assert (
         scenes.digest(generate(200, seed=(3,), setting=LONG_OF_16))
-        == "8bd850f36faef6b2849d9701aef8f1cd4070ab2fd15f6315c376c3de5a654e0a"
+        == "b5001490b87b6edffb7f5861ccae7830fbae717c47861e6b2401077579255f82"
     )
 
 
@@ -115,6 +115,17 @@ def test_a_phrase_has_one_bag_of_words_for_two_referents(examples: Examples) -> 
     assert sum(len(meant) == 2 for meant in bags.values()) > 0.9 * len(bags)
 
 
+def test_a_referent_may_stand_anywhere_among_the_regions(examples: Examples) -> None:
+    asked = of(examples, "unary")
+    for objects in range(STANDARD.fewest, STANDARD.most + 1):
+        some = asked.take(np.flatnonzero(asked.regions == objects))
+        named = some.words.max(axis=1) - scenes.FIRST_COLOUR
+        place = (some.image[:, :objects, : STANDARD.colours].argmax(axis=-1) == named[:, None]).argmax(axis=1)
+        size = len(place)
+        share = pytest.approx(1 / objects, abs=4.5 * (1 / objects / size) ** 0.5)
+        assert (np.bincount(place, minlength=objects) / size).tolist() == [share] * objects
+
+
 def test_nobody_is_nearest_to_itself() -> None:
     drawn = scenes.Scenes(
         objects=np.array([3]),
@@ -128,7 +139,8 @@ def test_nobody_is_nearest_to_itself() -> None:
     assert ANSWERS[scenes.answers(drawn, np.array([furthest]), one, one)[0]] == "square"
 
 
-def test_the_blind_ceiling_is_the_best_guess_per_wording(examples: Examples) -> None:
+def test_the_blind_ceiling_is_the_best_guess_per_wording() -> None:
+    examples = generate(100_000, seed=(12,))
     ceilings = oracle.blind_ceilings()
     colourless = np.where(examples.words >= scenes.FIRST_COLOUR, -1, examples.words)
     in_front = (examples.words > 0) & (examples.words <= len(scenes.FILLERS))
@@ -138,13 +150,25 @@ def test_the_blind_ceiling_is_the_best_guess_per_wording(examples: Examples) -> 
         for row in np.flatnonzero(examples.family == family):
             tally.setdefault(wording[row], np.zeros(len(ANSWERS)))[examples.answer[row]] += 1
         best = sum(counts.max() for counts in tally.values()) / (examples.family == family).sum()
-        # the maximum of a few even shares of 4 000 questions lies a little above them
-        assert best == pytest.approx(ceilings[name], abs=0.03), name
+        # the largest of two or three even shares of 1 500 to 10 000 questions lies up to a hundredth above them
+        assert ceilings[name] - 0.003 < best < ceilings[name] + 0.01, name
 
 
-def test_the_image_alone_gives_little_away() -> None:
-    ceilings = oracle.image_only_ceilings(300)
-    assert set(ceilings) == set(FAMILIES)
-    assert max(ceilings.values()) < 0.7
-    # a scene of four to eight objects with three shapes shows its commonest shape more than a third of the time
-    assert ceilings["phrase"] > 1 / 3
+def test_the_image_only_ceiling_is_the_commonest_answer_to_a_scenes_questions() -> None:
+    """Against questions that are drawn as `generate` draws them, two thousand about each of a hundred scenes."""
+    ceilings = oracle.image_only_ceilings(100)
+    draws = scenes.Draws((99,))
+    scene = np.repeat(np.arange(100), 2000)
+    drawn = scenes.Scenes(*(field[scene] for field in scenes.draw_scenes(scenes.Draws((0, 2016)), 100, STANDARD)))
+    for family in FAMILIES:
+        kinds = np.array([index for index, kind in enumerate(scenes.KINDS) if kind.family == family])
+        kind = kinds[draws.below(kinds.size, scene.size)]
+        one = draws.below(drawn.objects, scene.size)
+        other = (one + 1 + draws.below(drawn.objects - 1, scene.size)) % drawn.objects
+        found = scenes.answers(drawn, kind, one, other)
+        kept = (found >= 0) & (draws.below(2, scene.size) < scenes.acceptance(kind, found))
+        tally = np.zeros((100, len(ANSWERS)))
+        np.add.at(tally, (scene[kept], found[kept]), 1)
+        best = tally.max(axis=1).sum() / tally.sum()
+        # the largest share of some hundred draws lies a little above the largest chance
+        assert ceilings[family] - 0.004 < best < ceilings[family] + 0.012, family
