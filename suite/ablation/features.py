@@ -176,10 +176,11 @@ class Hdf5File(Regions):
 
     def one(self, image_id: int) -> Floats:
         row = self._row_of[image_id]
-        if self._bounds is None:
-            return np.asarray(self._features[row], dtype=np.float32)
-        start, end = self._bounds[row]
-        return np.asarray(self._features[start:end], dtype=np.float32)
+        wanted = row if self._bounds is None else slice(*self._bounds[row])
+        try:
+            return np.asarray(self._features[wanted], dtype=np.float32)
+        except OSError as error:
+            raise ValueError(f"{self._path}: image {image_id} cannot be read: {error}") from error
 
     def check(self, image_ids: Ints) -> None:
         for image_id in image_ids:
@@ -200,7 +201,13 @@ class Hdf5File(Regions):
                 )
         listed = self._path.with_name(f"{self._path.stem}_imgid2idx.json")
         if "image_ids" in self._file:
-            rows = {int(image): row for row, image in enumerate(np.asarray(self._file["image_ids"]))}
+            listed_ids = np.asarray(self._file["image_ids"])
+            if listed_ids.ndim != 1 or listed_ids.dtype.kind not in "iu":
+                raise ValueError(
+                    f"{self._path}: image_ids has shape {list(listed_ids.shape)} of {listed_ids.dtype}; expected "
+                    "(images,) of whole numbers"
+                )
+            rows = {int(image): row for row, image in enumerate(listed_ids)}
         elif listed.exists():
             rows = self._listed(listed)
         else:

@@ -61,34 +61,39 @@ _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 
 @cache
 def normalise(answer: str) -> str:
-    """An answer as the official script compares it: without punctuation and articles, with digits and apostrophes.
+    """A predicted answer as the official script compares it: without marks and articles, with digits and apostrophes.
 
-    A mark is dropped where it stands beside a space anywhere in the answer, or where a comma parts two digits;
-    otherwise a space takes its place. A point stays before a digit. Only the words that the script knows get their
-    apostrophe back: ``dont`` does, ``im`` does not. As ``vqaEval.py`` of GT-Vision-Lab/VQA, commit c4e6a0e.
+    Only the words that the script knows get their apostrophe back: ``dont`` does, ``im`` does not. As ``vqaEval.py`` of
+    GT-Vision-Lab/VQA, commit c4e6a0e.
     """
-    text = plain = _on_one_line(answer)
-    parts_digits = re.search(r"\d,\d", plain) is not None
-    for mark in _PUNCTUATION:
-        beside_space = f"{mark} " in plain or f" {mark}" in plain
-        text = text.replace(mark, "" if beside_space or parts_digits else " ")
-    text = re.sub(r"\.(?!\d)", "", text)
+    text = without_marks(answer.replace("\n", " ").replace("\t", " ").strip())
     words = (_NUMBERS.get(word, word) for word in text.lower().split())
     return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 
-def _on_one_line(answer: str) -> str:
-    return answer.replace("\n", " ").replace("\t", " ").strip()
+@cache
+def without_marks(answer: str) -> str:
+    """An answer without punctuation, which is all that the official script does to those of annotators.
+
+    A mark is dropped where it stands beside a space anywhere in the answer, or where a comma parts two digits;
+    otherwise a space takes its place. A point stays before a digit.
+    """
+    text = plain = answer
+    parts_digits = re.search(r"\d,\d", plain) is not None
+    for mark in _PUNCTUATION:
+        beside_space = f"{mark} " in plain or f" {mark}" in plain
+        text = text.replace(mark, "" if beside_space or parts_digits else " ")
+    return re.sub(r"\.(?!\d)", "", text)
 
 
 def credit(answers: Sequence[str]) -> dict[str, float]:
-    """What each answer earns: 1, 2, 3 and 4 of ten annotators who agree with it make .3, .6, .9 and 1.
+    """What each normalised prediction earns: 1, 2, 3 and 4 of ten annotators who agree with it make .3, .6, .9 and 1.
 
     Each annotator in turn is left out, and a third of a point given for each of the others who agrees, one at most.
-    Answers are normalised first, unless all of them are the same, as in the official script.
+    As in the official script, annotators' answers lose their punctuation alone, and not even that where all ten are
+    the same: ``two`` is never what a prediction, whose numbers are digits, is found equal to.
     """
-    said = [_on_one_line(answer) for answer in answers]
-    given = said if len(set(said)) == 1 else [normalise(answer) for answer in said]
+    given = list(answers) if len(set(answers)) == 1 else [without_marks(answer) for answer in answers]
     return {
         answer: sum(min(1.0, (count - (other == answer)) / 3) for other in given) / len(given)
         for answer, count in Counter(given).items()
@@ -191,8 +196,10 @@ class Vqa2Task:
     def evaluation(self, split: Split, batch: int) -> Iterator[Graded]:
         name, part = ("train", self.corpus.held_out) if split == "validation" else ("val", self.corpus.val)
         step = min(batch, MOST_IN_MEMORY)
-        for start in range(0, len(part.answer), step):
-            rows = np.arange(start, min(start + step, len(part.answer)))
+        # the files hold questions of one image together, where "the image of another example" would be the same
+        order = np.argsort(Draws((4,)).raw(len(part.answer)), kind="stable")
+        for start in range(0, order.size, step):
+            rows = order[start : start + step]
             earned = np.zeros((rows.size, self.classes), dtype=np.float32)
             for row, index in enumerate(rows):
                 for answer, value in part.earned[index].items():
@@ -308,8 +315,9 @@ def _rows(path: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         with path.open(encoding="utf-8") as file:
             whole = json.load(file)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} is not there: --root has to hold the official VQA v2 files") from error
+    except OSError as error:
+        there = "cannot be read" if path.exists() else "is not there"
+        raise ValueError(f"{path} {there}: --root has to hold the official VQA v2 files") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not whole JSON: {error}") from error
     rows = whole.get(key) if isinstance(whole, dict) else None
