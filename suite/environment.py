@@ -55,7 +55,7 @@ def read(folder: Path) -> dict[str, object]:
     path = folder / FILE
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(f"{folder} holds no {FILE}: expected the folder of a run") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON: {error}") from error

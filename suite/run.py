@@ -1,6 +1,5 @@
 """A run: from a request to a run folder with its records and its report."""
 
-import shutil
 import sys
 import tempfile
 import time
@@ -25,7 +24,6 @@ from suite.request import Asked, Request, understand
 from suite.worker import Worker
 
 RESULTS = Path("results")
-_FREE_DISK_B = 2**26
 _LANES = 2
 """Tasks that do not time anything run side by side, where there are cores for it."""
 _LONGEST_START_S = 120.0
@@ -63,7 +61,7 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
         known = store.read(folder)
     else:
         folder = out or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{asked.devices[0].kind}"
-        _claim(folder)
+        store.claim(folder)
         environment.write(folder, described)
         known = []
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
@@ -78,20 +76,6 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
     except ValueError:  # the command was right, so this one is ours
         traceback.print_exc()
         return exits.INTERNAL_ERROR
-
-
-def _claim(folder: Path) -> None:
-    """Make the run folder, or say why it cannot be."""
-    if (folder / store.FILE).exists():
-        raise ValueError(f"{folder} holds a run already: continue it with --resume {folder}, or choose another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-        (folder / environment.FILE).touch()
-    except OSError as error:
-        raise ValueError(f"--out {folder}: {error.strerror}") from error
-    if free < _FREE_DISK_B:
-        raise ValueError(f"--out {folder}: the disk has {units.binary(free)} left, a run takes up to 64 MiB")
 
 
 class Session:

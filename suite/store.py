@@ -2,22 +2,44 @@
 
 import errno
 import json
-from collections.abc import Iterable
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from suite.records import FORMAT, Measurement, Record, Skip, decode, encode
+from suite.records import FAILURES, FORMAT, Measurement, Record, Skip, decode, encode
 
 FILE = "records.jsonl"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """How a system says that a file cannot grow."""
 _HEADER = json.dumps({"format": FORMAT})
+_FREE_DISK_B = 64 * 2**20
 
 
 class DiskFull(OSError):
     """The records of a task could not be stored; those stored before are whole."""
+
+
+def claim(folder: Path) -> None:
+    """Make a run folder, or say why it cannot be.
+
+    Raises:
+        ValueError: it holds a run already, cannot be made or written, or its disk is nearly full.
+    """
+    if (folder / FILE).exists():
+        raise ValueError(f"{folder} holds a run already: continue it with --resume {folder}, or choose another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free_B = shutil.disk_usage(folder).free
+        with tempfile.TemporaryFile(dir=folder):
+            pass  # it can be written to
+    except OSError as error:
+        raise ValueError(f"--out {folder}: {error.strerror}") from error
+    if free_B < _FREE_DISK_B:
+        raise ValueError(f"--out {folder}: the disk has {free_B // 2**20} MiB left, a run takes up to 64 MiB")
 
 
 def read(folder: Path) -> list[Record]:
@@ -35,6 +57,15 @@ def read(folder: Path) -> list[Record]:
 def finished(records: Iterable[Record]) -> set[str]:
     """The tasks that ran to their end."""
     return {record.task for record in records if isinstance(record, Measurement) and record.quantity == "task_time"}
+
+
+def current(records: Sequence[Record]) -> list[Record]:
+    """Without what a budget left out, what was killed and what failed, where that was tried again to its end."""
+    done = finished(records)
+    again = ("budget", *FAILURES)
+    return [
+        record for record in records if not (isinstance(record, Skip) and record.cause in again and record.task in done)
+    ]
 
 
 def drop_unfinished(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import multiprocessing
 import signal
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,10 @@ class Crew:
         return len(self._busy) < self._lanes
 
     def start(self, job: Job) -> None:
+        self._free = [(process, pipe) for process, pipe in self._free if process.is_alive()]
         process, pipe = self._free.pop() if self._free else self._hire()
-        pipe.send(job)
+        with suppress(BrokenPipeError, ConnectionResetError):  # dead already, which waiting for it will tell
+            pipe.send(job)
         self._busy[pipe] = (process, job)
         self.running[job] = Progress(epoch=0, epochs=job.recipe.epochs, loss=float("nan"))
 
@@ -44,7 +47,7 @@ class Crew:
             process, job = self._busy[ready]
             try:
                 heard = ready.recv()
-            except EOFError:
+            except (EOFError, OSError):  # OSError: it died with the job unread
                 process.join()
                 del self._busy[ready], self.running[job]
                 yield job, None, [_killed(job, process.exitcode, self._device)]

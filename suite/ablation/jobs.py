@@ -18,7 +18,7 @@ from suite.ablation.evaluation import ALONE, Accuracy, evaluate
 from suite.ablation.model import Classifier, Shape, inputs
 from suite.ablation.scenes import ANSWERS
 from suite.ablation.studies import Row
-from suite.ablation.task import SceneTask
+from suite.ablation.task import SceneTask, trimmed
 from suite.ablation.training import Diverged, Progress, Recipe, fit
 from suite.ablation.vqa2 import Vqa2Task
 from suite.records import Artifact, Measurement, Record, Scalar
@@ -60,9 +60,16 @@ class Job:
         """A name for its files."""
         return re.sub(r"[^a-z0-9.]+", "-", self.name.removeprefix("ablate ")).strip("-")
 
+    def checkpoint(self, folder: Path) -> Path:
+        """Where an unfinished training is kept in a run folder; one at another learning rate is another."""
+        return folder / "checkpoints" / f"{self.file}-{self.recipe.learning_rate:g}.pt"
+
 
 def work(job: Job, folder: Path, device: str, progress: Callable[[Progress], None]) -> list[Record]:
     """Train and test; what fails becomes a record.
+
+    A training that failed, and not because its variant may refuse such shapes, has no ``task_time``: it is not
+    finished, and resuming tries it again from its checkpoint.
 
     Args:
         job: what to train.
@@ -71,7 +78,7 @@ def work(job: Job, folder: Path, device: str, progress: Callable[[Progress], Non
         progress: told after every epoch.
     """
     started = time.perf_counter()
-    checkpoint = folder / "checkpoints" / f"{job.file}.pt"
+    checkpoint = job.checkpoint(folder)
     checkpoint.parent.mkdir(exist_ok=True)
     try:
         model = classifier(job, device)
@@ -80,15 +87,16 @@ def work(job: Job, folder: Path, device: str, progress: Callable[[Progress], Non
         )
         records = _tuned(job, model, device) if job.tunes else _tested(job, model, losses[-1], device)
         if not job.tunes and _is_pictured(job):
-            records.append(_picture(job, model, folder))
+            records.append(_picture(job, model, folder, device))
     except Skip as skip:
         records = [_skip(job, str(skip), device)]
     except Diverged as error:
         records = [_skip(job, f"training diverged: {error}", device)]
     except _RAISED as error:
-        cause: Literal["impossible", "error"] = "impossible" if job.row.may_refuse else "error"
-        records = [_skip(job, f"raised: {_first_line(error)}", device, cause=cause)]
-    checkpoint.unlink(missing_ok=True)
+        said = f"raised: {_first_line(error)}"
+        if not job.row.may_refuse:
+            return [_skip(job, said, device, cause="error")]
+        records = [_skip(job, said, device)]
     took = Measurement(
         task=job.name,
         variant=job.row.variant,
@@ -170,11 +178,15 @@ def _is_pictured(job: Job) -> bool:
     return job.pictured and job.row.sight == "both" and isinstance(job.task, SceneTask)
 
 
-def _picture(job: Job, model: Classifier, folder: Path) -> Artifact:
+def _picture(job: Job, model: Classifier, folder: Path, device: str) -> Artifact | Skipped:
     assert isinstance(job.task, SceneTask)
+    try:
+        drawn = attention(model, job.task)
+    except _RAISED as error:
+        return _skip(job, f"its attention cannot be drawn: {_first_line(error)}", device)
     path = folder / "attention" / f"{job.file}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(attention(model, job.task) | {"row": job.row.label}) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(drawn | {"row": job.row.label}) + "\n", encoding="utf-8")
     return Artifact(
         task=job.name, variant=job.row.variant, quantity="attention", path=path.relative_to(folder).as_posix()
     )
@@ -184,7 +196,7 @@ def attention(model: Classifier, task: SceneTask) -> dict[str, object]:
     """The weights of one test question per family, with all that a drawing of them needs, as plain data."""
     examples = next(task.evaluation("test", 500)).examples
     rows = np.array([int(np.flatnonzero(examples.family == family)[0]) for family in range(len(task.families))])
-    chosen = examples.take(rows)
+    chosen = trimmed(examples.take(rows))
     given = inputs(chosen, model.device)
     model.eval()
     with torch.no_grad():

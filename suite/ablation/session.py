@@ -71,7 +71,7 @@ class Request:
     def limit_s(self) -> float | None:
         if self.budget_s is not None:
             return self.budget_s or None
-        return DEFAULT_BUDGET_S if not self.studies and not self.full else None
+        return DEFAULT_BUDGET_S if self.data == "scenes" and not self.studies and not self.full else None
 
 
 def start(request: Request, *, out: Path | None = None, resume: Path | None = None) -> int:
@@ -85,7 +85,7 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
         request = _resumed(request, described, resume)
     else:
         described = environment.describe(RunRequest()) | {"ablation": asdict(request), "ablation_sources": _sources()}
-    studies = _studies(request)
+    _check(request)
     task = _task(request)
     # no markup: it would take the [options] of a variant for its own
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
@@ -93,11 +93,10 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
         task.check()
         row = replace(PARALLEL, width=VQA2_SCALE * PARALLEL.width)
         console.print(needs.sentence(task, row, VQA2_BATCH, request.device))
+    studies = _studies(request, task)
     folder = resume or out or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-ablation"
     if resume is None:
-        if (folder / store.FILE).exists():
-            raise ValueError(f"{folder} holds a run already: continue it with --resume {folder}, or choose another")
-        folder.mkdir(parents=True, exist_ok=True)
+        store.claim(folder)
         environment.write(folder, described)
     known = store.read(folder) if resume is not None else []
     interrupted = False
@@ -143,7 +142,8 @@ class Session:
     def run(self) -> None:
         """Tune every mechanism, then train all rows seed by seed, so that the seeds that a budget allows are paired."""
         self._describe()
-        tuning = self._tuning_jobs()
+        used = self._used_rates()
+        tuning = [job for job in self._tuning_jobs() if _key(job) not in used]
         seeds = "1 seed" if self._request.seeds == 1 else f"{self._request.seeds} seeds"
         self._console.print(
             f"at least {len(tuning)} short trainings to choose learning rates, then {len(self._training_rows())} rows "
@@ -182,6 +182,8 @@ class Session:
             for job, progress, records in crew.wait(0.5):
                 if records is not None:
                     self._store(records)
+                    if job.name in store.finished(records):
+                        job.checkpoint(self._folder).unlink(missing_ok=True)
                     self._say(job, records, self._left_s(pending, crew, then()))
                 elif progress is not None:
                     crew.running[job] = progress
@@ -259,12 +261,12 @@ class Session:
             task, longer = self._tasks(one)
             tasks |= {item.name: item for item in (task, longer) if item is not None}
             for place, entry in enumerate(one.rows):
-                row = self._fitted(entry.row)
+                row = entry.row
                 try:
                     size = parameters(row, shape_of(task))
                 except Skip:
                     continue
-                parent = self._fitted(entry.parent).label if entry.parent is not None else ""
+                parent = entry.parent.label if entry.parent is not None else ""
                 details = {
                     "study": one.name,
                     "question": one.question,
@@ -310,7 +312,7 @@ class Session:
             replace(job, recipe=replace(job.recipe, learning_rate=rates[key]))
             for job in self._planned_jobs()
             # none of its rates could be trained otherwise, which is on record
-            if (key := (job.task.name, job.row.tuned_as.label)) in rates
+            if (key := _key(job)) in rates
         ]
 
     def _planned_jobs(self) -> list[Job]:
@@ -336,19 +338,15 @@ class Session:
         return sorted(jobs, key=lambda job: job.row.sight != "both")
 
     def _further_tuning_jobs(self, tuned: Sequence[Job]) -> list[Job]:
-        """One more learning rate for each mechanism whose best may lie beyond those that were tried.
-
-        None once a row was trained: all seeds of a row have the same.
-        """
-        if any(isinstance(record, Measurement) and record.quantity == "training_loss" for record in self._known):
-            return []
+        """One more learning rate for each mechanism whose best may lie beyond those that were tried."""
         attempted: dict[tuple[str, str], list[Job]] = {}
         for job in tuned:
-            attempted.setdefault((job.task.name, job.row.label), []).append(job)
-        rates = self._rates()
+            attempted.setdefault(_key(job), []).append(job)
+        rates, found = self._rates(), self._tuned()
         further = []
         for key, jobs in attempted.items():
-            tried = sorted(job.recipe.learning_rate for job in jobs)
+            # those on record, too: an interrupted search goes on where it stood
+            tried = sorted({job.recipe.learning_rate for job in jobs} | found.get(key, {}).keys())
             if key in rates and len(tried) < len(RATES) + FURTHER_RATES:
                 beyond = {tried[0]: tried[0] / 2, tried[-1]: tried[-1] * 2}.get(rates[key])
                 if beyond is not None:
@@ -356,21 +354,37 @@ class Session:
         return further
 
     def _rates(self) -> dict[tuple[str, str], float]:
-        """The learning rate of each mechanism that gave the best accuracy."""
-        best: dict[tuple[str, str], tuple[float, float]] = {}
+        """The learning rate of each mechanism that gave the best accuracy; once a seed was trained, the one it had."""
+        best = {key: max(found, key=lambda rate: (found[rate], rate)) for key, found in self._tuned().items()}
+        return best | self._used_rates()
+
+    def _tuned(self) -> dict[tuple[str, str], dict[float, float]]:
+        """The accuracy of each mechanism at each learning rate."""
+        found: dict[tuple[str, str], dict[float, float]] = {}
         for record in self._known:
             if isinstance(record, Measurement) and record.quantity == "tuning_accuracy" and record.value is not None:
                 data, row, rate = (record.details[key] for key in ("data", "row", "learning_rate"))
                 assert isinstance(rate, float)
-                best[str(data), str(row)] = max(best.get((str(data), str(row)), (-1.0, 0.0)), (record.value, rate))
-        return {key: rate for key, (_, rate) in best.items()}
+                found.setdefault((str(data), str(row)), {})[rate] = record.value
+        return found
+
+    def _used_rates(self) -> dict[tuple[str, str], float]:
+        """The learning rate of each mechanism of which a seed was trained: all its seeds have the same."""
+        jobs = {job.name: job for job in self._planned_jobs()}
+        used = {}
+        for record in self._known:
+            if isinstance(record, Measurement) and record.quantity == "training_loss" and record.task in jobs:
+                rate = record.details["learning_rate"]
+                assert isinstance(rate, float)
+                used[_key(jobs[record.task])] = rate
+        return used
 
     def _training_rows(self) -> list[tuple[Row, Study, tuple[str, ...]]]:
         """Every row once per data, with the studies that it serves; those that cannot be had are on record."""
         found: dict[tuple[str, Row], tuple[Study, list[str]]] = {}
         for one in self._studies:
             for entry in one.rows:
-                key = (self._tasks(one)[0].name, self._fitted(entry.row))
+                key = (self._tasks(one)[0].name, entry.row)
                 found.setdefault(key, (one, []))[1].append(one.name)
         return [(row, one, tuple(names)) for (_, row), (one, names) in found.items()]
 
@@ -382,9 +396,6 @@ class Session:
         longer = None if one.longer is None else replace(task, tested_on=_SETTINGS[one.longer])
         return task, longer
 
-    def _fitted(self, row: Row) -> Row:
-        return replace(row, width=VQA2_SCALE * row.width) if self._request.data == "vqa2" else row
-
     def _epochs(self) -> int:
         return self._request.epochs or (VQA2_EPOCHS if self._request.data == "vqa2" else SCENES_EPOCHS)
 
@@ -392,8 +403,10 @@ class Session:
         return VQA2_BATCH if self._request.data == "vqa2" else SCENES_BATCH
 
 
-def _studies(request: Request) -> list[Study]:
-    names = request.studies or (STUDIES if request.full else ("core",))
+def _check(request: Request) -> None:
+    unknown = next((name for name in request.studies if name not in STUDIES), None)
+    if unknown is not None:
+        raise ValueError(f"there is no study {unknown!r}: expected one of {', '.join(STUDIES)}")
     if request.seeds < 1:
         raise ValueError(f"--seeds {request.seeds}: expected at least 1, and 5 for an interval worth reading")
     if request.first_seed < 0 or request.first_seed + request.seeds > TUNING_SEED:
@@ -406,11 +419,15 @@ def _studies(request: Request) -> list[Study]:
     if request.budget_s is not None and not request.budget_s >= 0:
         raise ValueError(f"--budget {request.budget_s:g}: expected seconds, or 0 to train everything")
     kind_of(request.device)
-    if request.data == "vqa2":
-        if "generalise" in request.studies:
-            raise ValueError("generalise is tested on longer scenes, which are generated: leave out --data vqa2")
-        names = tuple(name for name in names if name != "generalise")
-    return [study(name) for name in dict.fromkeys(names)]
+    if request.data == "vqa2" and "generalise" in request.studies:
+        raise ValueError("generalise is tested on longer scenes, which are generated: leave out --data vqa2")
+
+
+def _studies(request: Request, task: AnyTask) -> list[Study]:
+    names = dict.fromkeys(request.studies or (STUDIES if request.full else ("core",)))
+    if isinstance(task, SceneTask):
+        return [study(name) for name in names]
+    return [study(name, scale=VQA2_SCALE, shape=shape_of(task)) for name in names if name != "generalise"]
 
 
 def _task(request: Request) -> AnyTask:
@@ -453,6 +470,11 @@ def _sources() -> str:
     return total.hexdigest()[:16]
 
 
+def _key(job: Job) -> tuple[str, str]:
+    """Data and mechanism: what a learning rate is chosen for."""
+    return job.task.name, job.row.tuned_as.label
+
+
 def _eased(task: AnyTask, epochs: int) -> AnyTask:
     """The task with its easy beginning in proportion to the epochs."""
     if isinstance(task, SceneTask):
@@ -492,7 +514,7 @@ def _ceilings(name: str, task: SceneTask) -> list[Record]:
     reached = {
         "oracle": {family: float(right[examples.family == index].mean()) for index, family in enumerate(task.families)},
         "question only": oracle.blind_ceilings(task.tested_on),
-        "image only": oracle.image_only_ceilings(200, setting=task.tested_on),
+        "image only": oracle.image_only_ceilings(setting=task.tested_on),
     }
     return [
         _plain(name, "ceiling", value, {"data": task.name, "of": what, "family": family})
@@ -504,7 +526,7 @@ def _ceilings(name: str, task: SceneTask) -> list[Record]:
 def _finish(folder: Path, *, interrupted: bool) -> int:
     from suite.report import ablation, page
 
-    records = store.read(folder)
+    records = store.current(store.read(folder))
     page.write(folder)
     ablation.show(records)
     print(folder)

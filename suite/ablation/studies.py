@@ -1,6 +1,6 @@
 """The studies: which classifiers stand beside which, and whom each is compared with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -173,15 +173,10 @@ def _precision() -> tuple[Compared, ...]:
 
 
 def _mechanism() -> tuple[Compared, ...]:
-    """Every mechanism with as many parameters as hierarchical co-attention, as nearly as its width allows."""
-    wanted = parameters(PARALLEL)
+    """Every mechanism; `study` makes them as large as hierarchical co-attention."""
     names = [name for name in mechanisms() if not name.startswith("published_") and name != "pool"]
     rows = [Row(variant=_at_depth(name)) for name in names] + [ALTERNATING]
-    pool = at_parameters(POOL, wanted)
-    return (
-        Compared(row=pool, parent=None),
-        *(Compared(row=at_parameters(row, wanted), parent=pool) for row in rows),
-    )
+    return Compared(row=POOL, parent=None), *(Compared(row=row, parent=POOL) for row in rows)
 
 
 def _parts() -> tuple[Compared, ...]:
@@ -239,14 +234,21 @@ _STUDIES: dict[str, tuple[str, Callable[[], Sequence[Compared]]]] = {
     "generalise": ("Does what was learnt on short sets hold for longer ones?", _generalise),
 }
 STUDIES = tuple(_STUDIES)
+EQUAL_PARAMETERS = "mechanism"
+"""The study whose rows are as large as each other, and not as wide."""
 
 
-def study(name: str, *, controls: bool = True) -> Study:
+_SHAPE = Shape(image_width=STANDARD.image_width, vocabulary=STANDARD.vocabulary, classes=15)
+
+
+def study(name: str, *, controls: bool = True, scale: int = 1, shape: Shape = _SHAPE) -> Study:
     """A study by its name.
 
     Args:
         name: one of `STUDIES`.
         controls: with mean pooling and the blindfolded rows, as every table has them.
+        scale: rows are as many times as wide as for the generated scenes.
+        shape: what the task fixes of a classifier; ``mechanism`` fits its widths to it.
 
     Raises:
         ValueError: no study has that name.
@@ -254,9 +256,15 @@ def study(name: str, *, controls: bool = True) -> Study:
     if name not in _STUDIES:
         raise ValueError(f"there is no study {name!r}: expected one of {', '.join(STUDIES)}")
     question, rows = _STUDIES[name]
-    compared = {entry.row: entry for entry in rows()}
+    entries = _mapped(rows(), lambda row: replace(row, width=scale * row.width))
+    if name == EQUAL_PARAMETERS:
+        wanted = parameters(replace(PARALLEL, width=scale * WIDTH), shape)
+        entries = _mapped(entries, lambda row: at_parameters(row, wanted, shape))
     if controls:
-        compared = {POOL: Compared(row=POOL, parent=None)} | compared | {entry.row: entry for entry in CONTROLS}
+        pooled = (Compared(row=POOL, parent=None),)
+        wide = [_mapped(beside, lambda row: replace(row, width=scale * row.width)) for beside in (pooled, CONTROLS)]
+        entries = [*wide[0], *entries, *wide[1]]
+    compared = {entry.row: entry for entry in entries}
     long = name == "generalise"
     return Study(
         name=name,
@@ -267,7 +275,11 @@ def study(name: str, *, controls: bool = True) -> Study:
     )
 
 
-_SHAPE = Shape(image_width=STANDARD.image_width, vocabulary=STANDARD.vocabulary, classes=15)
+def _mapped(entries: Iterable[Compared], change: Callable[[Row], Row]) -> list[Compared]:
+    return [
+        Compared(row=change(entry.row), parent=None if entry.parent is None else change(entry.parent))
+        for entry in entries
+    ]
 
 
 @cache
@@ -277,16 +289,16 @@ def parameters(row: Row, shape: Shape = _SHAPE) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def at_parameters(row: Row, wanted: int) -> Row:
-    """The row at the width, a multiple of eight, whose number of parameters is nearest to the one wanted."""
-    best = row
-    for width in range(16, 4 * WIDTH + 1, 8):
+def at_parameters(row: Row, wanted: int, shape: Shape = _SHAPE) -> Row:
+    """The row at the multiple of an eighth of its width, up to four times it, that comes nearest to the size wanted."""
+    best, step = row, row.width // 8
+    for width in range(2 * step, 4 * row.width + 1, step):
         candidate = replace(row, width=width)
         try:
-            count = parameters(candidate)
+            count = parameters(candidate, shape)
         except (ValueError, Skip):
             continue  # a width that the mechanism's heads do not divide
-        if abs(count - wanted) < abs(parameters(best) - wanted):
+        if abs(count - wanted) < abs(parameters(best, shape) - wanted):
             best = candidate
         if count > 2 * wanted:
             break

@@ -71,12 +71,13 @@ def fit(
         Diverged: the loss became infinite or not a number.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    buffers = list(model.buffers())
     masters = [_master(parameter) for parameter in parameters]
     optimiser = torch.optim.Adam(masters, lr=recipe.learning_rate, betas=MOMENTS, fused=True)
     scale = 1.0 if all(parameter.dtype == torch.float32 for parameter in parameters) else LOSS_SCALE
     losses: list[float] = []
     if checkpoint is not None and checkpoint.exists():
-        losses = _restore(checkpoint, parameters, masters, optimiser)
+        losses = _restore(checkpoint, parameters, masters, buffers, optimiser)
     model.train()
     steps = task.batches(recipe.batch)
     for epoch in range(len(losses), recipe.epochs):
@@ -97,7 +98,7 @@ def fit(
                 f"the loss was {losses[-1]} in epoch {epoch + 1} at a learning rate of {recipe.learning_rate}"
             )
         if checkpoint is not None:
-            _save(checkpoint, masters, optimiser, losses)
+            _save(checkpoint, masters, buffers, optimiser, losses)
         progress(Progress(epoch=epoch + 1, epochs=recipe.epochs, loss=losses[-1]))
     return losses
 
@@ -125,21 +126,30 @@ def _step(optimiser: torch.optim.Adam, parameters: list[nn.Parameter], masters: 
                 parameter.copy_(master)
 
 
-def _save(path: Path, masters: list[Tensor], optimiser: torch.optim.Adam, losses: list[float]) -> None:
-    state = {"weights": [master.detach() for master in masters], "adam": optimiser.state_dict(), "losses": losses}
+def _save(
+    path: Path, masters: list[Tensor], buffers: list[Tensor], optimiser: torch.optim.Adam, losses: list[float]
+) -> None:
+    weights = [master.detach() for master in masters]
+    state = {"weights": weights, "buffers": buffers, "adam": optimiser.state_dict(), "losses": losses}
     part = path.with_suffix(".part")
     torch.save(state, part)
     os.replace(part, path)  # a reader finds the old state or the new one, never half of one
 
 
 def _restore(
-    path: Path, parameters: list[nn.Parameter], masters: list[Tensor], optimiser: torch.optim.Adam
+    path: Path,
+    parameters: list[nn.Parameter],
+    masters: list[Tensor],
+    buffers: list[Tensor],
+    optimiser: torch.optim.Adam,
 ) -> list[float]:
     state = torch.load(path, map_location=masters[0].device, weights_only=True)
     with torch.no_grad():
         for parameter, master, weights in zip(parameters, masters, state["weights"], strict=True):
             master.copy_(weights)
             parameter.copy_(weights)
+        for buffer, kept in zip(buffers, state["buffers"], strict=True):
+            buffer.copy_(kept)
     optimiser.load_state_dict(state["adam"])
     losses: list[float] = state["losses"]
     return losses

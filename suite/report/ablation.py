@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats as scipy_stats
 
+from suite import store
 from suite.records import Artifact, Measurement, Record, Scalar, Skip
 from suite.report import terminal, units, wording
 
@@ -62,7 +63,7 @@ class Row:
 class Accuracies:
     """Every accuracy of a folder by study, row, family and evaluation, seed by seed."""
 
-    def __init__(self, records: Iterable[Record]) -> None:
+    def __init__(self, records: Sequence[Record]) -> None:
         self.rows: dict[str, dict[str, Row]] = defaultdict(dict)
         """Per study, by label, in the order of its table."""
         self.questions: dict[str, str] = {}
@@ -74,10 +75,7 @@ class Accuracies:
         self.attention: list[Artifact] = []
         self.digests: dict[str, str] = {}
         self._found: dict[tuple[str, str, str, str], dict[int, float]] = defaultdict(dict)
-        done = set()
-        for record in records:
-            if isinstance(record, Measurement) and record.quantity == "task_time":
-                done.add(record.task)
+        for record in store.current(records):
             match record:
                 case Measurement(quantity="accuracy"):
                     self._add(record)
@@ -94,8 +92,6 @@ class Accuracies:
                     self.skips.append(record)
                 case Artifact(quantity="attention"):
                     self.attention.append(record)
-        # what a budget left out, or what was killed, may have been trained later
-        self.skips = [skip for skip in self.skips if not (skip.cause in ("budget", "killed") and skip.task in done)]
 
     def of(self, study: str, row: str, *, family: str = "all", evaluation: str = "as_is") -> BySeed:
         """Accuracy by seed; empty where nothing was measured."""
@@ -375,7 +371,7 @@ def _page(accuracies: Accuracies, plots: Mapping[str, Sequence[str]], *, title: 
         lines += [wording.markdown(rates), ""]
     skips = _skips(accuracies.skips)
     if not skips.empty:
-        lines += ["## Not trained", "", wording.markdown(skips), ""]
+        lines += ["## Not trained, tested or drawn", "", wording.markdown(skips), ""]
     if accuracies.digests:
         lines += ["## Tested on", ""]
         lines += [f"- {data}: SHA-256 `{digest}`" for data, digest in accuracies.digests.items()]
