@@ -126,6 +126,61 @@ def test_learning_rates_go_on_while_the_best_is_at_an_end(
         assert sorted(details["learning_rate"] for details in rates if details["row"] == row) == list(tried)
 
 
+@pytest.mark.parametrize("stopped_after", range(1, 9))
+def test_a_search_for_learning_rates_that_was_interrupted_goes_on_where_it_stood(
+    stopped_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seen(job: Job) -> float:
+        return -abs(job.recipe.learning_rate - 0.03)
+
+    def interrupted(job: Job) -> float:
+        nonlocal stopped_after
+        stopped_after -= 1
+        if stopped_after < 0:
+            raise KeyboardInterrupt
+        return seen(job)
+
+    def run(folder: Path, **arguments: Path) -> list[tuple[str, object]]:
+        session.start(Request(seeds=2, epochs=1) if "out" in arguments else Request(), **arguments)
+        found = (record for record in store.read(folder) if isinstance(record, Measurement))
+        return sorted((record.task, record.details.get("learning_rate")) for record in found if record.value != 1.0)
+
+    monkeypatch.setattr(session, "Crew", crew_that_gives(seen))
+    unbroken = run(tmp_path / "unbroken", out=tmp_path / "unbroken")
+    monkeypatch.setattr(session, "Crew", crew_that_gives(interrupted))
+    assert run(tmp_path / "run", out=tmp_path / "run") != unbroken
+    monkeypatch.setattr(session, "Crew", crew_that_gives(seen))
+    assert run(tmp_path / "run", resume=tmp_path / "run") == unbroken
+
+
+def test_all_seeds_of_a_row_have_one_learning_rate_whatever_is_found_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_the_best(job: Job) -> float:
+        if job.tunes and job.recipe.learning_rate == 0.01:
+            raise Killed
+        if job.seed == 6:
+            raise KeyboardInterrupt
+        return 0.5
+
+    folder = tmp_path / "run"
+    monkeypatch.setattr(session, "Crew", crew_that_gives(without_the_best))
+    session.start(Request(seeds=2, epochs=1), out=folder)
+    monkeypatch.setattr(session, "Crew", crew_that_gives(lambda job: job.recipe.learning_rate))
+    session.start(Request(), resume=folder)
+    for row in SMALL.rows:
+        used = {
+            record.details["learning_rate"]
+            for record in store.read(folder)
+            if is_training(record) and row.row.label in record.task
+        }
+        assert len(used) == 1, row
+
+
+class Killed(Exception):
+    """Of a process that trains."""
+
+
 def crew_that_gives(accuracy: Callable[[Job], float]) -> Callable[..., Any]:
     """Processes that would train, but know at once what comes of it."""
 
@@ -143,9 +198,14 @@ def crew_that_gives(accuracy: Callable[[Job], float]) -> Callable[..., Any]:
         def wait(self, _: float) -> Iterator[tuple[Job, None, list[Record]]]:
             (job,) = self.running
             del self.running[job]
-            quantity = "tuning_accuracy" if job.tunes else "accuracy"
+            quantity = "tuning_accuracy" if job.tunes else "training_loss"
             details = {"data": job.task.name, "row": job.row.label, "learning_rate": job.recipe.learning_rate}
-            found = Measurement(task=job.name, quantity=quantity, unit="1", value=accuracy(job), details=details)
+            try:
+                value = accuracy(job)
+            except Killed:
+                yield job, None, [Skip(task=job.name, quantity="accuracy", reason="killed", cause="killed")]
+                return
+            found = Measurement(task=job.name, quantity=quantity, unit="1", value=value, details=details)
             yield job, None, [found, Measurement(task=job.name, quantity="task_time", unit="s", value=1.0)]
 
         def close(self) -> None:

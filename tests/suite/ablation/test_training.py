@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from suite import store
+from suite.ablation import jobs
 from suite.ablation.evaluation import WAYS, changed, evaluate
-from suite.ablation.jobs import attention, shape_of
+from suite.ablation.jobs import Job, attention, shape_of
 from suite.ablation.model import LEAKY, Classifier, Inputs, inputs
 from suite.ablation.scenes import Examples, generate
+from suite.ablation.studies import Row
 from suite.ablation.task import SceneTask, show, trimmed
 from suite.ablation.training import Diverged, Progress, Recipe, fit
+from suite.records import Measurement, Skip
 
 TASK = SceneTask(steps=6, examples=120, easy_epochs=1)
 RECIPE = Recipe(epochs=3, batch=16, learning_rate=0.003)
@@ -198,6 +202,25 @@ def test_attention_is_kept_for_one_question_of_each_family() -> None:
             for row in example[rows]:
                 assert len(row) == len(example[slots])
                 assert sum(row) == pytest.approx(1, abs=1e-3)  # rounded to four digits
+
+
+def test_attention_of_code_that_needs_a_full_row_is_kept_as_well() -> None:
+    assert len(attention(make("published_csdn"), SceneTask(examples=500))["examples"]) == len(TASK.families)
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("no row is full")
+
+    monkeypatch.setattr(jobs, "attention", fails)
+    row = Row(variant="pool", reads="words", width=16)
+    job = Job(row=row, task=TASK, longer=None, recipe=RECIPE, seed=5, tunes=False, studies=("core",), pictured=True)
+    records = jobs.work(job, tmp_path, "cpu", lambda _: None)
+    assert sum(record.quantity == "accuracy" for record in records if isinstance(record, Measurement)) == 30
+    assert [record.reason for record in records if isinstance(record, Skip)] == [
+        "its attention cannot be drawn: no row is full"
+    ]
+    assert job.name in store.finished(records)
 
 
 @pytest.mark.parametrize("name", ["hierarchical+bf16", "hierarchical+amp_bf16"])

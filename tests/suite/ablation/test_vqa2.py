@@ -18,7 +18,7 @@ from suite.ablation.session import Request
 from suite.ablation.studies import Compared, Row, Study, parameters, study
 from suite.ablation.training import Recipe, fit
 from suite.ablation.vqa2 import Vqa2Task, credit, normalise
-from suite.records import Measurement
+from suite.records import Measurement, Skip
 
 WIDTH = 16
 IMAGES = {"train": (1, 2, 3, 50), "val": (7, 8)}
@@ -259,6 +259,27 @@ def test_a_study_of_it_says_what_it_needs_and_leaves_its_accuracies(
     }
     assert {family for family, _ in found} == {"all", *vqa2.FAMILIES}
     assert {way for _, way in found} == {"as_is", "noise_in_pads", "twice_the_width", "as_is_of_alone", "alone"}
+
+
+def test_a_file_that_was_torn_is_named_and_mending_it_lets_the_study_go_on(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_npz(root)
+    small = Study(name="core", question="?", rows=(Compared(row=Row(variant="pool", width=4), parent=None),))
+    for name, value in (("VQA2_BATCH", 20), ("VQA2_SCALE", 2), ("LANES", 1), ("study", lambda name, **_: small)):
+        monkeypatch.setattr(session, name, value)
+    monkeypatch.setattr(session.needs, "sentence", lambda *_: "")
+    torn = npz_file(root, "val", IMAGES["val"][-1])
+    whole = torn.read_bytes()
+    torn.write_bytes(whole[: len(whole) // 2])
+    folder = tmp_path / "run"
+    assert session.start(Request(data="vqa2", root=str(root), seeds=1, epochs=1), out=folder) == exits.CELLS_FAILED
+    failed = {record.reason for record in store.read(folder) if isinstance(record, Skip)}
+    assert len(failed) == 1
+    assert str(torn) in failed.pop()
+    torn.write_bytes(whole)
+    assert session.start(Request(), resume=folder) == exits.DONE
+    assert any(record.quantity == "accuracy" for record in store.read(folder) if isinstance(record, Measurement))
 
 
 def spoil_missing(root: Path) -> str:
