@@ -284,6 +284,7 @@ def checkpoint(
 
     from suite import checkpoint as inspection
 
+    inspection.check(source)
     weights = inspection.read(file, prefix=prefix, ignore=tuple(ignore or ()))
     print(inspection.page(inspection.inspect(source, weights, json.loads(config))))
 

@@ -1,6 +1,7 @@
 """A published checkpoint: audited as it behaves, corrected with the same weights, and both timed side by side."""
 
 import math
+import pickle
 import random
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +25,16 @@ ENCODES = ("hiecoatt/hierarchical",)
 """Sources whose published mechanism encodes its features itself, where ours starts from what comes out of that."""
 
 
+def check(source: str) -> None:
+    """See that a source is known.
+
+    Raises:
+        ValueError: it is not, or names a component for which there is no mechanism on a batch.
+    """
+    if source not in TRANSFERS:
+        raise ValueError(f"{source!r} is no source of a mechanism; known are {', '.join(TRANSFERS)}")
+
+
 def read(path: Path, *, prefix: str = "", ignore: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """The weights in a file that ``torch.save`` wrote, by themselves or under ``state_dict`` or ``model``.
 
@@ -33,9 +44,14 @@ def read(path: Path, *, prefix: str = "", ignore: tuple[str, ...] = ()) -> dict[
         ignore: left out are the names that then start with one of these, such as an encoder's.
 
     Raises:
-        ValueError: there are no weights in the file, or none under that prefix.
+        ValueError: the file cannot be read, there are no weights in it, or none under that prefix.
     """
-    found = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}: expected a file that torch.save wrote") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path}: expected a file that torch.save wrote, of weights alone") from error
     for key in ("state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
@@ -54,8 +70,7 @@ def pair(source: str, weights: Mapping[str, Tensor], config: Config) -> dict[str
     Raises:
         ValueError: the weights do not fit, or there is no mechanism on a batch for that component.
     """
-    if source not in TRANSFERS:
-        raise ValueError(f"{source!r} is no source of a mechanism; known are {', '.join(TRANSFERS)}")
+    check(source)
     return {into: load_published(source, weights, config=config, into=into).float() for into in TRANSFERS[source]}
 
 

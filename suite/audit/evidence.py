@@ -26,6 +26,8 @@ class Leak:
     """Example and slot of each row."""
     moved: tuple[tuple[float, ...], ...]
     """Relative, ``[slots][positions]``."""
+    first: int
+    """Which position of the output stands first; the one that moves most is among them."""
 
     def __str__(self) -> str:
         row, column = max(
@@ -35,7 +37,7 @@ class Leak:
         example, slot = self.slots[row]
         whose = "" if example == self.example else f" of example {example}"
         return (
-            f"in example {self.example}, position {column} of {self.output} moves most, because of padded "
+            f"in example {self.example}, position {self.first + column} of {self.output} moves most, because of padded "
             f"{SLOTS[self.side][:-1]} {slot}{whose}"
         )
 
@@ -45,7 +47,7 @@ class Leak:
             "leak": [list(row) for row in self.moved],
             "padding": SLOTS[self.side],
             "slots": [f"{slot}" if example == self.example else f"{example}:{slot}" for example, slot in self.slots],
-            "positions": [str(position) for position in range(len(self.moved[0]))],
+            "positions": [str(self.first + position) for position in range(len(self.moved[0]))],
             "example": self.example,
         }
 
@@ -84,14 +86,17 @@ def _matrix(lab: Lab, output: str, example: int, side: Side) -> Leak | None:
         difference = (
             torch.nan_to_num(difference, nan=math.inf).flatten(0, -2) if difference.dim() > 1 else difference[None]
         )
-        rows.append(tuple(float(value) for value in difference.amax(0)[:MOST]))
+        rows.append([float(value) for value in difference.amax(0)])
     if not rows or not any(value > 0 for row in rows for value in row):
         return None
+    furthest = max(range(len(rows[0])), key=lambda position: max(row[position] for row in rows))
+    first = max(0, min(furthest - MOST // 2, len(rows[0]) - MOST))
     kept = [index for index, (b, _) in enumerate(slots[:MOST]) if b == example or any(rows[index])]
     return Leak(
         output=output,
         example=example,
         side=side,
         slots=tuple(slots[index] for index in kept),
-        moved=tuple(rows[index] for index in kept),
+        moved=tuple(tuple(rows[index][first : first + MOST]) for index in kept),
+        first=first,
     )

@@ -140,7 +140,8 @@ def leak(finding: Finding) -> Drawn | None:
     made = style.figure(title, min(0.28 * moved.shape[0], 6.0) + 1.6)
     axes = made.subplots()
     mesh = axes.pcolormesh(moved, cmap="cividis", vmin=0)
-    axes.set(xlabel=f"position in {output}", ylabel=f"padded {slots}")
+    place = "slot of" if str(output).endswith("_weights") else "channel of attended"
+    axes.set(xlabel=f"{place} {output}", ylabel=f"padded {slots}")
     for axis, names in ((axes.xaxis, columns), (axes.yaxis, rows)):
         picked = [
             int(at) for at in MaxNLocator(24, integer=True).tick_values(0, len(names) - 1) if 0 <= at < len(names)

@@ -163,7 +163,7 @@ def _speeds(name: str, ours: str, cells: pd.DataFrame) -> list[str]:
 
 
 def corrected(name: str, cells: pd.DataFrame) -> str:
-    """The mechanism that computes the same with its masks right, and how many times as fast it is; empty if unknown.
+    """The nearest mechanism of ours that was timed, and how many times as fast it is; empty if unknown.
 
     Args:
         name: of a published implementation.
@@ -174,7 +174,8 @@ def corrected(name: str, cells: pd.DataFrame) -> str:
     if beside is None:
         return ""
     other, ratio = beside
-    return f"`{other}` {units.factor_between(ratio.estimate, ratio.low, ratio.high)}"
+    verdict = "" if ratio.verdict in ("faster", "slower") else f" {ratio.verdict}"
+    return f"`{other}` {units.factor_between(ratio.estimate, ratio.low, ratio.high)}{verdict}"
 
 
 def _beside(name: str, ours: str, found: dict[str, wording.Row]) -> tuple[str, stats.Ratio] | None:

@@ -68,11 +68,11 @@ def _table(cells: pd.DataFrame) -> pd.DataFrame:
             here = forms[forms["phase"] == phase]
             own = here[here["variant"] == parent]
             row[phase] = wording.latency(next(iter(wording.rows(own)))) if len(own) else units.MISSING
-            row[f"fastest form, {phase}"] = published.corrected(
+            row[f"fastest form or nearest of ours, {phase}"] = published.corrected(
                 str(parent), cells[cells["phase"] == phase]
             ) or _fastest(here)
         last = forms[forms["variant"] == parent].tail(1)
-        row["peak memory"] = next(
+        row[f"peak memory, {PHASES[-1]}"] = next(
             (units.binary(number(item, "peak_memory_bytes")) for item in wording.rows(last)), units.MISSING
         )
         row["masking"] = _masking(forms)
@@ -81,12 +81,14 @@ def _table(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _fastest(cells: pd.DataFrame) -> str:
-    """The transforms of the fastest form, and what they gain."""
+    """The transforms of the fastest form, what they gain, and how far they are from float64."""
     for best in wording.rows(wording.trusted(cells).nsmallest(1, "latency_s")):
-        gain = wording.speedup(best)
-        return f"`{'+'.join(('', *tables.transforms_of(str(best['variant'])))) or 'as it is'}` {gain}".replace(
-            "`as it is` –", "as it is"
-        )
+        transforms = tables.transforms_of(str(best["variant"]))
+        if not transforms:
+            return "as it is"
+        error = number(best, "agreement_error")
+        off = "" if error is None else f", error {units.error(error)}"
+        return f"`{'+'.join(('', *transforms))}` {wording.speedup(best)}{off}"
     return units.MISSING
 
 

@@ -82,7 +82,7 @@ def memory(cells: pd.DataFrame) -> Drawn | None:
             if peak:
                 if saved:
                     axes.plot([saved, peak], [line.height] * 2, color=style.FAINT, linewidth=1.4, zorder=1)
-                style.point(axes, peak, line.height, row)
+                style.point(axes, peak, line.height, {**row, "trust": ""})  # doubts are about times
                 axes.text(
                     1.01, line.height, units.binary(peak), transform=axes.get_yaxis_transform(), va="center",
                     fontsize=7.5,

@@ -223,7 +223,7 @@ def roofline(cells: pd.DataFrame, peaks: pd.DataFrame) -> Drawn | None:
     eager = shown[shown["variant"] == shown["parent"]]["of_machine"].median()
     title = (
         f"{best['variant']} reaches {units.percent(number(best, 'of_machine'))} of what this machine can do"
-        f"; eager float32 {units.percent(eager)} in the middle ({_where(cells)})"
+        f"; median of eager float32 {units.percent(eager)} ({_where(cells)})"
     )
     parents = list(dict.fromkeys(shown["parent"]))
     made = style.figure(title, max(4.2, 0.27 * len(parents) + 1.9))

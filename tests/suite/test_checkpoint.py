@@ -44,6 +44,20 @@ def test_names_can_be_left_out(saved: Path) -> None:
         checkpoint.read(saved, prefix="net.")
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"weights\.pt: No such file or directory: expected a file that torch\.save"):
+        checkpoint.read(tmp_path / "weights.pt")
+    (tmp_path / "notes.md").write_text("# no weights")
+    with pytest.raises(ValueError, match=r"notes\.md: expected a file that torch\.save wrote, of weights alone"):
+        checkpoint.read(tmp_path / "notes.md")
+
+
+def test_an_unknown_source_is_refused_before_its_file_is_opened() -> None:
+    done = CliRunner().invoke(app, ["checkpoint", "no/such", "nowhere.pt"])
+    assert isinstance(done.exception, ValueError)
+    assert "'no/such' is no source of a mechanism; known are csdn/parallel" in str(done.exception)
+
+
 def test_one_command_audits_corrects_and_times(saved: Path) -> None:
     done = CliRunner().invoke(app, ["checkpoint", "skyol5/parallel", str(saved), "--prefix", "module."])
     assert done.exit_code == 0, done.output

@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 
 from suite import store
+from suite.audit.properties import PROPERTIES
 from suite.records import Finding
 
 ROOT = Path(__file__).parents[3]
+
+
+def test_every_property_is_explained_in_the_words_of_the_audit() -> None:
+    told = re.findall(
+        r"^\| `(P\w+)` \| (.+) \| (wrong|fragile) \|$", (ROOT / "suite/README.md").read_text(), re.MULTILINE
+    )
+    assert told == [(item.id, item.statement, item.severity) for item in PROPERTIES]
 
 
 @pytest.mark.parametrize("readme", ["README.md", "variants/README.md"])
