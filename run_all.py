@@ -225,7 +225,10 @@ def ablate(
 @app.command()
 def selfcheck(
     topics: Annotated[
-        list[str] | None, typer.Argument(metavar="TOPIC", help="Such as timing or memory; all if left out.")
+        list[str] | None,
+        typer.Argument(
+            metavar="TOPIC", help="Such as timing or memory; all if left out but masking, which runs alone."
+        ),
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="The trials that the README's figures stand on, instead of ten minutes.")

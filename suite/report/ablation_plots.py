@@ -159,6 +159,8 @@ def costs(accuracies: Accuracies, study: str) -> Figure:
     worst, way = max(((row, way) for row in rows for way in WAYS), key=sure_loss)
     lost = interval(accuracies.cost(study, worst.label, way).values())
     title = f"{worst.label} loses {100 * lost.mean:.1f} points {between(lost)} with {WAYS[way]}"
+    if not lost.low > 0:
+        title = "no loss to changed padding is told from zero"
     figure = style.figure(f"{study}: {title}", 1.3 + 0.34 * len(rows))
     axes = figure.subplots(1, len(WAYS), sharey=True, sharex=True)
     for axis, (key, name) in zip(axes, WAYS.items(), strict=True):

@@ -25,7 +25,10 @@ def error(cells: pd.DataFrame) -> Drawn | None:
     typical = shown.groupby("transforms")[["speedup", "agreement_error"]].median().sort_values("speedup")
     gain, cost = (float(typical[name].iloc[-1]) for name in ("speedup", "agreement_error"))
     exact = typical[typical["agreement_error"] < 1e-5].tail(1)
-    title = f"{typical.index[-1]} is {units.factor(gain)} as fast, with an error of {units.error(cost)}"
+    title = (
+        f"{typical.index[-1]} is {units.factor(gain)} as fast, in the median of mechanisms and phases, "
+        f"with an error of {units.error(cost)}"
+    )
     if gain < 1:
         title = f"No transform is faster than eager float32; {title}"
     elif len(exact) and exact.index[0] != typical.index[-1]:
@@ -42,29 +45,12 @@ def error(cells: pd.DataFrame) -> Drawn | None:
             assert x is not None
             assert y is not None
             style.point(axes, x, y, row, size=5)
-        _name_clusters(axes, here)
-        axes.margins(x=0.18, y=0.1)
+        axes.margins(x=0.08, y=0.1)
         style.log_axis(axes.xaxis, lambda value: f"×{value:g}")
         style.log_axis(axes.yaxis, lambda value: f"{value:.0e}")
-    panels[0].set_ylim(top=panels[0].get_ylim()[1] * 30)  # room for names in several lines
     panels[0].set_ylabel("error relative to float64 (lower is better)")
     style.legend(made, shown["variant"], [style.doubted()] if (shown["trust"] != "").any() else [])
     return made, title
-
-
-def _name_clusters(axes: Axes, cells: pd.DataFrame) -> None:
-    """The transforms' names above their points: as legible with forty variants as with four."""
-    clusters = cells.groupby("transforms").agg(x=("speedup", "median"), y=("agreement_error", "max")).sort_values("x")
-    placed: list[tuple[float, float, int]] = []
-    for name, x, y in clusters.itertuples():
-        # a name that would cover another one's goes a line higher
-        near = [level for at, height, level in placed if abs(np.log(x / at)) < 1.6 and abs(np.log(y / height)) < 1.5]
-        level = next(free for free in range(len(near) + 1) if free not in near)
-        placed.append((x, y, level))
-        axes.annotate(
-            str(name), (x, y), xytext=(0, 7 + 10 * level), textcoords="offset points", ha="center", fontsize=7.5,
-            arrowprops={"arrowstyle": "-", "color": style.QUIET, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3},
-        )  # fmt: skip
 
 
 MOST_MARKS = 25

@@ -40,7 +40,7 @@ def start(topics: tuple[str, ...], *, device: str | None, full: bool, trials: in
     """
     for topic in topics:
         if topic not in TOPICS:
-            raise ValueError(f"selfcheck {topic}: expected one of {', '.join(TOPICS)}")
+            raise ValueError(f"selfcheck {topic}: expected one of {', '.join(TOPICS)}; or masking, by itself")
     chosen = kind_of(device)
     folder = out or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-selfcheck-{chosen}"
     if (folder / store.FILE).exists():

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.text import Text
 
 from suite import store
 from suite.records import Artifact, Finding, Measurement, Record, Skip
@@ -188,6 +189,14 @@ def test_of_many_rows_those_that_lose_nothing_are_counted_not_drawn(records: lis
     assert names(Accuracies(records)) == ["leaky"]
     label = ablation_plots.costs(Accuracies(records), "core").axes[1].get_xlabel()
     assert label.endswith("; 13 rows that lose nothing are left out")
+
+
+def test_a_gain_from_changed_padding_is_no_loss() -> None:
+    made = [described("a", "")]
+    made += accuracies_of("a", SEEDS) + accuracies_of("a", tuple(seed + 0.03 for seed in SEEDS), evaluation="alone")
+    made += accuracies_of("a", SEEDS, evaluation="as_is_of_alone")
+    figure = ablation_plots.costs(Accuracies(made), "core")
+    assert any("no loss to changed padding is told from zero" in text.get_text() for text in figure.findobj(Text))
 
 
 def test_changes_stand_below_what_they_are_compared_with(records: list[Record], tmp_path: Path) -> None:
