@@ -1,5 +1,6 @@
 """What the task allows: an oracle that answers everything, and how far one side alone can get."""
 
+from functools import cache
 from itertools import product
 from math import comb
 
@@ -96,6 +97,7 @@ def blind_ceilings(setting: Setting = STANDARD) -> dict[str, float]:
     }
 
 
+@cache
 def image_only_ceilings(scenes: int = 1000, *, setting: Setting = STANDARD, seed: int = 0) -> dict[str, float]:
     """An upper bound per family for what the image gives away without the question.
 

@@ -1,9 +1,10 @@
 """A process that dies is told of, and the next job gets another."""
 
+import multiprocessing
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import psutil
 import pytest
 
 from suite.ablation.crew import Crew
@@ -22,16 +23,15 @@ def job(seed: int) -> Job:
     return Job(row=ROW, task=task, longer=None, recipe=recipe, seed=seed, tunes=True, studies=())
 
 
-def kill_children() -> None:
-    children = psutil.Process().children(recursive=True)
-    # not the process that multiprocessing keeps for its semaphores
-    trainers = [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+def kill(trainers: set[BaseProcess]) -> None:
     assert trainers
-    for child in trainers:
-        child.kill()
-    # not waited for, which would take its exit code from its parent
-    while any(child.status() != psutil.STATUS_ZOMBIE for child in trainers):
-        time.sleep(0.01)
+    for trainer in trainers:
+        trainer.kill()
+        trainer.join()
+
+
+def children() -> set[BaseProcess]:
+    return set(multiprocessing.active_children())
 
 
 def heard(crew: Crew) -> list[Record]:
@@ -44,17 +44,18 @@ def heard(crew: Crew) -> list[Record]:
 
 
 def test_a_process_that_dies_before_it_reads_its_job_or_while_idle_ends_no_session(tmp_path: Path) -> None:
+    others = children()
     crew = Crew(1, tmp_path, "cpu")
     try:
         crew.start(job(1))
-        kill_children()  # while it still imports torch
+        kill(children() - others)  # while it still imports torch
         (told,) = heard(crew)
         assert isinstance(told, Skip)
         assert told.cause == "killed"
         assert crew.free
         crew.start(job(2))
         assert any(isinstance(record, Measurement) for record in heard(crew))
-        kill_children()  # which has nothing to do
+        kill(children() - others)  # which has nothing to do
         crew.start(job(3))
         assert any(isinstance(record, Measurement) for record in heard(crew))
     finally:

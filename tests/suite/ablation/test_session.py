@@ -126,7 +126,7 @@ def test_learning_rates_go_on_while_the_best_is_at_an_end(
         assert sorted(details["learning_rate"] for details in rates if details["row"] == row) == list(tried)
 
 
-@pytest.mark.parametrize("stopped_after", range(1, 9))
+@pytest.mark.parametrize("stopped_after", [2, 4, 6, 8])
 def test_a_search_for_learning_rates_that_was_interrupted_goes_on_where_it_stood(
     stopped_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
