@@ -30,7 +30,7 @@ from suite.ablation.scenes import (
 )
 
 _AT_ONCE = 100
-"""Scenes of which every question is answered together: a quarter of a million of sixteen objects."""
+"""Scenes of which every question is answered together: three hundred thousand where there are sixteen objects."""
 
 
 def oracle(examples: Examples, setting: Setting = STANDARD) -> Ints:
@@ -113,7 +113,8 @@ def image_only_ceilings(scenes: int = 1000, *, setting: Setting = STANDARD, seed
 
 
 def _asked(drawn: Scenes, setting: Setting) -> npt.NDArray[np.float64]:
-    """How often each scene's question has each answer, ``[n, families, answers]``, in parts that all scenes share."""
+    """How often each scene's questions have each answer, ``[n, families, answers]``; before any is refused, scenes and
+    their wordings weigh alike."""
     scenes = len(drawn.objects)
     kinds, pairs = range(len(KINDS)), list(product(range(setting.most), repeat=2))
     asked = [(kind, one, other) for kind in kinds for one, other in pairs if one != other]

@@ -256,14 +256,16 @@ def study(name: str, *, controls: bool = True, scale: int = 1, shape: Shape = _S
     if name not in _STUDIES:
         raise ValueError(f"there is no study {name!r}: expected one of {', '.join(STUDIES)}")
     question, rows = _STUDIES[name]
-    entries = _mapped(rows(), lambda row: replace(row, width=scale * row.width))
+
+    def wide(entries: Iterable[Compared]) -> list[Compared]:
+        return _mapped(entries, lambda row: replace(row, width=scale * row.width))
+
+    entries = wide(rows())
     if name == EQUAL_PARAMETERS:
         wanted = parameters(replace(PARALLEL, width=scale * WIDTH), shape)
         entries = _mapped(entries, lambda row: at_parameters(row, wanted, shape))
     if controls:
-        pooled = (Compared(row=POOL, parent=None),)
-        wide = [_mapped(beside, lambda row: replace(row, width=scale * row.width)) for beside in (pooled, CONTROLS)]
-        entries = [*wide[0], *entries, *wide[1]]
+        entries = [*wide([Compared(row=POOL, parent=None)]), *entries, *wide(CONTROLS)]
     compared = {entry.row: entry for entry in entries}
     long = name == "generalise"
     return Study(

@@ -2,9 +2,11 @@
 
 import pytest
 
+from suite.audit import evidence
 from suite.audit.causes import explain, signatures, traits
 from suite.audit.defects import DEFECTS, SOUND, subject_of
 from suite.audit.findings import findings
+from suite.audit.lab import Lab
 from suite.audit.properties import BY_ID, examine
 from suite.audit.selfcheck import NEEDED, REASONS, false_alarms, only_catchers, plant_all
 from variants import KnownDefect
@@ -59,6 +61,22 @@ def test_a_mask_on_the_softmax_alone_is_explained_with_the_guilty_slot() -> None
     assert isinstance(positions, list)
     assert (len(leak), len(leak[0])) == (len(slots), len(positions))
     assert max(max(row) for row in leak) > 0
+
+
+def test_the_position_that_moves_most_is_shown_however_many_there_are() -> None:
+    lab = Lab(subject_of(DEFECTS["mask on the softmax only"]), 0)
+    whole = evidence._matrix(lab, "image", 1, "question")
+    assert whole is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "MOST", 3)  # as if there were many more positions than that
+        shown = evidence._matrix(lab, "image", 1, "question")
+    assert shown is not None
+    assert len(shown.moved[0]) == 3
+    by_position = [max(row[place] for row in whole.moved[:3]) for place in range(len(whole.moved[0]))]
+    furthest = by_position.index(max(by_position))
+    assert shown.first <= furthest < shown.first + 3
+    assert f"position {furthest} of image moves most" in str(shown)
+    assert shown.details()["positions"] == [str(shown.first + place) for place in range(3)]
 
 
 class TestKnownDefects:
