@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from suite.records import FAILURES, FORMAT, Measurement, Record, Skip, decode, encode
 
@@ -74,15 +74,17 @@ def drop_unfinished(folder: Path) -> None:
     Tasks are stored one after another, so that only the last can be unfinished.
 
     Raises:
-        ValueError: as `read`.
+        ValueError: another run is writing there, or as `read`.
     """
     path = folder / FILE
-    records = read(folder)
-    kept = len(records)
-    while kept and not _closes(records[kept - 1]):
-        kept -= 1
-    lines = _lines(path)[: kept + 1]
+    _check_header(path, (_lines(path) or [b""])[0])
     with path.open("r+b") as file:
+        _lock(path, file)
+        records = read(folder)
+        kept = len(records)
+        while kept and not _closes(records[kept - 1]):
+            kept -= 1
+        lines = _lines(path)[: kept + 1]
         file.truncate(sum(len(line) + 1 for line in lines))
 
 
@@ -96,24 +98,32 @@ def _closes(record: Record) -> bool:
 
 
 class Writer:
-    """Appends records. What was written before is kept, but for a torn last line."""
+    """Appends records. What was written before is kept, but for a torn last line.
+
+    Raises:
+        ValueError: on entering, where another run is writing there, or as `read`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._file: FileIO
 
     def __enter__(self) -> Self:
-        exists = self._path.exists() and self._path.stat().st_size > 0
-        if exists:
-            lines = _lines(self._path)
-            _check_header(self._path, lines[0] if lines else b"")
-            whole = sum(len(line) + 1 for line in lines)
-            self._file = self._path.open("r+b", buffering=0)
-            self._file.truncate(whole)
-            self._file.seek(whole)
-        else:
-            self._file = self._path.open("wb", buffering=0)
-            self._append(f"{_HEADER}\n".encode())
+        self._path.touch()
+        self._file = self._path.open("r+b", buffering=0)
+        try:
+            _lock(self._path, self._file)
+            if self._path.stat().st_size > 0:
+                lines = _lines(self._path)
+                _check_header(self._path, lines[0] if lines else b"")
+                whole = sum(len(line) + 1 for line in lines)
+                self._file.truncate(whole)
+                self._file.seek(whole)
+            else:
+                self._append(f"{_HEADER}\n".encode())
+        except BaseException:
+            self._file.close()
+            raise
         return self
 
     def write(self, records: Iterable[Record]) -> None:
@@ -141,6 +151,16 @@ class Writer:
             if error.errno in NO_SPACE:
                 raise DiskFull(error.errno, f"{self._path}: no space left for the next records") from error
             raise
+
+
+def _lock(path: Path, file: IO[bytes]) -> None:
+    """Be the only one to write there for as long as the file is open: two runs would write into each other's lines."""
+    import fcntl  # here alone, so that records can be read where there is none
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ValueError(f"{path.parent}: another run is writing there; wait for it, or end it") from error
 
 
 def _lines(path: Path) -> list[bytes]:

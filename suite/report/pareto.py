@@ -87,7 +87,7 @@ def join(ablation: Sequence[Record], run: Sequence[Record], *, study: str, place
         )
         found.append(point)
     if not found:
-        trained = ", ".join(row.variant for row in accuracies.trained(study))
+        trained = ", ".join(dict.fromkeys(row.variant for row in accuracies.trained(study)))
         raise ValueError(f"no variant of {study} was timed at {', '.join(place)}: trained are {trained or 'none'}")
     return found
 

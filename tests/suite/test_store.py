@@ -150,3 +150,16 @@ def test_what_a_run_foretold_of_itself_is_no_task_in_flight(tmp_path: Path) -> N
     written(tmp_path, [*RECORDS, foretold])
     store.drop_unfinished(tmp_path)
     assert store.read(tmp_path) == [*RECORDS, foretold]
+
+
+def test_two_runs_never_write_into_one_folder(tmp_path: Path) -> None:
+    made = Measurement(task="t", quantity="task_time", unit="s", value=1.0)
+    with store.Writer(tmp_path) as writer:
+        writer.write([made])
+        for enter in (store.Writer(tmp_path).__enter__, lambda: store.drop_unfinished(tmp_path)):
+            with pytest.raises(ValueError, match="another run is writing there; wait for it, or end it"):
+                enter()
+        writer.write([made])
+    with store.Writer(tmp_path) as writer:
+        writer.write([made])
+    assert store.read(tmp_path) == [made] * 3
