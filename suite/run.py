@@ -127,7 +127,7 @@ class Session:
         pending = deque(self._without_culprits(task) for task in tasks if task.name not in self._done)
         running: list[Worker] = []
         planned_s = duration(pending, lanes=self._lanes)
-        bar = progress.add_task("", total=planned_s) if progress else None
+        bar = progress.add_task("", total=planned_s, left="") if progress else None
         try:
             while pending or running:
                 while pending and self._may_start(pending[0], running):
