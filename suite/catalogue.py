@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from suite.workloads import PRESETS, WORKLOADS
-from variants.build import mechanisms, option_types
+from variants.build import option_types
+from variants.registry import mechanisms
 from variants.transforms import TRANSFORMS
 
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,26 @@ def reaches(path: Path, *packages: str) -> list[str]:
 @pytest.mark.parametrize("path", sorted(ROOT.glob("variants/**/*.py")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_variants_do_not_know_the_suite(path: Path) -> None:
     assert reaches(path, "suite") == []
+
+
+def at_the_top(path: Path, files: dict[str, Path]) -> set[str]:
+    """The files of ours that a file imports when it is itself imported."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in files else str(node.module) for name in names}
+    return found & files.keys()
+
+
+def test_no_files_of_variants_import_each_other_in_a_circle() -> None:
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in ROOT.glob("variants/**/*.py")
+    }
+    TopologicalSorter({name: at_the_top(path, files) - {name} for name, path in files.items()}).prepare()
 
 
 RECORDS_ONLY = [ROOT / "suite" / f"{name}.py" for name in ("records", "store", "stats")]

@@ -1,10 +1,11 @@
 """Co-attention mechanisms and ways to run them, behind one interface."""
 
 from variants import alternating, cross, dense, hierarchical, modular, parallel, pooling  # noqa: F401  # each registers itself
-from variants.build import build, canonical, mechanisms, register
+from variants.build import build, canonical
 from variants.interface import Attended, Batch, CoAttention, KnownDefect, Skip
 from variants.masking import valid_from_lengths
 from variants.published import load_published
+from variants.registry import mechanisms, register
 from variants.variant import Variant
 
 __all__ = [

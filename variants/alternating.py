@@ -5,11 +5,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from variants.build import register
 from variants.elementwise import sum_of_own, tanh_of_own
 from variants.interface import Attended, Batch, CoAttention, blanked, hidden_dropout, hidden_width
 from variants.masking import masked_mean, masked_softmax, pool
 from variants.regions import region
+from variants.registry import register
 
 
 class Guided(nn.Module):

@@ -1,49 +1,24 @@
-"""From a name to a variant: the registry of mechanisms, what a name means, and seeded weights."""
+"""From a name to a variant: what a name means, and seeded weights."""
 
 import difflib
 import inspect
 import math
 import types
 import zlib
-from collections.abc import Callable, Iterable
-from typing import Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterable
+from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 
 from variants.interface import CoAttention
+from variants.registry import mechanisms
 from variants.spec import Spec, parse
 from variants.transforms import AXES, TRANSFORMS
 from variants.variant import Variant
 
-M = TypeVar("M", bound=type[CoAttention])
 Option = int | float | bool | str | None
 
-_MECHANISMS: dict[str, type[CoAttention]] = {}
 _COMMON = ("self", "image_width", "question_width", "without")
-
-
-def register(name: str) -> Callable[[M], M]:
-    """Make a mechanism known under a name, as ``@register("gated")`` above its class.
-
-    Raises:
-        ValueError: another class has that name, or the name is not a word of the grammar.
-    """
-
-    def add(cls: M) -> M:
-        if parse(name) != Spec(name):
-            raise ValueError(f"{name!r} cannot name a mechanism: expected lower-case letters, digits and underscores")
-        known = _MECHANISMS.get(name)
-        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise ValueError(f"{name!r} already names {known.__module__}.{known.__qualname__}; choose another name")
-        _MECHANISMS[name] = cls
-        return cls
-
-    return add
-
-
-def mechanisms() -> dict[str, type[CoAttention]]:
-    """Every registered mechanism by name."""
-    return dict(_MECHANISMS)
 
 
 def option_types(mechanism: type[CoAttention]) -> dict[str, tuple[object, Option]]:
@@ -64,9 +39,9 @@ def canonical(name: str | Spec) -> Spec:
         ValueError: a word of it is not known, or two of its transforms exclude each other.
     """
     spec = parse(name) if isinstance(name, str) else name
-    mechanism = _MECHANISMS.get(spec.mechanism)
+    mechanism = mechanisms().get(spec.mechanism)
     if mechanism is None:
-        raise ValueError(f"{str(spec)!r} asks for {_unknown('mechanism', spec.mechanism, _MECHANISMS)}")
+        raise ValueError(f"{str(spec)!r} asks for {_unknown('mechanism', spec.mechanism, mechanisms())}")
     known = option_types(mechanism)
     options: list[tuple[str, str]] = []
     for key, text in spec.options:
@@ -149,7 +124,7 @@ def blueprint(spec: Spec, *, image_width: int, question_width: int) -> CoAttenti
 
 
 def _construct(spec: Spec, image_width: int, question_width: int) -> CoAttention:
-    mechanism = _MECHANISMS[spec.mechanism]
+    mechanism = mechanisms()[spec.mechanism]
     known = option_types(mechanism)
     options = {key: _read_option(str(spec), key, text, known[key][0]) for key, text in spec.options}
     module: CoAttention = mechanism(

@@ -4,11 +4,11 @@ from collections.abc import Collection
 
 from torch import Tensor, nn
 
-from variants.build import register
 from variants.heads import Heads
 from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
 from variants.masking import masked_mean, masked_softmax, pool
 from variants.regions import region
+from variants.registry import register
 
 
 @register("cross")

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from variants.build import register
 from variants.elementwise import relu_of_own, sum_of_own
 from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_softmax, pool
 from variants.regions import region
+from variants.registry import register
 
 
 class DenseLayer(nn.Module):

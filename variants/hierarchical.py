@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from variants.alternating import Alternating
-from variants.build import register
 from variants.elementwise import tanh_of_own
 from variants.interface import Attended, Batch, CoAttention
 from variants.masking import blank, compact
@@ -17,6 +16,7 @@ from variants.parallel import Parallel
 from variants.pooling import Pool
 from variants.recurrence import Recurrence, WrittenOut
 from variants.regions import region
+from variants.registry import register
 
 LEVELS = ("word_level", "phrase_level", "question_level")
 

@@ -6,12 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from variants.build import register
 from variants.elementwise import relu_of_own
 from variants.heads import Heads
 from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_softmax
 from variants.regions import region
+from variants.registry import register
 
 
 class Norm(nn.Module):

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from variants.build import register
 from variants.eager import is_plain
 from variants.elementwise import tanh_of_own
 from variants.interface import Attended, Batch, CoAttention, blanked, hidden_dropout, hidden_width
 from variants.masking import blank, masked_softmax, pool
 from variants.regions import region
+from variants.registry import register
 
 
 @register("parallel")

@@ -4,9 +4,9 @@ from collections.abc import Collection
 
 import torch
 
-from variants.build import register
 from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_mean
+from variants.registry import register
 
 
 @register("pool")

@@ -11,17 +11,16 @@ from torch.overrides import TorchFunctionMode
 
 from tests.variants.ragged import ragged
 from variants import Attended, Batch, CoAttention, Skip, build, canonical, mechanisms, register
+from variants import registry as registered
 from variants.transforms import AXES, TRANSFORMS
 
-building = sys.modules["variants.build"]
-"""The module; under its own name the package offers the function."""
 OURS = ("pool", "parallel", "alternating", "cross", "hierarchical", "hierarchical[inner=alternating]")
 
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A registry that forgets what a test added."""
-    monkeypatch.setattr(building, "_MECHANISMS", mechanisms())
+    monkeypatch.setattr(registered, "_MECHANISMS", mechanisms())
     yield
     sys.modules.pop("gated", None)
 
@@ -177,7 +176,7 @@ def test_seeded_weights_keep_tanh_unsaturated(name: str) -> None:
     assert max(shares) < 0.05, shares
 
 
-README = Path(building.__file__).with_name("README.md")
+README = Path(registered.__file__).with_name("README.md")
 
 
 def examples() -> list[str]:

@@ -5,10 +5,10 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from variants.build import register
 from variants.interface import Attended, Batch, CoAttention
 from variants.published.checkpoint import Checkpoint
 from variants.published.defects import NO_IMAGE_MASK, known
+from variants.registry import register
 
 
 class ParallelCoAttentionNetwork(nn.Module):

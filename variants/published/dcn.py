@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from variants.build import register
 from variants.interface import Attended, Batch, CoAttention
 from variants.published.checkpoint import Checkpoint
 from variants.published.defects import known
+from variants.registry import register
 
 FILL = -65504.0
 """What it writes over the scores of padding, the lowest number of half precision."""

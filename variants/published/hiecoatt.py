@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from variants.build import register
 from variants.interface import Attended, Batch, CoAttention
 from variants.masking import blank
 from variants.published.checkpoint import Checkpoint
 from variants.published.defects import NO_IMAGE_MASK, known
+from variants.registry import register
 
 FILL = -9999999.0
 """What its masked softmax writes over the scores of padding."""

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from variants.build import register
 from variants.interface import Attended, Batch, CoAttention
 from variants.published.checkpoint import Checkpoint
 from variants.published.defects import NO_IMAGE_MASK, NO_WORD_MATTERS, WORDS_NOT_MASKED, known
+from variants.registry import register
 
 
 class Level(NamedTuple):

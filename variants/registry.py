@@ -1,0 +1,35 @@
+"""The mechanisms by name. It stands below them, since each puts itself in; what a whole name means is `build`'s."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from variants.interface import CoAttention
+from variants.spec import Spec, parse
+
+M = TypeVar("M", bound=type[CoAttention])
+
+_MECHANISMS: dict[str, type[CoAttention]] = {}
+
+
+def register(name: str) -> Callable[[M], M]:
+    """Make a mechanism known under a name, as ``@register("gated")`` above its class.
+
+    Raises:
+        ValueError: another class has that name, or the name is not a word of the grammar.
+    """
+
+    def add(cls: M) -> M:
+        if parse(name) != Spec(name):
+            raise ValueError(f"{name!r} cannot name a mechanism: expected lower-case letters, digits and underscores")
+        known = _MECHANISMS.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"{name!r} already names {known.__module__}.{known.__qualname__}; choose another name")
+        _MECHANISMS[name] = cls
+        return cls
+
+    return add
+
+
+def mechanisms() -> dict[str, type[CoAttention]]:
+    """Every registered mechanism by name."""
+    return dict(_MECHANISMS)
