@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from suite import exits
+from suite.errors import UserError
 
 
 class _RunByDefault(TyperGroup):
@@ -119,7 +120,7 @@ def report(
         front.write(readme, front.REFERENCES)
     if folder is None:
         if readme is None:
-            raise ValueError("report: expected a run folder, --readme README.md, or both")
+            raise UserError("report: expected a run folder, --readme README.md, or both")
         return
     path = page.write(folder)
     records = store.read(folder)
@@ -288,8 +289,14 @@ def checkpoint(
     from suite import checkpoint as inspection
 
     inspection.check(source)
+    try:
+        stated = json.loads(config)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--config {config}: not JSON: {error}") from error
+    if not isinstance(stated, dict):
+        raise UserError(f'--config {config}: expected a JSON object, such as {{"MULTI_HEAD": 8}}')
     weights = inspection.read(file, prefix=prefix, ignore=tuple(ignore or ()))
-    print(inspection.page(inspection.inspect(source, weights, json.loads(config))))
+    print(inspection.page(inspection.inspect(source, weights, stated)))
 
 
 @app.command()
@@ -310,13 +317,17 @@ def main() -> None:
     """Run a command; what the user got wrong is one line, what we got wrong is a traceback."""
     try:
         app()
-    except ValueError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(exits.WRONG_COMMAND)
     except KeyboardInterrupt:
         sys.exit(exits.INTERRUPTED)
     except Exception:  # the one place where anything unforeseen ends
         traceback.print_exc()
+        print(
+            "error: a mistake in this program, not in what you asked for: please report it with the lines above",
+            file=sys.stderr,
+        )
         sys.exit(exits.INTERNAL_ERROR)
 
 

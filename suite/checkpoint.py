@@ -14,6 +14,7 @@ from suite.audit.findings import findings
 from suite.audit.lab import Lab, relative
 from suite.audit.properties import examine
 from suite.audit.subject import from_module
+from suite.errors import UserError, as_users
 from suite.records import Finding, Measurement, Record
 from suite.report.units import factor_between, seconds
 from suite.stats import ratio, summarise
@@ -29,10 +30,10 @@ def check(source: str) -> None:
     """See that a source is known.
 
     Raises:
-        ValueError: it is not, or names a component for which there is no mechanism on a batch.
+        UserError: it is not, or names a component for which there is no mechanism on a batch.
     """
     if source not in TRANSFERS:
-        raise ValueError(f"{source!r} is no source of a mechanism; known are {', '.join(TRANSFERS)}")
+        raise UserError(f"{source!r} is no source of a mechanism; known are {', '.join(TRANSFERS)}")
 
 
 def read(path: Path, *, prefix: str = "", ignore: tuple[str, ...] = ()) -> dict[str, Tensor]:
@@ -44,23 +45,23 @@ def read(path: Path, *, prefix: str = "", ignore: tuple[str, ...] = ()) -> dict[
         ignore: left out are the names that then start with one of these, such as an encoder's.
 
     Raises:
-        ValueError: the file cannot be read, there are no weights in it, or none under that prefix.
+        UserError: the file cannot be read, there are no weights in it, or none under that prefix.
     """
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}: expected a file that torch.save wrote") from error
+        raise UserError(f"{path}: {error.strerror}: expected a file that torch.save wrote") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path}: expected a file that torch.save wrote, of weights alone") from error
+        raise UserError(f"{path}: expected a file that torch.save wrote, of weights alone") from error
     for key in ("state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise ValueError(f"{path}: expected weights by name, by themselves or under state_dict or model")
+        raise UserError(f"{path}: expected weights by name, by themselves or under state_dict or model")
     named = {name.removeprefix(prefix): weight for name, weight in found.items() if name.startswith(prefix)}
     kept = {name: weight for name, weight in named.items() if not name.startswith(ignore or ("\0",))}
     if not kept:
-        raise ValueError(f"{path}: no name is left that starts with {prefix!r}; there are {', '.join(list(found)[:6])}")
+        raise UserError(f"{path}: no name is left that starts with {prefix!r}; there are {', '.join(list(found)[:6])}")
     return kept
 
 
@@ -68,10 +69,11 @@ def pair(source: str, weights: Mapping[str, Tensor], config: Config) -> dict[str
     """The published mechanism and the corrected one with the same weights, by name.
 
     Raises:
-        ValueError: the weights do not fit, or there is no mechanism on a batch for that component.
+        UserError: the weights do not fit, or there is no mechanism on a batch for that component.
     """
     check(source)
-    return {into: load_published(source, weights, config=config, into=into).float() for into in TRANSFERS[source]}
+    with as_users():
+        return {into: load_published(source, weights, config=config, into=into).float() for into in TRANSFERS[source]}
 
 
 def audit(modules: Mapping[str, CoAttention], *, task: str, seed: int = 0) -> Iterator[Record]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from suite import environment, exits, stats
+from suite.errors import UserError
 from suite.records import ANCHOR, FAILURES, Cell, Finding, Measurement, Record, Skip
 
 EXACT = ("peak_memory", "saved_for_backward", "graph_breaks", "recompiles")
@@ -156,7 +157,7 @@ def check_machines(old: Path, new: Path) -> None:
     """Refuse two runs of different machines.
 
     Raises:
-        ValueError: they differ, or do not say; the message says in what, and how to compare them all the same.
+        UserError: they differ, or do not say; the message says in what, and how to compare them all the same.
     """
     before, after = (_machine(folder) for folder in (old, new))
     differences = [
@@ -165,7 +166,7 @@ def check_machines(old: Path, new: Path) -> None:
         if before.get(key) != after.get(key)
     ]
     if differences:
-        raise ValueError(
+        raise UserError(
             f"{old} and {new} were measured on different machines: {'; '.join(differences)}; "
             "--across-machines compares them all the same"
         )
@@ -174,7 +175,7 @@ def check_machines(old: Path, new: Path) -> None:
 def _machine(folder: Path) -> Mapping[str, object]:
     found = environment.read(folder).get("machine")
     if not isinstance(found, dict):
-        raise ValueError(f"{folder / environment.FILE} does not describe a machine: expected an object named 'machine'")
+        raise UserError(f"{folder / environment.FILE} does not describe a machine: expected an object named 'machine'")
     return found
 
 
@@ -182,7 +183,7 @@ def share(text: str) -> float:
     """Read ``5%`` or ``0.05``.
 
     Raises:
-        ValueError: it is neither, or negative.
+        UserError: it is neither, or negative.
     """
     number, sign, rest = text.strip().partition("%")
     try:
@@ -191,7 +192,7 @@ def share(text: str) -> float:
         value = -1.0
     # a bare 5 would be 500 %, which nobody means
     if rest or not 0 <= value < (math.inf if sign else 1):
-        raise ValueError(f"--fail-above {text}: expected a share such as 5% or 0.05")
+        raise UserError(f"--fail-above {text}: expected a share such as 5% or 0.05")
     return value
 
 

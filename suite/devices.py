@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from suite.errors import UserError
+
 _LABEL = re.compile(r"(?P<kind>cpu|cuda)(?:\[threads=(?P<threads>[0-9]+)\])?")
 
 
@@ -22,10 +24,10 @@ def parse(label: str) -> Device:
     """Read a label.
 
     Raises:
-        ValueError: it is none.
+        UserError: it is none.
     """
     match = _LABEL.fullmatch(label)
     threads = int(match["threads"] or 1) if match else 0
     if match is None or threads < 1 or (match["kind"] == "cuda" and threads > 1):
-        raise ValueError(f"{label!r} is no device: expected cpu, cpu[threads=2] or cuda")
+        raise UserError(f"{label!r} is no device: expected cpu, cpu[threads=2] or cuda")
     return Device("cuda" if match["kind"] == "cuda" else "cpu", threads)

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import torch
 
+from suite.errors import UserError
 from suite.request import Request
 
 FILE = "environment.json"
@@ -50,17 +51,17 @@ def read(folder: Path) -> dict[str, object]:
     """The environment of a run folder.
 
     Raises:
-        ValueError: there is none, or it cannot be read.
+        UserError: there is none, or it cannot be read.
     """
     path = folder / FILE
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(f"{folder} holds no {FILE}: expected the folder of a run") from error
+        raise UserError(f"{folder} holds no {FILE}: expected the folder of a run") from error
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
+        raise UserError(f"{path}: not JSON: {error}") from error
     if not isinstance(described, dict):
-        raise ValueError(f"{path}: expected a JSON object, found {type(described).__name__}")
+        raise UserError(f"{path}: expected a JSON object, found {type(described).__name__}")
     return described
 
 
@@ -72,21 +73,21 @@ def request_of(described: Mapping[str, object], files: Sequence[str]) -> Request
         files: the user's own files, given again; the run keeps only their names.
 
     Raises:
-        ValueError: it needs files that were not given, or its request is of another program.
+        UserError: it needs files that were not given, or its request is of another program.
     """
     stored = described.get("request")
     if not isinstance(stored, dict):
-        raise ValueError(f"{FILE} holds no request: this run was not started by run_all.py")
+        raise UserError(f"{FILE} holds no request: this run was not started by run_all.py")
     named = [Path(path).name for path in files]
     if sorted(named) != sorted(stored.get("files", ())):
-        raise ValueError(
+        raise UserError(
             f"the run used --with {' '.join(stored.get('files', ())) or 'nothing'}: give the same files again"
         )
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
     try:
         return Request(**(values | {"files": tuple(files)}))
     except TypeError as error:
-        raise ValueError(f"{FILE} holds a request of another version: {error}") from error
+        raise UserError(f"{FILE} holds a request of another version: {error}") from error
 
 
 def changes(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:

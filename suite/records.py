@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal, get_args
 
+from suite.errors import UserError
+
 FORMAT = 1
 """Version of the format, named by the first line of every ``records.jsonl``."""
 
@@ -121,27 +123,27 @@ def decode(line: str, *, where: str = "record") -> Record:
     """Read one line that `encode` wrote.
 
     Raises:
-        ValueError: not JSON, an unknown kind, or a field missing, unknown or of the wrong type; starts with ``where``.
+        UserError: not JSON, an unknown kind, or a field missing, unknown or of the wrong type; starts with ``where``.
     """
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not a line of JSON: {error}") from error
+        raise UserError(f"{where}: not a line of JSON: {error}") from error
     if not isinstance(row, dict):
-        raise ValueError(f"{where}: expected a JSON object, found {type(row).__name__}")
+        raise UserError(f"{where}: expected a JSON object, found {type(row).__name__}")
     cls = _KINDS.get(row.pop("kind", None))
     if cls is None:
-        raise ValueError(f"{where}: unknown kind {json.loads(line).get('kind')!r}; expected one of {', '.join(_KINDS)}")
+        raise UserError(f"{where}: unknown kind {json.loads(line).get('kind')!r}; expected one of {', '.join(_KINDS)}")
     if not _KNOWN[cls].issuperset(row):
         unknown = min(row.keys() - _KNOWN[cls])
-        raise ValueError(f"{where}: a {cls.kind} has no field {unknown!r}; it has {', '.join(sorted(_KNOWN[cls]))}")
+        raise UserError(f"{where}: a {cls.kind} has no field {unknown!r}; it has {', '.join(sorted(_KNOWN[cls]))}")
     for name in ("samples", "rounds", "trust"):
         if name in row:
             row[name] = tuple(row[name])
     try:
         return cls(**row)
     except TypeError as error:
-        raise ValueError(f"{where}: {str(error).partition('()')[2].strip()}") from error
+        raise UserError(f"{where}: {str(error).partition('()')[2].strip()}") from error
 
 
 def _finite(value: object) -> object:

@@ -20,6 +20,7 @@ from typing import Self
 
 from suite import stats, user_files, workloads
 from suite.compare import Comparison, Place, Step
+from suite.errors import UserError
 from suite.probes.clocks import clock_of
 from suite.probes.step import prepare, running_on
 
@@ -59,11 +60,11 @@ def suspects(
         files: that register mechanisms of the user's own.
 
     Raises:
-        ValueError: a tree holds no variants; before anything is measured.
+        UserError: a tree holds no variants; before anything is measured.
     """
     for tree in (old_tree, new_tree):
         if not (tree / "variants" / "__init__.py").is_file():
-            raise ValueError(f"--remeasure {tree}: expected a source tree, with the package 'variants' in it")
+            raise UserError(f"--remeasure {tree}: expected a source tree, with the package 'variants' in it")
     return _one_by_one(comparison, (old_tree, new_tree), budget_s, timeout_s, files)
 
 

@@ -12,6 +12,7 @@ import torch
 
 from suite import devices, user_files
 from suite.devices import Device
+from suite.errors import UserError, as_users
 from suite.records import ANCHOR
 from suite.workloads import PHASES, PRESETS, WORKLOADS, Phase, Preset, Workload, custom, override
 from variants import canonical, mechanisms
@@ -77,7 +78,7 @@ def kind_of(device: str | None) -> Literal["cpu", "cuda"]:
     """The kind of device that was asked for, or the best there is.
 
     Raises:
-        ValueError: it is of another kind, or not there.
+        UserError: it is of another kind, or not there.
     """
     match device or ("cuda" if torch.cuda.is_available() else "cpu"):
         case "cpu":
@@ -85,30 +86,32 @@ def kind_of(device: str | None) -> Literal["cpu", "cuda"]:
         case "cuda" if torch.cuda.is_available():
             return "cuda"
         case "cuda":
-            raise ValueError("--device cuda: torch sees no CUDA device here")
+            raise UserError("--device cuda: torch sees no CUDA device here")
         case other:
-            raise ValueError(f"--device {other}: expected cpu or cuda")
+            raise UserError(f"--device {other}: expected cpu or cuda")
 
 
 def understand(request: Request) -> Asked:
     """Check a request and make the choices that it leaves open.
 
     Raises:
-        ValueError: something in it is unknown or cannot be; one line says what, and what is known.
+        UserError: something in it is unknown or cannot be; one line says what, and what is known.
     """
     for path in request.files:
         user_files.load(Path(path))
     kind = kind_of(request.device)
     for option, seconds in (("--budget", request.budget_s), ("--timeout", request.timeout_s)):
         if seconds is not None and not 0 <= seconds < math.inf:
-            raise ValueError(f"{option} {seconds}: expected seconds of at least 0")
+            raise UserError(f"{option} {seconds}: expected seconds of at least 0")
     preset = _known("--preset", request.preset or ("gpu" if kind == "cuda" else "cpu"), PRESETS)
     chosen = bool(request.variants or request.workloads or request.shape or request.sets or request.files)
     # what somebody chose is measured whole, unless a budget was asked for too
     budget_s = preset.budget_s if request.preset or not chosen else None
     if request.budget_s is not None:
         budget_s = request.budget_s or None
-    variants = dict.fromkeys(map(canonical, request.variants), True) or dict(_variants_of(preset))
+    with as_users():
+        named = dict.fromkeys(map(canonical, request.variants), True)
+    variants = named or dict(_variants_of(preset))
     if request.files and not request.variants:
         variants = {Spec(name): True for name in _users_own()} | variants
     return Asked(
@@ -131,16 +134,16 @@ def understand(request: Request) -> Asked:
 
 def _known(option: str, word: str, known: Mapping[str, T]) -> T:
     if word not in known:
-        raise ValueError(f"{option} {word}: expected one of {', '.join(known)}")
+        raise UserError(f"{option} {word}: expected one of {', '.join(known)}")
     return known[word]
 
 
 def _devices(kind: str, threads: str) -> Iterator[Device]:
     for text in dict.fromkeys(threads.split(",")):
         if not text.strip().isdigit() or int(text) < 1:
-            raise ValueError(f"--threads {threads}: expected whole numbers of at least 1, such as 1 or 1,2,4")
+            raise UserError(f"--threads {threads}: expected whole numbers of at least 1, such as 1 or 1,2,4")
         if int(text) > (os.cpu_count() or 1):
-            raise ValueError(f"--threads {threads}: this machine has {os.cpu_count()} CPUs")
+            raise UserError(f"--threads {threads}: this machine has {os.cpu_count()} CPUs")
         yield devices.parse(kind if kind == "cuda" or int(text) == 1 else f"cpu[threads={int(text)}]")
 
 
@@ -152,7 +155,7 @@ def _workloads(request: Request, preset: Preset) -> Iterator[Workload]:
     for text in request.sets:
         key, equals, values = text.partition("=")
         if not equals or not values:
-            raise ValueError(f"--set {text}: expected an axis and its values, such as batch=1,8,32")
+            raise UserError(f"--set {text}: expected an axis and its values, such as batch=1,8,32")
         axes.append([(key.strip(), value.strip()) for value in values.split(",")])
     for workload in chosen or preset.workloads():
         for combination in itertools.product(*axes):
@@ -164,7 +167,7 @@ def _pairs(option: str, text: str) -> dict[str, str]:
     for pair in text.split(","):
         key, equals, value = pair.partition("=")
         if not equals:
-            raise ValueError(f"{option} {text}: expected key=value pairs, such as batch=8,regions=100,words=20")
+            raise UserError(f"{option} {text}: expected key=value pairs, such as batch=8,regions=100,words=20")
         pairs[key.strip()] = value.strip()
     return pairs
 

@@ -3,7 +3,6 @@
 import sys
 import tempfile
 import time
-import traceback
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from suite import environment, exits, store, worker
+from suite.errors import UserError
 from suite.estimate import Speed
 from suite.plan import LEAST_SAMPLING_S, MACHINE, Plan, Task, command, duration, machine_tasks, plan, shortened
 from suite.probes.step import About
@@ -42,12 +42,12 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
         resume: the folder of a run to continue with its own request instead.
 
     Raises:
-        ValueError: the request is wrong, or a folder cannot be used; before any work.
+        UserError: the request is wrong, or a folder cannot be used; before any work.
     """
     worker.warm_up()
     if resume is not None:
         if replace(request, files=()) != Request() or out is not None:
-            raise ValueError(f"--resume {resume} continues with the run's own arguments: give it --with at most")
+            raise UserError(f"--resume {resume} continues with the run's own arguments: give it --with at most")
         before = environment.read(resume)
         request = environment.request_of(before, request.files)
     asked = understand(request)
@@ -55,7 +55,7 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
     if resume is not None:
         changed = environment.changes(before, described)
         if changed:
-            raise ValueError(f"cannot resume {resume}: {'; '.join(changed)}; start a new run")
+            raise UserError(f"cannot resume {resume}: {'; '.join(changed)}; start a new run")
         folder = resume
         store.drop_unfinished(folder)
         known = store.read(folder)
@@ -73,9 +73,6 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
     except store.DiskFull as error:
         print(f"error: {error}; free some space, then --resume {folder}", file=sys.stderr)
         return exits.CELLS_FAILED
-    except ValueError:  # the command was right, so this one is ours
-        traceback.print_exc()
-        return exits.INTERNAL_ERROR
 
 
 class Session:

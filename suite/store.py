@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from suite.errors import UserError
 from suite.records import FAILURES, FORMAT, Measurement, Record, Skip, decode, encode
 
 FILE = "records.jsonl"
@@ -27,26 +28,26 @@ def claim(folder: Path) -> None:
     """Make a run folder, or say why it cannot be.
 
     Raises:
-        ValueError: it holds a run already, cannot be made or written, or its disk is nearly full.
+        UserError: it holds a run already, cannot be made or written, or its disk is nearly full.
     """
     if (folder / FILE).exists():
-        raise ValueError(f"{folder} holds a run already: continue it with --resume {folder}, or choose another folder")
+        raise UserError(f"{folder} holds a run already: continue it with --resume {folder}, or choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free_B = shutil.disk_usage(folder).free
         with tempfile.TemporaryFile(dir=folder):
             pass  # it can be written to
     except OSError as error:
-        raise ValueError(f"--out {folder}: {error.strerror}") from error
+        raise UserError(f"--out {folder}: {error.strerror}") from error
     if free_B < _FREE_DISK_B:
-        raise ValueError(f"--out {folder}: the disk has {free_B // 2**20} MiB left, a run takes up to 64 MiB")
+        raise UserError(f"--out {folder}: the disk has {free_B // 2**20} MiB left, a run takes up to 64 MiB")
 
 
 def read(folder: Path) -> list[Record]:
     """Every record of a run folder; a torn last line, as a killed run leaves, is passed over.
 
     Raises:
-        ValueError: the folder holds no records, or records of another format, or a line that is none; says which.
+        UserError: the folder holds no records, or records of another format, or a line that is none; says which.
     """
     path = folder / FILE
     lines = _lines(path)
@@ -74,7 +75,7 @@ def drop_unfinished(folder: Path) -> None:
     Tasks are stored one after another, so that only the last can be unfinished.
 
     Raises:
-        ValueError: another run is writing there, or as `read`.
+        UserError: another run is writing there, or as `read`.
     """
     path = folder / FILE
     _check_header(path, (_lines(path) or [b""])[0])
@@ -101,7 +102,7 @@ class Writer:
     """Appends records. What was written before is kept, but for a torn last line.
 
     Raises:
-        ValueError: on entering, where another run is writing there, or as `read`.
+        UserError: on entering, where another run is writing there, or as `read`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -160,13 +161,13 @@ def _lock(path: Path, file: IO[bytes]) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise ValueError(f"{path.parent}: another run is writing there; wait for it, or end it") from error
+        raise UserError(f"{path.parent}: another run is writing there; wait for it, or end it") from error
 
 
 def _lines(path: Path) -> list[bytes]:
     """The whole lines of a file, without their newlines."""
     if not path.is_file():
-        raise ValueError(f"{path.parent} holds no {FILE}: expected the folder of a run")
+        raise UserError(f"{path.parent} holds no {FILE}: expected the folder of a run")
     return path.read_bytes().split(b"\n")[:-1]
 
 
@@ -174,7 +175,7 @@ def _check_header(path: Path, header: bytes) -> None:
     try:
         found = json.loads(header)["format"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}:1 names no format: expected {_HEADER}") from error
+        raise UserError(f"{path}:1 names no format: expected {_HEADER}") from error
     if found != FORMAT:
         age = "an older" if isinstance(found, int) and found < FORMAT else "another"
-        raise ValueError(f"{path} is of {age} format, {found}: this program reads format {FORMAT}; measure again")
+        raise UserError(f"{path} is of {age} format, {found}: this program reads format {FORMAT}; measure again")

@@ -11,6 +11,8 @@ from typing import Literal
 
 import numpy as np
 
+from suite.errors import UserError
+
 Phase = Literal["forward", "forward+backward"]
 PHASES: tuple[Phase, ...] = ("forward", "forward+backward")
 
@@ -154,19 +156,19 @@ def override(workload: Workload, changes: dict[str, str]) -> Workload:
     """The workload with some of its numbers changed, and its name saying so.
 
     Raises:
-        ValueError: an unknown key, or a value that is no positive number (a share up to 1 for a fill).
+        UserError: an unknown key, or a value that is no positive number (a share up to 1 for a fill).
     """
     values: dict[str, float] = {}
     for key, text in changes.items():
         if key not in _FIELDS:
-            raise ValueError(f"{key}={text} sets {key!r}: expected one of {', '.join(_FIELDS)}")
+            raise UserError(f"{key}={text} sets {key!r}: expected one of {', '.join(_FIELDS)}")
         kind, targets = _FIELDS[key]
         try:
             value = kind(text)
         except ValueError:
             value = -1
         if not value > 0 or (kind is float and value > 1):
-            raise ValueError(f"{key}={text}: expected {'a share above 0, up to 1' if kind is float else 'at least 1'}")
+            raise UserError(f"{key}={text}: expected {'a share above 0, up to 1' if kind is float else 'at least 1'}")
         values |= dict.fromkeys(targets, value)
     written = dict(workload.overrides) | changes
     kept = tuple((key, text) for key, text in written.items() if _differs(workload.name, key, text))
@@ -177,7 +179,7 @@ def custom(changes: dict[str, str]) -> Workload:
     """A workload of the user's own numbers; what is left out is taken from ``vqa-grid``.
 
     Raises:
-        ValueError: as `override`.
+        UserError: as `override`.
     """
     start = replace(WORKLOADS["vqa-grid"], name="shape", summary="your own shape", image_fill=1.0, question_fill=1.0)
     return override(start, changes)
@@ -188,11 +190,11 @@ def named(text: str) -> Workload:
     """The workload that writes itself so: ``vqa-grid`` or ``vqa-grid[batch=8]``, the inverse of ``str``.
 
     Raises:
-        ValueError: the name of no workload, or as `override`.
+        UserError: the name of no workload, or as `override`.
     """
     name, bracket, rest = text.partition("[")
     if (name not in WORKLOADS and name != "shape") or (bracket and not rest.endswith("]")):
-        raise ValueError(f"{text!r} is no workload: known are {', '.join(WORKLOADS)}, and shape[key=value,...]")
+        raise UserError(f"{text!r} is no workload: known are {', '.join(WORKLOADS)}, and shape[key=value,...]")
     pairs = (pair.partition("=") for pair in rest[:-1].split(",") if pair)
     changes = {key.strip(): value.strip() for key, _, value in pairs}
     return custom(changes) if name == "shape" else override(WORKLOADS[name], changes)

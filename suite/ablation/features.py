@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from suite.ablation.scenes import Floats, Ints
+from suite.errors import UserError
 
 Columns = np.ndarray[Any, np.dtype[Any]]
 
@@ -27,7 +28,7 @@ class Regions(ABC):
         """Regions of one image, ``[n, V]``.
 
         Raises:
-            ValueError: naming file and image.
+            UserError: naming file and image.
         """
 
     @abstractmethod
@@ -35,7 +36,7 @@ class Regions(ABC):
         """See that every image is there, without reading it.
 
         Raises:
-            ValueError: naming the first that is not.
+            UserError: naming the first that is not.
         """
 
     def read(self, image_ids: Ints) -> tuple[Floats, Ints]:
@@ -52,7 +53,7 @@ def find(root: Path, part: str) -> Regions:
     """The regions of ``train`` or ``val``, in whichever form the folder has.
 
     Raises:
-        ValueError: none of them is there, or the one that is cannot be read.
+        UserError: none of them is there, or the one that is cannot be read.
     """
     folder = root / f"{part}2014"
     if folder.is_dir():
@@ -62,7 +63,7 @@ def find(root: Path, part: str) -> Regions:
             path = root / f"{stem}{suffix}"
             if path.exists():
                 return Hdf5File(path)
-    raise ValueError(
+    raise UserError(
         f"{root} holds no regions of {part}: expected a folder {part}2014/ of COCO_{part}2014_<12 digits>.jpg.npz, "
         f"or {part}36.hdf5 (36 regions an image), or {part}.hdf5 (a varying number)"
     )
@@ -76,14 +77,14 @@ class NpzFolder(Regions):
         self._part = part
         first = next(iter(sorted(folder.glob("*.npz"))), None)
         if first is None:
-            raise ValueError(f"{folder} holds no .npz file")
+            raise UserError(f"{folder} holds no .npz file")
         self.width = self.columns(first).shape[0]
 
     def one(self, image_id: int) -> Floats:
         path = self._path(image_id)
         columns = self.columns(path)
         if columns.shape[0] != self.width:
-            raise ValueError(f"{path}: x has shape {list(columns.shape)}; expected ({self.width}, n) as its neighbours")
+            raise UserError(f"{path}: x has shape {list(columns.shape)}; expected ({self.width}, n) as its neighbours")
         return np.ascontiguousarray(columns.T, dtype=np.float32)
 
     def check(self, image_ids: Ints) -> None:
@@ -91,7 +92,7 @@ class NpzFolder(Regions):
         for image_id in image_ids:
             path = self._path(int(image_id))
             if path.name not in there:
-                raise ValueError(f"{path} is not there, but the questions ask about image {image_id}")
+                raise UserError(f"{path} is not there, but the questions ask about image {image_id}")
 
     def _path(self, image_id: int) -> Path:
         return self._folder / f"COCO_{self._part}2014_{image_id:012d}.jpg.npz"
@@ -100,19 +101,19 @@ class NpzFolder(Regions):
         """What a file holds under ``x``.
 
         Raises:
-            ValueError: naming the file.
+            UserError: naming the file.
         """
         try:
             with zipfile.ZipFile(path) as archive:
                 columns = _array(archive, "x.npy", path)
         except KeyError as error:
-            raise ValueError(f"{path}: no key 'x'; expected x shaped (2048, n)") from error
+            raise UserError(f"{path}: no key 'x'; expected x shaped (2048, n)") from error
         except FileNotFoundError as error:
-            raise ValueError(f"{path} is not there") from error
+            raise UserError(f"{path} is not there") from error
         except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
-            raise ValueError(f"{path}: cannot be read, torn or pickled: {error}") from error
+            raise UserError(f"{path}: cannot be read, torn or pickled: {error}") from error
         if columns.ndim != 2 or columns.dtype.kind != "f":
-            raise ValueError(
+            raise UserError(
                 f"{path}: x has shape {list(columns.shape)} of {columns.dtype}; expected (2048, n) of floats"
             )
         return columns
@@ -123,7 +124,7 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> Columns:
 
     Raises:
         KeyError: there is none of that name.
-        ValueError: it is torn, or holds Python objects.
+        UserError: it is torn, or holds Python objects.
     """
     entry = archive.getinfo(name)
     with archive.open(entry) as member:
@@ -133,11 +134,11 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> Columns:
         version = np.lib.format.read_magic(member)
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
         if header is None:
-            raise ValueError(f"{name} has version {version}; expected (1, 0) or (2, 0)")
+            raise UserError(f"{name} has version {version}; expected (1, 0) or (2, 0)")
         shape, fortran, dtype = header(member)
         header_B = member.tell()
     if dtype.hasobject:
-        raise ValueError(f"{name} holds Python objects")
+        raise UserError(f"{name} holds Python objects")
     with path.open("rb") as file:
         file.seek(entry.header_offset + 26)  # where a zip entry keeps the lengths of its name and of its extra field
         name_B, extra_B = struct.unpack("<HH", file.read(4))
@@ -156,19 +157,19 @@ class Hdf5File(Regions):
         try:
             import h5py
         except ImportError as error:
-            raise ValueError(f"{path} needs the package h5py: pip install h5py") from error
+            raise UserError(f"{path} needs the package h5py: pip install h5py") from error
         self._path = path
         try:
             self._file: h5py.File = h5py.File(path, "r")
         except OSError as error:
-            raise ValueError(f"{path}: not whole HDF5: {error}") from error
+            raise UserError(f"{path}: not whole HDF5: {error}") from error
         features = self._file.get("image_features")
         if features is None:
-            raise ValueError(f"{path}: no dataset 'image_features'; it has {', '.join(self._file) or 'none'}")
+            raise UserError(f"{path}: no dataset 'image_features'; it has {', '.join(self._file) or 'none'}")
         boxes = self._file.get("pos_boxes")
         if features.ndim != (3 if boxes is None else 2):
             wanted = "(images, 36, 2048)" if boxes is None else "(regions, 2048), as there are pos_boxes"
-            raise ValueError(f"{path}: image_features has shape {list(features.shape)}; expected {wanted}")
+            raise UserError(f"{path}: image_features has shape {list(features.shape)}; expected {wanted}")
         self._features = features
         self.width = int(features.shape[-1])
         self._bounds: Ints | None = None if boxes is None else np.asarray(boxes, dtype=np.int64)
@@ -180,22 +181,22 @@ class Hdf5File(Regions):
         try:
             return np.asarray(self._features[wanted], dtype=np.float32)
         except OSError as error:
-            raise ValueError(f"{self._path}: image {image_id} cannot be read: {error}") from error
+            raise UserError(f"{self._path}: image {image_id} cannot be read: {error}") from error
 
     def check(self, image_ids: Ints) -> None:
         for image_id in image_ids:
             if int(image_id) not in self._row_of:
-                raise ValueError(f"{self._path}: no row for image {image_id}, which the questions ask about")
+                raise UserError(f"{self._path}: no row for image {image_id}, which the questions ask about")
 
     def _rows(self) -> Mapping[int, int]:
         count = len(self._features) if self._bounds is None else len(self._bounds)
         if self._bounds is not None:
             if self._bounds.ndim != 2 or self._bounds.shape[1] != 2:
-                raise ValueError(f"{self._path}: pos_boxes has shape {list(self._bounds.shape)}; expected (images, 2)")
+                raise UserError(f"{self._path}: pos_boxes has shape {list(self._bounds.shape)}; expected (images, 2)")
             start, end = self._bounds.T
             wrong = np.flatnonzero((start < 0) | (end < start) | (end > len(self._features)))
             if wrong.size:
-                raise ValueError(
+                raise UserError(
                     f"{self._path}: pos_boxes[{wrong[0]}] is {self._bounds[wrong[0]].tolist()}, but image_features has "
                     f"{len(self._features)} rows"
                 )
@@ -203,7 +204,7 @@ class Hdf5File(Regions):
         if "image_ids" in self._file:
             listed_ids = np.asarray(self._file["image_ids"])
             if listed_ids.ndim != 1 or listed_ids.dtype.kind not in "iu":
-                raise ValueError(
+                raise UserError(
                     f"{self._path}: image_ids has shape {list(listed_ids.shape)} of {listed_ids.dtype}; expected "
                     "(images,) of whole numbers"
                 )
@@ -215,10 +216,10 @@ class Hdf5File(Regions):
             hint = (
                 f"; {pickled.name} is a pickle, which runs code when read: write it as JSON" if pickled.exists() else ""
             )
-            raise ValueError(f"{self._path}: neither a dataset 'image_ids' nor {listed.name} says who is who{hint}")
+            raise UserError(f"{self._path}: neither a dataset 'image_ids' nor {listed.name} says who is who{hint}")
         outside = next((image for image, row in rows.items() if not 0 <= row < count), None)
         if outside is not None:
-            raise ValueError(f"{self._path}: image {outside} is row {rows[outside]} of {count}")
+            raise UserError(f"{self._path}: image {outside} is row {rows[outside]} of {count}")
         return rows
 
     def _listed(self, path: Path) -> dict[int, int]:
@@ -226,4 +227,4 @@ class Hdf5File(Regions):
             listed = json.loads(path.read_text(encoding="utf-8"))
             return {int(image): int(row) for image, row in listed.items()}
         except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: expected a JSON object from image number to row: {error}") from error
+            raise UserError(f"{path}: expected a JSON object from image number to row: {error}") from error

@@ -20,6 +20,7 @@ from suite.ablation.studies import PARALLEL, STUDIES, Row, Study, parameters, st
 from suite.ablation.task import SceneTask
 from suite.ablation.training import Recipe
 from suite.ablation.vqa2 import Vqa2Task
+from suite.errors import UserError
 from suite.records import Measurement, Record
 from suite.records import Skip as Skipped
 from suite.report import units
@@ -78,7 +79,7 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
     """Train and test what was asked and return the exit code.
 
     Raises:
-        ValueError: the request is wrong, data is missing, or a folder cannot be used; before any training.
+        UserError: the request is wrong, data is missing, or a folder cannot be used; before any training.
     """
     if resume is not None:
         described = environment.read(resume)
@@ -406,21 +407,21 @@ class Session:
 def _check(request: Request) -> None:
     unknown = next((name for name in request.studies if name not in STUDIES), None)
     if unknown is not None:
-        raise ValueError(f"there is no study {unknown!r}: expected one of {', '.join(STUDIES)}")
+        raise UserError(f"there is no study {unknown!r}: expected one of {', '.join(STUDIES)}")
     if request.seeds < 1:
-        raise ValueError(f"--seeds {request.seeds}: expected at least 1, and 5 for an interval worth reading")
+        raise UserError(f"--seeds {request.seeds}: expected at least 1, and 5 for an interval worth reading")
     if request.first_seed < 0 or request.first_seed + request.seeds > TUNING_SEED:
-        raise ValueError(
+        raise UserError(
             f"--first-seed {request.first_seed}: expected seeds from 0 to {TUNING_SEED - 1}; {TUNING_SEED} chooses "
             "learning rates"
         )
     if request.epochs is not None and request.epochs < 1:
-        raise ValueError(f"--epochs {request.epochs}: expected at least 1")
+        raise UserError(f"--epochs {request.epochs}: expected at least 1")
     if request.budget_s is not None and not request.budget_s >= 0:
-        raise ValueError(f"--budget {request.budget_s:g}: expected seconds, or 0 to train everything")
+        raise UserError(f"--budget {request.budget_s:g}: expected seconds, or 0 to train everything")
     kind_of(request.device)
     if request.data == "vqa2" and "generalise" in request.studies:
-        raise ValueError("generalise is tested on longer scenes, which are generated: leave out --data vqa2")
+        raise UserError("generalise is tested on longer scenes, which are generated: leave out --data vqa2")
 
 
 def _studies(request: Request, task: AnyTask) -> list[Study]:
@@ -434,27 +435,27 @@ def _task(request: Request) -> AnyTask:
     match request.data:
         case "scenes":
             if request.root is not None:
-                raise ValueError(f"--root {request.root} goes with --data vqa2; the generated scenes need no files")
+                raise UserError(f"--root {request.root} goes with --data vqa2; the generated scenes need no files")
             return SceneTask()
         case "vqa2":
             if request.root is None:
-                raise ValueError("--data vqa2 needs --root DIR, the folder with the official files and the features")
+                raise UserError("--data vqa2 needs --root DIR, the folder with the official files and the features")
             return Vqa2Task(root=request.root)
         case other:
-            raise ValueError(f"--data {other}: expected scenes or vqa2")
+            raise UserError(f"--data {other}: expected scenes or vqa2")
 
 
 def _resumed(request: Request, described: dict[str, object], folder: Path) -> Request:
     stored = described.get("ablation")
     if not isinstance(stored, dict):
-        raise ValueError(f"{folder} is not the folder of an ablation; a run is resumed by: run --resume {folder}")
+        raise UserError(f"{folder} is not the folder of an ablation; a run is resumed by: run --resume {folder}")
     if replace(request, budget_s=None) != Request():
-        raise ValueError(f"--resume {folder} continues with the ablation's own arguments: give it --budget at most")
+        raise UserError(f"--resume {folder} continues with the ablation's own arguments: give it --budget at most")
     if described.get("ablation_sources") != _sources():
-        raise ValueError(f"cannot resume {folder}: the variants or the ablation have changed; start a new one")
+        raise UserError(f"cannot resume {folder}: the variants or the ablation have changed; start a new one")
     now = environment.describe(RunRequest())
     if described.get("torch") != now.get("torch"):
-        raise ValueError(f"cannot resume {folder}: torch was {described.get('torch')} and is {now.get('torch')}")
+        raise UserError(f"cannot resume {folder}: torch was {described.get('torch')} and is {now.get('torch')}")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
     begun = Request(**values)
     return replace(begun, budget_s=request.budget_s if request.budget_s is not None else begun.budget_s)

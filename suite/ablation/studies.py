@@ -8,6 +8,7 @@ from suite.ablation.model import LEAKY, PLANTED, SOUND, Classifier, Reads, Shape
 from suite.ablation.scenes import LONG_OF_16, SHORT_OF_16, STANDARD
 from suite.ablation.task import Sight
 from suite.audit.defects import DEFECTS
+from suite.errors import UserError
 from variants import Skip, canonical, mechanisms
 
 WIDTH = 64
@@ -251,10 +252,10 @@ def study(name: str, *, controls: bool = True, scale: int = 1, shape: Shape = _S
         shape: what the task fixes of a classifier; ``mechanism`` fits its widths to it.
 
     Raises:
-        ValueError: no study has that name.
+        UserError: no study has that name.
     """
     if name not in _STUDIES:
-        raise ValueError(f"there is no study {name!r}: expected one of {', '.join(STUDIES)}")
+        raise UserError(f"there is no study {name!r}: expected one of {', '.join(STUDIES)}")
     question, rows = _STUDIES[name]
 
     def wide(entries: Iterable[Compared]) -> list[Compared]:

@@ -23,6 +23,7 @@ from suite.ablation import features
 from suite.ablation.features import Regions
 from suite.ablation.scenes import Draws, Examples, Ints
 from suite.ablation.task import Graded, Split
+from suite.errors import UserError
 
 FAMILIES = ("yes/no", "number", "other")
 """The official types of answers."""
@@ -164,7 +165,7 @@ class Vqa2Task:
         """Features of the train or val part.
 
         Raises:
-            ValueError: they are missing or cannot be read.
+            UserError: they are missing or cannot be read.
         """
         return _regions(self.root, part)
 
@@ -172,13 +173,13 @@ class Vqa2Task:
         """Read everything but the features, and find the features of every image.
 
         Raises:
-            ValueError: naming the file, and the record in it, that is missing, torn or does not fit.
+            UserError: naming the file, and the record in it, that is missing, torn or does not fit.
         """
         corpus = self.corpus
         for name, part in (("train", corpus.train), ("train", corpus.held_out), ("val", corpus.val)):
             self.regions(name).check(np.unique(part.image_id))
         if self.regions("train").width != self.regions("val").width:
-            raise ValueError(
+            raise UserError(
                 f"regions of train are {self.regions('train').width} wide, of val {self.regions('val').width}: "
                 "expected the same extractor for both"
             )
@@ -239,7 +240,7 @@ def _corpus(root: str, most_answers: int) -> Corpus:
     classes = {answer: index for index, answer in enumerate(answers)}
     kept = [row for row, out in zip(train, held, strict=True) if not out]
     if not kept:
-        raise ValueError(
+        raise UserError(
             f"{root}: every training image is held out; expected images whose number {HELD_OUT} divides not"
         )
     return Corpus(
@@ -283,30 +284,30 @@ def _questions(root: Path, part: str) -> list[_Question]:
     for where, row in _rows(questions_file, "questions"):
         number = _field(row, "question_id", int, where)
         if number in asked:
-            raise ValueError(f"{where}: question_id {number} is there twice")
+            raise UserError(f"{where}: question_id {number} is there twice")
         asked[number] = _field(row, "image_id", int, where), _field(row, "question", str, where)
     found, answered = [], set()
     for where, row in _rows(annotations_file, "annotations"):
         number = _field(row, "question_id", int, where)
         if number not in asked:
-            raise ValueError(f"{where}: question_id {number} is not in {questions_file.name}")
+            raise UserError(f"{where}: question_id {number} is not in {questions_file.name}")
         image, question = asked[number]
         if _field(row, "image_id", int, where) != image:
-            raise ValueError(f"{where}: image_id {row['image_id']}, but {questions_file.name} asks about image {image}")
+            raise UserError(f"{where}: image_id {row['image_id']}, but {questions_file.name} asks about image {image}")
         if number in answered:
-            raise ValueError(f"{where}: question_id {number} is there twice")
+            raise UserError(f"{where}: question_id {number} is there twice")
         answered.add(number)
         kind = _field(row, "answer_type", str, where)
         if kind not in FAMILIES:
-            raise ValueError(f"{where}: answer_type {kind!r}; expected one of {', '.join(FAMILIES)}")
+            raise UserError(f"{where}: answer_type {kind!r}; expected one of {', '.join(FAMILIES)}")
         answers = [_field(answer, "answer", str, where) for answer in _field(row, "answers", list, where)]
         if len(answers) != 10:
-            raise ValueError(f"{where}: {len(answers)} answers; expected 10")
+            raise UserError(f"{where}: {len(answers)} answers; expected 10")
         commonest = _field(row, "multiple_choice_answer", str, where)
         found.append(_Question(image, question, FAMILIES.index(kind), commonest, credit(answers)))
     if len(found) != len(asked):
         missing = next(number for number in asked if number not in answered)
-        raise ValueError(f"{annotations_file}: no annotation for question_id {missing} of {questions_file.name}")
+        raise UserError(f"{annotations_file}: no annotation for question_id {missing} of {questions_file.name}")
     return found
 
 
@@ -317,21 +318,21 @@ def _rows(path: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
             whole = json.load(file)
     except OSError as error:
         there = "cannot be read" if path.exists() else "is not there"
-        raise ValueError(f"{path} {there}: --root has to hold the official VQA v2 files") from error
+        raise UserError(f"{path} {there}: --root has to hold the official VQA v2 files") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not whole JSON: {error}") from error
+        raise UserError(f"{path}: not whole JSON: {error}") from error
     rows = whole.get(key) if isinstance(whole, dict) else None
     if not isinstance(rows, list) or not rows:
-        raise ValueError(f"{path}: no list under {key!r}; expected the official file")
+        raise UserError(f"{path}: no list under {key!r}; expected the official file")
     for index, row in enumerate(rows):
         where = f"{path}: {key}[{index}]"
         if not isinstance(row, dict):
-            raise ValueError(f"{where}: {type(row).__name__}; expected an object")
+            raise UserError(f"{where}: {type(row).__name__}; expected an object")
         yield where, row
 
 
 def _field(row: Any, key: str, kind: type, where: str) -> Any:
     value = row.get(key) if isinstance(row, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"{where}: {key!r} is {value!r}; expected {kind.__name__}")
+        raise UserError(f"{where}: {key!r} is {value!r}; expected {kind.__name__}")
     return value

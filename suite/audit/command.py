@@ -11,6 +11,7 @@ from suite.audit.findings import findings
 from suite.audit.properties import examine
 from suite.audit.subject import from_variant
 from suite.audit.understand import NotUnderstood, Understood, understand
+from suite.errors import UserError, as_users
 from suite.probes.masking import WIDTH
 from suite.records import Finding
 from variants import Skip, build
@@ -30,7 +31,7 @@ def start(target: str, *, strict: bool = False, seed: int = 0) -> int:
         0 where nothing is wrong, 1 where something is, 2 where the signature is not understood.
 
     Raises:
-        ValueError: there is no such file, name or variant.
+        UserError: there is no such file, name or variant.
     """
     console = Console(highlight=False, soft_wrap=True)
     try:
@@ -119,14 +120,15 @@ def _subject(target: str, seed: int) -> Understood:
     path, colon, name = target.rpartition(":")
     if not colon:
         if target.endswith(".py"):
-            raise ValueError(f"{target!r} names a file alone: expected path/to/file.py:NAME, a class or factory in it")
+            raise UserError(f"{target!r} names a file alone: expected path/to/file.py:NAME, a class or factory in it")
         try:
-            subject = from_variant(build(target, width=WIDTH, seed=seed))
+            with as_users():
+                subject = from_variant(build(target, width=WIDTH, seed=seed))
         except Skip as reason:
-            raise ValueError(f"{target!r} cannot be had here: {reason}") from reason
+            raise UserError(f"{target!r} cannot be had here: {reason}") from reason
         return Understood(subject=subject, account=("a built-in variant",))
     module = user_files.load(Path(path), given_as="audit")
     if not hasattr(module, name):
         public = [key for key in vars(module) if not key.startswith("_")]
-        raise ValueError(f"{path} has no {name!r}; it has {', '.join(public) or 'nothing'}")
+        raise UserError(f"{path} has no {name!r}; it has {', '.join(public) or 'nothing'}")
     return understand(getattr(module, name), name=name)

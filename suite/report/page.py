@@ -9,6 +9,7 @@ import jinja2
 import pandas as pd
 
 from suite import store
+from suite.errors import UserError
 from suite.records import Finding
 from suite.report import ablation, plots, published, tables, units, wording
 from suite.report.plots import Plot
@@ -24,7 +25,7 @@ def write(folder: Path) -> Path:
     """Write REPORT.md, tables/*.csv and plots/*.png into a run folder, over what was there.
 
     Raises:
-        ValueError: the folder holds no records that can be read; says why.
+        UserError: the folder holds no records that can be read; says why.
     """
     records = store.read(folder)
     if ablation.is_ablation(records):
@@ -55,9 +56,9 @@ def environment_of(folder: Path) -> Mapping[str, object]:
     try:
         environment = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
+        raise UserError(f"{path}: not JSON: {error}") from error
     if not isinstance(environment, dict):
-        raise ValueError(f"{path}: expected a JSON object, found {type(environment).__name__}")
+        raise UserError(f"{path}: expected a JSON object, found {type(environment).__name__}")
     return environment
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from suite.errors import UserError
 from suite.records import Record
 from suite.report import style, tables, units, wording
 from suite.report.ablation import Accuracies, Interval, interval, points
@@ -47,11 +48,11 @@ def join(ablation: Sequence[Record], run: Sequence[Record], *, study: str, place
         place: workload, phase and device whose costs.
 
     Raises:
-        ValueError: the study or the place is not there, or they have no variant in common; says what there is.
+        UserError: the study or the place is not there, or they have no variant in common; says what there is.
     """
     accuracies = Accuracies(ablation)
     if study not in accuracies.rows:
-        raise ValueError(f"the ablation has no study {study!r}; it has {', '.join(accuracies.rows) or 'none'}")
+        raise UserError(f"the ablation has no study {study!r}; it has {', '.join(accuracies.rows) or 'none'}")
     cells = tables.make(run).cells
     timed = cells[cells["latency_s"].notna() & (cells["phase"] == place.phase) & (cells["device"] == place.device)]
     costs = {(str(cell["workload"]), str(cell["variant"])): cell for cell in wording.rows(timed)}
@@ -88,7 +89,7 @@ def join(ablation: Sequence[Record], run: Sequence[Record], *, study: str, place
         found.append(point)
     if not found:
         trained = ", ".join(dict.fromkeys(row.variant for row in accuracies.trained(study)))
-        raise ValueError(f"no variant of {study} was timed at {', '.join(place)}: trained are {trained or 'none'}")
+        raise UserError(f"no variant of {study} was timed at {', '.join(place)}: trained are {trained or 'none'}")
     return found
 
 
@@ -251,7 +252,7 @@ def write(ablation: Sequence[Record], run: Sequence[Record], folder: Path, *, st
         The page.
 
     Raises:
-        ValueError: as `join`.
+        UserError: as `join`.
     """
     found = join(ablation, run, study=study, place=place)
     for name in ("tables", "plots"):
@@ -273,7 +274,7 @@ def choose(run: Sequence[Record], *, workload: str | None, phase: str | None, de
     """The first place where the run timed anything that agrees with what is asked.
 
     Raises:
-        ValueError: there is none; says which there are.
+        UserError: there is none; says which there are.
     """
     cells = tables.make(run).cells
     timed = cells[cells["latency_s"].notna()]
@@ -283,4 +284,4 @@ def choose(run: Sequence[Record], *, workload: str | None, phase: str | None, de
         if all(wanted in (None, found) for wanted, found in zip(asked, place, strict=True)):
             return place
     known = "; ".join(", ".join(place) for place in dict.fromkeys(there)) or "nothing"
-    raise ValueError(f"the run timed nothing at {', '.join(filter(None, asked)) or 'all'}; it timed {known}")
+    raise UserError(f"the run timed nothing at {', '.join(filter(None, asked)) or 'all'}; it timed {known}")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from suite import store
+from suite.errors import UserError
 from suite.report import page, published, tables, units, wording
 from suite.report.wording import number
 from suite.workloads import PHASES
@@ -18,10 +19,10 @@ def write(path: Path, references: Path) -> None:
     """Put the tables of all reference runs between the marks of a README.
 
     Raises:
-        ValueError: there is no such file, its marks are not there once each, or there is no reference run.
+        UserError: there is no such file, its marks are not there once each, or there is no reference run.
     """
     if not path.is_file():
-        raise ValueError(f"--readme {path}: there is no such file")
+        raise UserError(f"--readme {path}: there is no such file")
     text = path.read_text(encoding="utf-8")
     before, after = around(text, path)
     path.write_text(f"{before}{BEGIN}\n{made_of(references)}\n{END}{after}", encoding="utf-8")
@@ -31,10 +32,10 @@ def around(text: str, path: Path) -> tuple[str, str]:
     """What stands before and after the marks.
 
     Raises:
-        ValueError: they are not there once each.
+        UserError: they are not there once each.
     """
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
-        raise ValueError(f"{path}: expected {BEGIN} and, below it, {END}, once each")
+        raise UserError(f"{path}: expected {BEGIN} and, below it, {END}, once each")
     return text.partition(BEGIN)[0], text.partition(END)[2]
 
 
@@ -42,11 +43,11 @@ def made_of(references: Path) -> str:
     """A table per workload of each reference run: every mechanism, its fastest form, and whether it is right.
 
     Raises:
-        ValueError: there is no reference run.
+        UserError: there is no reference run.
     """
     folders = sorted(path.parent for path in references.glob(f"*/{store.FILE}"))
     if not folders:
-        raise ValueError(f"{references} holds no run: measure one with python run_all.py --out {references}/<device>")
+        raise UserError(f"{references} holds no run: measure one with python run_all.py --out {references}/<device>")
     parts = []
     for folder in folders:
         environment = page.environment_of(folder)

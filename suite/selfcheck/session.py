@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from suite import exits, store, worker
+from suite.errors import UserError
 from suite.records import Finding, Measurement
 from suite.report import selfcheck as page
 from suite.request import kind_of
@@ -36,15 +37,15 @@ def start(topics: tuple[str, ...], *, device: str | None, full: bool, trials: in
     """Check what was asked, and return the exit code: 1 where a row fails.
 
     Raises:
-        ValueError: a topic or device is unknown, or the folder holds a run already.
+        UserError: a topic or device is unknown, or the folder holds a run already.
     """
     for topic in topics:
         if topic not in TOPICS:
-            raise ValueError(f"selfcheck {topic}: expected one of {', '.join(TOPICS)}; or masking, by itself")
+            raise UserError(f"selfcheck {topic}: expected one of {', '.join(TOPICS)}; or masking, by itself")
     chosen = kind_of(device)
     folder = out or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-selfcheck-{chosen}"
     if (folder / store.FILE).exists():
-        raise ValueError(f"{folder} holds a run already: choose another folder")
+        raise UserError(f"{folder} holds a run already: choose another folder")
     worker.warm_up()
     console = Console(stderr=True, soft_wrap=True)
     started = time.monotonic()

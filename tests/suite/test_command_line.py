@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 FLAGS = {
     "variants", "--workload", "--preset", "--shape", "--set", "--phase", "--device", "--threads", "--probe", "--with",
@@ -44,3 +46,20 @@ def test_help_imports_nothing_that_takes_long() -> None:
         ).splitlines()[-1]
     )
     assert heavy == []
+
+
+@pytest.mark.parametrize(("error", "code"), [("UserError", 2), ("ValueError", 70), ("KeyError", 70)])
+def test_only_what_the_user_can_mend_counts_as_a_wrong_command(error: str, code: int) -> None:
+    program = f"""
+import run_all
+from suite.errors import UserError
+def fail():
+    raise {error}("the message")
+run_all.app = fail
+run_all.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == code
+    assert ("Traceback" in ended.stderr) == (code == 70)
+    assert ("please report it" in ended.stderr) == (code == 70)
+    assert "the message" in ended.stderr
