@@ -7,8 +7,28 @@ from torch import Tensor, nn
 
 from variants.build import build
 from variants.interface import CoAttention
-from variants.published import csdn, dcn, hiecoatt, mcan, skyol5, zhangtd
-from variants.published.checkpoint import Checkpoint, Config, fit
+from variants.published import (
+    allennlp,
+    bacpi,
+    ban,
+    bidaf,
+    blip2,
+    coatt,
+    csdn,
+    dcn,
+    drugban,
+    gdino,
+    hiecoatt,
+    lightglue,
+    lxmert,
+    mcan,
+    mcat,
+    perceiver,
+    skyol5,
+    vilbert,
+    zhangtd,
+)
+from variants.published.checkpoint import Checkpoint, Config, fit, renamed
 from variants.published.transfer import TRANSFERS
 
 __all__ = ["SOURCES", "TRANSFERS", "Config", "corrected", "load_published"]
@@ -31,6 +51,31 @@ SOURCES: Mapping[str, Callable[[Checkpoint], nn.Module]] = {
     "mcan/mca_ed": mcan.mca_ed_from_checkpoint,
     "mcan/attflat": mcan.attflat_from_checkpoint,
     "mcan/net": mcan.net_from_checkpoint,
+    "ban/bcnet_forward": ban.bcnet_from_checkpoint,
+    "ban/bcnet_weights": ban.bcnet_from_checkpoint,
+    "ban/biattention": ban.biattention_from_checkpoint,
+    "ban/residual": ban.residual_from_checkpoint,
+    "drugban/banlayer": drugban.banlayer_from_checkpoint,
+    "lxmert/xlayer": lxmert.xlayer_from_checkpoint,
+    "vilbert/biattention": vilbert.biattention_from_checkpoint,
+    "vilbert/connection": vilbert.connection_from_checkpoint,
+    "gdino/bimha": gdino.bimha_from_checkpoint,
+    "gdino/block": gdino.block_from_checkpoint,
+    "lightglue/crossblock": lightglue.crossblock_from_checkpoint,
+    "lightglue/layer": lightglue.layer_from_checkpoint,
+    "bidaf/attflow": bidaf.attflow_from_checkpoint,
+    "allennlp/bidaf": allennlp.bidaf_from_checkpoint,
+    "coatt/coattn": coatt.coattn_from_checkpoint,
+    "coatt/encoder": coatt.encoder_from_checkpoint,
+    "mcat/coattn": mcat.coattn_from_checkpoint,
+    "mcat/pool": mcat.pool_from_checkpoint,
+    "mcat/net": mcat.net_from_checkpoint,
+    "bacpi/bidat": bacpi.bidat_from_checkpoint,
+    "bacpi/net": bacpi.net_from_checkpoint,
+    "blip2/qformer_layer": blip2.layer_from_checkpoint,
+    "blip2/qformer": blip2.qformer_from_checkpoint,
+    "flamingo/resampler": perceiver.resampler_from_checkpoint,
+    "perceiver/io": perceiver.io_from_checkpoint,
 }
 """Every published component that can be loaded, by implementation and component."""
 
@@ -65,7 +110,7 @@ def load_published(
     build_module = SOURCES.get(source)
     if build_module is None:
         raise ValueError(f"{source!r} is no published component; known are {', '.join(SOURCES)}")
-    checkpoint = Checkpoint(source, state_dict, config or {})
+    checkpoint = Checkpoint(source, renamed(state_dict), config or {})
     # first as published, so that what is wrong is said in the names that were given
     module = checkpoint.load(build_module(checkpoint))
     if into is None:

@@ -86,7 +86,8 @@ def fit(module: nn.Module, state_dict: Mapping[str, Tensor], *, what: str) -> No
         ValueError: listing every name that is missing or unexpected and every shape that does not fit.
     """
     expected = module.state_dict()
-    missing = [name for name in expected if name not in state_dict]
+    # torch fills in the count of batches, which older files lack
+    missing = [name for name in expected if name not in state_dict and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state_dict if name not in expected]
     misshapen = [
         f"{name} has shape {list(state_dict[name].shape)}: expected {list(weight.shape)}"
@@ -103,6 +104,18 @@ def fit(module: nn.Module, state_dict: Mapping[str, Tensor], *, what: str) -> No
     dtypes = {weight.dtype for weight in state_dict.values() if weight.is_floating_point()}
     module.to(max(dtypes, key=lambda dtype: torch.finfo(dtype).bits))
     module.load_state_dict(dict(state_dict))
+
+
+def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under the names that ``weight_norm`` gave before it became a parametrisation."""
+    named = {}
+    for name, weight in weights.items():
+        owner, parametrised, rest = name.partition("parametrizations.")
+        if parametrised:
+            inner, _, number = rest.rpartition(".original")
+            name = f"{owner}{inner}_{'g' if number == '0' else 'v'}"
+        named[name] = weight
+    return named
 
 
 def _some(state_dict: Mapping[str, Tensor]) -> str:

@@ -1,0 +1,220 @@
+"""CSUBioGroup/BACPI, bidirectional attention between a compound and a protein, as it behaves."""
+
+import torch
+from torch import Tensor, nn
+
+from variants.published.checkpoint import Checkpoint
+
+ROUNDS = 4
+SLOPE = 0.1
+TINY = 1e-6
+FILL = -9e15
+"""What it writes over the scores of atoms without a bond; it does not fit into half precision."""
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Over ``[B, L]``: the largest score of *all* slots is subtracted, padding included, and the sum gets a constant.
+
+    Where padding holds the largest score the weights of real slots sum to less than 1.
+    """
+    weights = torch.exp(scores - scores.max(dim=1, keepdim=True)[0]) * mask
+    return weights / (weights.sum(dim=1, keepdim=True) + TINY)
+
+
+class Bidirectional(nn.Module):
+    """Four rounds side by side on the same features, each with weights of its own; then the prediction.
+
+    Args:
+        width: of all features.
+        outputs: 1 for an affinity, 2 for an interaction.
+    """
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+
+        def maps(inputs: int, width: int) -> nn.ModuleList:
+            return nn.ModuleList(nn.Linear(inputs, width) for _ in range(ROUNDS))
+
+        self.U = nn.ParameterList(torch.empty(width, width).normal_(std=width**-0.5) for _ in range(ROUNDS))
+        self.transform_c2p, self.transform_p2c = maps(width, width), maps(width, width)
+        self.bihidden_c, self.bihidden_p = maps(width, width), maps(width, width)
+        self.biatt_c, self.biatt_p = maps(2 * width, 1), maps(2 * width, 1)
+        self.comb_c = nn.Linear(ROUNDS * width, width)
+        self.comb_p = nn.Linear(ROUNDS * width, width)
+        self.output = nn.Linear(2 * width * width, outputs)
+
+    def attend(
+        self, atoms: Tensor, atoms_mask: Tensor, fps: Tensor, amino: Tensor, amino_mask: Tensor
+    ) -> dict[str, Tensor]:
+        """The prediction and what it came from; arguments as `BidirectionalAttention.forward`."""
+        pairs = atoms_mask.unsqueeze(2) * amino_mask.unsqueeze(1)
+        vectors: dict[str, list[Tensor]] = {"cat_cf": [], "cat_pf": []}
+        weights: dict[str, list[Tensor]] = {"atoms_att": [], "amino_att": []}
+        for number in range(ROUNDS):
+            affinity = torch.tanh(atoms @ self.U[number] @ amino.mT) * pairs  # [B, N, T]
+            for features, other, mask, turned, hidden, transform, score, vector, weight in (
+                (
+                    atoms,
+                    amino,
+                    atoms_mask,
+                    affinity,
+                    self.bihidden_c,
+                    self.transform_p2c,
+                    self.biatt_c,
+                    "cat_cf",
+                    "atoms_att",
+                ),
+                (
+                    amino,
+                    atoms,
+                    amino_mask,
+                    affinity.mT,
+                    self.bihidden_p,
+                    self.transform_c2p,
+                    self.biatt_p,
+                    "cat_pf",
+                    "amino_att",
+                ),
+            ):
+                read = turned @ torch.tanh(transform[number](other))
+                both = torch.cat([torch.tanh(hidden[number](features)), read], dim=2)
+                weights[weight].append(masked_softmax(score[number](both).squeeze(2), mask))
+                vectors[vector].append((weights[weight][-1].unsqueeze(1) @ features).squeeze(1))
+        compound, protein = (torch.cat(rounds, dim=1) for rounds in vectors.values())
+        left = torch.cat([self.comb_c(compound), fps], dim=1)
+        outer = (left.unsqueeze(2) * self.comb_p(protein).unsqueeze(1)).flatten(1)
+        return {
+            "prediction": self.output(nn.functional.leaky_relu(outer, SLOPE)),
+            "cat_cf": compound,
+            "cat_pf": protein,
+            **{name: torch.stack(rounds, dim=1) for name, rounds in weights.items()},
+        }
+
+
+class BidirectionalAttention(Bidirectional):
+    """The attention and the prediction alone."""
+
+    def forward(
+        self, atoms_vector: Tensor, atoms_mask: Tensor, fps: Tensor, amino_vector: Tensor, amino_mask: Tensor
+    ) -> dict[str, Tensor]:
+        """``prediction``; ``cat_cf``, ``cat_pf`` ``[B, 4 l]``; ``atoms_att``, ``amino_att`` ``[B, 4, L]``.
+
+        Args:
+            atoms_vector: ``[B, N, l]``.
+            atoms_mask: ``[B, N]`` of numbers, 1 on real atoms.
+            fps: features of the compound's fingerprint ``[B, l]``.
+            amino_vector: ``[B, T, l]``.
+            amino_mask: ``[B, T]``, likewise.
+        """
+        return self.attend(atoms_vector, atoms_mask, fps, amino_vector, amino_mask)
+
+
+class GATLayer(nn.Module):
+    """A head of graph attention; nothing is masked but pairs without a bond.
+
+    Args:
+        inputs: width of an atom.
+        outputs: width of what comes out.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.W = nn.Parameter(nn.init.xavier_uniform_(torch.empty(inputs, outputs)))
+        self.a = nn.Parameter(nn.init.xavier_uniform_(torch.empty(2 * outputs, 1)))
+
+    def forward(self, atoms: Tensor, adjacency: Tensor) -> Tensor:
+        """``[B, N, outputs]`` of ``[B, N, inputs]``, with ``adjacency`` ``[B, N, N]`` of integers."""
+        mapped = atoms @ self.W
+        own, others = self.a.chunk(2)
+        scores = nn.functional.leaky_relu(mapped @ own + (mapped @ others).mT, SLOPE)
+        scores = torch.where(adjacency > 0, scores, torch.full_like(scores, FILL))
+        return torch.softmax(scores, dim=2) @ mapped
+
+
+class BACPI(Bidirectional):
+    """The whole network: graph attention over atoms, convolutions over residues, then the attention between them.
+
+    Args:
+        sizes: of the embeddings, ``(atoms, comp_dim)`` and ``(residues, prot_dim)``.
+        gat: width of a head of graph attention, and how many heads.
+        convolutions: how many, and the size of their window.
+        fingerprint: bits of a fingerprint.
+        width: of all features.
+        outputs: 1 for an affinity, 2 for an interaction.
+    """
+
+    def __init__(
+        self,
+        *,
+        sizes: tuple[tuple[int, int], tuple[int, int]],
+        gat: tuple[int, int],
+        convolutions: tuple[int, int],
+        fingerprint: int,
+        width: int,
+        outputs: int,
+    ) -> None:
+        super().__init__(width, outputs)
+        (atoms, comp_dim), (residues, prot_dim) = sizes
+        self.heads = gat[1]
+        self.embedding_layer_atom = nn.Embedding(atoms, comp_dim)
+        self.embedding_layer_amino = nn.Embedding(residues, prot_dim)
+        self.fp0 = nn.Parameter(torch.empty(fingerprint, width).normal_(std=fingerprint**-0.5))
+        self.fp1 = nn.Parameter(torch.empty(width, width).normal_(std=width**-0.5))
+        for head in range(self.heads):
+            self.add_module(f"gat_layer_{head}", GATLayer(comp_dim, gat[0]))
+        self.gat_out = GATLayer(gat[0] * self.heads, comp_dim)
+        self.W_comp = nn.Linear(comp_dim, width)
+        # over positions and channels alike, as published
+        self.conv_layers = nn.ModuleList(
+            nn.Conv2d(1, 1, convolutions[1], padding=convolutions[1] // 2) for _ in range(convolutions[0])
+        )
+        self.W_prot = nn.Linear(prot_dim, width)
+
+    def forward(
+        self, atoms: Tensor, atoms_mask: Tensor, adjacency: Tensor, amino: Tensor, amino_mask: Tensor, fps: Tensor
+    ) -> dict[str, Tensor]:
+        """``prediction`` ``[B, outputs]``.
+
+        Args:
+            atoms: ids ``[B, N]``, 0 on padding.
+            atoms_mask: ``[B, N]`` of numbers, 1 on real atoms; it reaches the attention alone.
+            adjacency: ``[B, N, N]`` of integers, each real atom its own neighbour.
+            amino: ids ``[B, T]``, 0 on padding.
+            amino_mask: ``[B, T]``, as ``atoms_mask``.
+            fps: fingerprints ``[B, bits]``.
+        """
+        compound = self.embedding_layer_atom(atoms)
+        heads = [
+            nn.functional.elu(self.get_submodule(f"gat_layer_{head}")(compound, adjacency))
+            for head in range(self.heads)
+        ]
+        compound = nn.functional.elu(self.gat_out(torch.cat(heads, dim=2), adjacency))
+        compound = nn.functional.leaky_relu(self.W_comp(compound), SLOPE)
+        protein = self.embedding_layer_amino(amino).unsqueeze(1)
+        for convolution in self.conv_layers:
+            protein = nn.functional.leaky_relu(convolution(protein), SLOPE)
+        protein = nn.functional.leaky_relu(self.W_prot(protein.squeeze(1)), SLOPE)
+        for weight in (self.fp0, self.fp1):
+            fps = nn.functional.leaky_relu(fps @ weight, SLOPE)
+        return {"prediction": self.attend(compound, atoms_mask, fps, protein, amino_mask)["prediction"]}
+
+
+def bidat_from_checkpoint(checkpoint: Checkpoint) -> BidirectionalAttention:
+    """The attention in the sizes of its weights."""
+    return BidirectionalAttention(checkpoint.size("U.0", 0, config="latent_dim"), checkpoint.size("output.weight", 0))
+
+
+def net_from_checkpoint(checkpoint: Checkpoint) -> BACPI:
+    """The network in the sizes of its weights."""
+    heads = checkpoint.count(r"gat_layer_(\d+)\.")
+    return BACPI(
+        sizes=(
+            (checkpoint.size("embedding_layer_atom.weight", 0), checkpoint.size("embedding_layer_atom.weight", 1)),
+            (checkpoint.size("embedding_layer_amino.weight", 0), checkpoint.size("embedding_layer_amino.weight", 1)),
+        ),
+        gat=(checkpoint.size("gat_layer_0.W", 1, config="gat_dim"), heads),
+        convolutions=(checkpoint.count(r"conv_layers\.(\d+)\."), checkpoint.size("conv_layers.0.weight", 2)),
+        fingerprint=checkpoint.size("fp0", 0),
+        width=checkpoint.size("U.0", 0, config="latent_dim"),
+        outputs=checkpoint.size("output.weight", 0),
+    )

@@ -1,0 +1,136 @@
+"""Pieces of BERT that LXMERT, ViLBERT and BLIP-2 build their cross-attention from, under the names of their weights."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": nn.functional.gelu,
+    "relu": nn.functional.relu,
+    "swish": nn.functional.silu,
+}
+"""By the configuration's word; this gelu is the exact one, by the error function."""
+NORM_EPS = 1e-12
+
+
+def split(features: Tensor, heads: int) -> Tensor:
+    """``[B, L, K]`` to ``[B, heads, L, K/heads]``."""
+    return features.reshape(*features.shape[:-1], heads, -1).transpose(1, 2)
+
+
+def joined(context: Tensor) -> Tensor:
+    """``[B, heads, L, K/heads]`` to ``[B, L, K]``."""
+    return context.transpose(1, 2).flatten(2)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What is read, and the weights: scaled dot products of heads, with a mask that is added to the scores.
+
+    Args:
+        query: ``[B, h, L, d]``.
+        key: ``[B, h, M, d]``.
+        value: ``[B, h, M, d]``.
+        mask: broadcastable to ``[B, h, L, M]``, 0 on real slots and a large negative number on padding.
+
+    Returns:
+        ``[B, h, L, d]`` and ``[B, h, L, M]``.
+    """
+    scores = query @ key.mT / math.sqrt(query.shape[-1])
+    weights = torch.softmax(scores if mask is None else scores + mask, dim=-1)
+    return weights @ value, weights
+
+
+def extended(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """The mask that is added to scores, ``[B, 1, 1, L]``, from 1 on real slots and 0 on padding, ``[B, L]``."""
+    return (1 - mask[:, None, None].to(dtype)) * torch.finfo(dtype).min
+
+
+class Reading(nn.Module):
+    """Queries of one side on keys and values of another.
+
+    Args:
+        width: of the slots that read.
+        other_width: of the slots that are read.
+        hidden: of all heads together, a multiple of ``heads``.
+        heads: how many.
+    """
+
+    def __init__(self, width: int, other_width: int, hidden: int, heads: int) -> None:
+        super().__init__()
+        if heads < 1 or hidden % heads:
+            raise ValueError(f"{heads} heads cannot share a width of {hidden}: it has to be a multiple")
+        self.heads = heads
+        self.query = nn.Linear(width, hidden)
+        self.key = nn.Linear(other_width, hidden)
+        self.value = nn.Linear(other_width, hidden)
+
+    def forward(self, features: Tensor, other: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What ``[B, L, width]`` reads, ``[B, L, hidden]``, and the weights ``[B, h, L, M]``; mask as in `attend`."""
+        query, key, value = (
+            split(linear(read), self.heads)
+            for linear, read in ((self.query, features), (self.key, other), (self.value, other))
+        )
+        context, weights = attend(query, key, value, mask)
+        return joined(context), weights
+
+
+class Output(nn.Module):
+    """A linear map, the sum with what came in, and a norm.
+
+    Args:
+        hidden: width of what is mapped.
+        width: of what came in and of what goes out.
+    """
+
+    def __init__(self, hidden: int, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=NORM_EPS)
+
+    def forward(self, found: Tensor, features: Tensor) -> Tensor:
+        normed: Tensor = self.LayerNorm(self.dense(found) + features)
+        return normed
+
+
+class Attention(nn.Module):
+    """`Reading` and `Output`; the published codes call the first of them by different names.
+
+    Args:
+        inner: that name.
+        width: of the slots that read, of all heads together, and of what goes out.
+        other_width: of the slots that are read.
+        heads: how many.
+    """
+
+    def __init__(self, inner: str, width: int, other_width: int, heads: int) -> None:
+        super().__init__()
+        self.inner = inner
+        self.add_module(inner, Reading(width, other_width, width, heads))
+        self.output = Output(width, width)
+
+    def forward(self, features: Tensor, other: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The features with what they read, ``[B, L, width]``, and the weights ``[B, h, L, M]``."""
+        context, weights = self.get_submodule(self.inner)(features, other, mask)
+        return self.output(context, features), weights
+
+
+class Intermediate(nn.Module):
+    """The first half of a feed-forward layer; `Output` is the second.
+
+    Args:
+        width: of the features.
+        hidden: between the halves.
+        activation: a word of `ACTIVATIONS`.
+    """
+
+    def __init__(self, width: int, hidden: int, activation: str) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation {activation!r} is not known: expected one of {', '.join(ACTIVATIONS)}")
+        self.dense = nn.Linear(width, hidden)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.activation(self.dense(features))

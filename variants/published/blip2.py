@@ -1,0 +1,149 @@
+"""BLIP-2's Q-Former as transformers 5.24.0 has it, in its eager form, as it behaves."""
+
+import torch
+from torch import Tensor, nn
+
+from variants.published.bert import NORM_EPS, Attention, Intermediate, Output, extended
+from variants.published.checkpoint import Checkpoint
+
+
+class QFormerLayer(nn.Module):
+    """Rows read each other; queries read the image too, and have a feed-forward layer of their own.
+
+    Args:
+        width: of the rows.
+        heads: how many.
+        intermediate: width of the feed-forward layers.
+        encoder_width: of the image; None where this layer does not read it.
+        text: whether there is a feed-forward layer for rows of text.
+    """
+
+    def __init__(self, width: int, heads: int, intermediate: int, encoder_width: int | None, *, text: bool) -> None:
+        super().__init__()
+        self.attention = Attention("attention", width, width, heads)
+        self.crossattention = None if encoder_width is None else Attention("attention", width, encoder_width, heads)
+        if text:
+            self.intermediate = Intermediate(width, intermediate, "gelu")
+            self.output = Output(intermediate, width)
+        self.intermediate_query = Intermediate(width, intermediate, "gelu")
+        self.output_query = Output(intermediate, width)
+
+    def rows(
+        self, rows: Tensor, image: Tensor, rows_mask: Tensor | None, image_mask: Tensor | None, queries: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Rows in their own shape, and how the queries read the image, ``[B, h, Q, N]``, where they do.
+
+        Args:
+            rows: queries, then text ``[B, S, d]``.
+            image: ``[B, N, e]``.
+            rows_mask: added to scores, ``[B, 1, 1, S]``.
+            image_mask: added to scores, ``[B, 1, 1, N]``; the model makes it for all rows.
+            queries: how many of the rows are queries.
+        """
+        rows, _ = self.attention(rows, rows, rows_mask)
+        learned, text = rows[:, :queries], rows[:, queries:]
+        weights = None
+        if self.crossattention is not None:
+            learned, weights = self.crossattention(learned, image, image_mask)
+        learned = self.output_query(self.intermediate_query(learned), learned)
+        if not text.shape[1]:
+            return learned, weights
+        return torch.cat([learned, self.output(self.intermediate(text), text)], dim=1), weights
+
+
+class Layer(QFormerLayer):
+    """One layer by itself, all of its rows queries."""
+
+    def forward(
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """``hidden_states`` ``[B, Q, d]`` and ``cross_attn`` ``[B, h, Q, N]``.
+
+        Args:
+            hidden_states: queries ``[B, Q, d]``.
+            encoder_hidden_states: image ``[B, N, e]``.
+            encoder_attention_mask: ``[B, N]`` of integers, 1 on real patches.
+        """
+        mask = encoder_attention_mask
+        additive = None if mask is None else extended(mask, hidden_states.dtype)
+        rows, weights = self.rows(hidden_states, encoder_hidden_states, None, additive, hidden_states.shape[1])
+        assert weights is not None
+        return {"hidden_states": rows, "cross_attn": weights}
+
+
+class Layers(nn.Module):
+    """The layers under the name of the published encoder."""
+
+    def __init__(self, layers: list[QFormerLayer]) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(layers)
+
+
+class QFormer(nn.Module):
+    """The model: a norm, then the layers.
+
+    Args:
+        layers: in order.
+        width: of the rows.
+        queries: how many of the rows are queries; None takes all of them.
+    """
+
+    def __init__(self, layers: list[QFormerLayer], width: int, queries: int | None) -> None:
+        super().__init__()
+        self.layernorm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.encoder = Layers(layers)
+        self.queries = queries
+
+    def forward(
+        self,
+        query_embeds: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """``last_hidden_state`` ``[B, S, d]``.
+
+        A ragged image mask beside rows of text raises, as published: it is made for all rows and used for the queries.
+
+        Args:
+            query_embeds: queries, then text ``[B, S, d]``.
+            encoder_hidden_states: image ``[B, N, e]``.
+            attention_mask: ``[B, S]`` of integers, 1 on real rows.
+            encoder_attention_mask: ``[B, N]``, likewise.
+        """
+        rows = self.layernorm(query_embeds)
+        queries = self.queries if self.queries is not None else rows.shape[1]
+        rows_mask = None if attention_mask is None else extended(attention_mask, rows.dtype)
+        image_mask = None
+        if encoder_attention_mask is not None and not bool((encoder_attention_mask == 1).all()):
+            image_mask = extended(encoder_attention_mask, rows.dtype).expand(-1, -1, rows.shape[1], -1)
+        for layer in self.encoder.layer:
+            assert isinstance(layer, QFormerLayer)
+            rows, _ = layer.rows(rows, encoder_hidden_states, rows_mask, image_mask, queries)
+        return {"last_hidden_state": rows}
+
+
+def _sizes(checkpoint: Checkpoint, prefix: str) -> tuple[int, int, int, int | None]:
+    image = f"{prefix}crossattention.attention.key.weight"
+    return (
+        checkpoint.size(f"{prefix}attention.attention.query.weight", 0, config="hidden_size"),
+        checkpoint.option("heads", 12),
+        checkpoint.size(f"{prefix}intermediate_query.dense.weight", 0, config="intermediate"),
+        checkpoint.size(image, 1, config="encoder_hidden") if image in checkpoint.state_dict else None,
+    )
+
+
+def layer_from_checkpoint(checkpoint: Checkpoint) -> Layer:
+    """The layer in the sizes of its weights; heads are the configuration's ``heads``, else 12."""
+    return Layer(*_sizes(checkpoint, ""), text="intermediate.dense.weight" in checkpoint.state_dict)
+
+
+def qformer_from_checkpoint(checkpoint: Checkpoint) -> QFormer:
+    """The model in the sizes of its weights; ``heads`` (12) and ``query_length`` (all rows) are the configuration's."""
+    layers = []
+    for number in range(checkpoint.count(r"encoder\.layer\.(\d+)\.")):
+        prefix = f"encoder.layer.{number}."
+        text = f"{prefix}intermediate.dense.weight" in checkpoint.state_dict
+        layers.append(QFormerLayer(*_sizes(checkpoint, prefix), text=text))
+    queries = checkpoint.option("query_length", 0)
+    return QFormer(layers, checkpoint.size("layernorm.weight", 0), queries or None)

@@ -1,0 +1,151 @@
+"""facebookresearch/vilbert-multi-task, the authors' own code, as it behaves."""
+
+import torch
+from torch import Tensor, nn
+
+from variants.published.bert import NORM_EPS, Intermediate, attend, joined, split
+from variants.published.checkpoint import Checkpoint
+
+
+class BertLayerNorm(nn.Module):
+    """Its own norm, in the dtype of what it gets: in half precision 1e-12 is zero, and squares overflow."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        apart = features - features.mean(-1, keepdim=True)
+        return self.weight * (apart / torch.sqrt(apart.pow(2).mean(-1, keepdim=True) + NORM_EPS)) + self.bias
+
+
+class Output(nn.Module):
+    """A linear map, the sum with what came in, and `BertLayerNorm`."""
+
+    def __init__(self, hidden: int, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden, width)
+        self.LayerNorm = BertLayerNorm(width)
+
+    def forward(self, found: Tensor, features: Tensor) -> Tensor:
+        normed: Tensor = self.LayerNorm(self.dense(found) + features)
+        return normed
+
+
+class BertBiAttention(nn.Module):
+    """Two affinities with weights of their own: words read regions, regions read words.
+
+    Args:
+        v_width: of the regions.
+        t_width: of the words.
+        hidden: of all heads together.
+        heads: how many.
+    """
+
+    def __init__(self, v_width: int, t_width: int, hidden: int, heads: int) -> None:
+        super().__init__()
+        if heads < 1 or hidden % heads:
+            raise ValueError(f"{heads} heads cannot share a width of {hidden}: it has to be a multiple")
+        self.heads = heads
+        self.query1, self.key1, self.value1 = (nn.Linear(v_width, hidden) for _ in range(3))
+        self.query2, self.key2, self.value2 = (nn.Linear(t_width, hidden) for _ in range(3))
+
+    def forward(self, v: Tensor, v_mask: Tensor, t: Tensor, t_mask: Tensor) -> dict[str, Tensor]:
+        """``context1`` ``[B, T, hidden]`` and ``attn1`` ``[B, h, T, N]``: words on regions; with 2, regions on words.
+
+        The number is that of the side whose values are read.
+
+        Args:
+            v: regions ``[B, N, v_width]``.
+            v_mask: ``[B, 1, 1, N]``, added to scores: 0 on real regions, -10000 on padding.
+            t: words ``[B, T, t_width]``.
+            t_mask: ``[B, 1, 1, T]``, likewise.
+        """
+        query1, key1, value1 = (split(linear(v), self.heads) for linear in (self.query1, self.key1, self.value1))
+        query2, key2, value2 = (split(linear(t), self.heads) for linear in (self.query2, self.key2, self.value2))
+        context1, attn1 = attend(query2, key1, value1, v_mask)
+        context2, attn2 = attend(query1, key2, value2, t_mask)
+        return {"context1": joined(context1), "context2": joined(context2), "attn1": attn1, "attn2": attn2}
+
+
+class BertBiOutput(nn.Module):
+    """Each side with what it read: the contexts cross back. ``q_dense1`` and ``q_dense2`` are never used."""
+
+    def __init__(self, hidden: int, v_width: int, t_width: int) -> None:
+        super().__init__()
+        self.dense1 = nn.Linear(hidden, v_width)
+        self.LayerNorm1 = BertLayerNorm(v_width)
+        self.q_dense1 = nn.Linear(hidden, v_width)
+        self.dense2 = nn.Linear(hidden, t_width)
+        self.LayerNorm2 = BertLayerNorm(t_width)
+        self.q_dense2 = nn.Linear(hidden, t_width)
+
+    def forward(self, context2: Tensor, v: Tensor, context1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.LayerNorm1(self.dense1(context2) + v), self.LayerNorm2(self.dense2(context1) + t)
+
+
+class BertConnectionLayer(nn.Module):
+    """A co-attentional transformer layer: the sides read each other, then each a feed-forward layer.
+
+    Args:
+        v_width: of the regions.
+        t_width: of the words.
+        hidden: of the attention's heads together.
+        heads: how many.
+        v_intermediate: width of the regions' feed-forward layer.
+        t_intermediate: width of the words' one.
+        v_activation: of the regions' feed-forward layer.
+        t_activation: of the words' one.
+    """
+
+    def __init__(
+        self,
+        *,
+        v_width: int,
+        t_width: int,
+        hidden: int,
+        heads: int,
+        v_intermediate: int,
+        t_intermediate: int,
+        v_activation: str,
+        t_activation: str,
+    ) -> None:
+        super().__init__()
+        self.biattention = BertBiAttention(v_width, t_width, hidden, heads)
+        self.biOutput = BertBiOutput(hidden, v_width, t_width)
+        self.v_intermediate = Intermediate(v_width, v_intermediate, v_activation)
+        self.v_output = Output(v_intermediate, v_width)
+        self.t_intermediate = Intermediate(t_width, t_intermediate, t_activation)
+        self.t_output = Output(t_intermediate, t_width)
+
+    def forward(self, v: Tensor, v_mask: Tensor, t: Tensor, t_mask: Tensor) -> dict[str, Tensor]:
+        """``v`` and ``t`` in their own shapes; arguments as `BertBiAttention.forward`."""
+        found = self.biattention(v, v_mask, t, t_mask)
+        v, t = self.biOutput(found["context2"], v, found["context1"], t)
+        return {"v": self.v_output(self.v_intermediate(v), v), "t": self.t_output(self.t_intermediate(t), t)}
+
+
+def biattention_from_checkpoint(checkpoint: Checkpoint, prefix: str = "") -> BertBiAttention:
+    """The attention in the sizes of its weights; heads are the configuration's ``bi_num_attention_heads``, else 8."""
+    return BertBiAttention(
+        v_width=checkpoint.size(f"{prefix}query1.weight", 1, config="v_hidden_size"),
+        t_width=checkpoint.size(f"{prefix}query2.weight", 1, config="hidden_size"),
+        hidden=checkpoint.size(f"{prefix}query1.weight", 0, config="bi_hidden_size"),
+        heads=checkpoint.option("bi_num_attention_heads", 8),
+    )
+
+
+def connection_from_checkpoint(checkpoint: Checkpoint) -> BertConnectionLayer:
+    """The layer in the sizes of its weights; heads as `biattention_from_checkpoint`."""
+    activation = checkpoint.option("hidden_act", "gelu")
+    return BertConnectionLayer(
+        v_width=checkpoint.size("biattention.query1.weight", 1, config="v_hidden_size"),
+        t_width=checkpoint.size("biattention.query2.weight", 1, config="hidden_size"),
+        hidden=checkpoint.size("biattention.query1.weight", 0, config="bi_hidden_size"),
+        heads=checkpoint.option("bi_num_attention_heads", 8),
+        v_intermediate=checkpoint.size("v_intermediate.dense.weight", 0, config="v_intermediate_size"),
+        t_intermediate=checkpoint.size("t_intermediate.dense.weight", 0, config="intermediate_size"),
+        v_activation=checkpoint.option("v_hidden_act", activation),
+        t_activation=activation,
+    )
