@@ -29,3 +29,18 @@ def as_users(subject: str = "") -> Iterator[None]:
         raise
     except ValueError as error:
         raise UserError(f"{subject}: {error}" if subject else str(error)) from error
+
+
+def words(error: BaseException) -> str:
+    """An exception on one line, its type first, whatever its own ``__str__`` does."""
+    try:
+        text = str(error)
+    except BaseException as second:  # it is a user's class
+        text = f"its message cannot be read, {type(second).__name__}"
+    return f"{type(error).__name__}: {printable(text)}" if text.strip() else type(error).__name__
+
+
+def printable(text: str, most: int = 300) -> str:
+    """The beginning of a text on one line, without what moves a cursor or changes a colour."""
+    shown = "".join(character if character.isprintable() else " " for character in text[: 4 * most])
+    return " ".join(shown.split())[:most]

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from suite import environment, exits, store, worker
+from suite import environment, exits, guest, store, worker
 from suite.errors import UserError
 from suite.estimate import Speed
 from suite.plan import LEAST_SAMPLING_S, MACHINE, Plan, Task, command, duration, machine_tasks, plan, shortened
@@ -26,8 +26,6 @@ from suite.worker import Worker
 RESULTS = Path("results")
 _LANES = 2
 """Tasks that do not time anything run side by side, where there are cores for it."""
-_LONGEST_START_S = 120.0
-"""After which a process that did not begin counts as hung: the first one waits for torch to be loaded."""
 _PATIENCE = 8.0
 """A task that takes so many times as long as planned counts as hung."""
 _LEAST_PATIENCE_S = 120.0
@@ -44,7 +42,7 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
     Raises:
         UserError: the request is wrong, or a folder cannot be used; before any work.
     """
-    worker.warm_up()
+    guest.warm_up()
     if resume is not None:
         if replace(request, files=()) != Request() or out is not None:
             raise UserError(f"--resume {resume} continues with the run's own arguments: give it --with at most")
@@ -158,39 +156,24 @@ class Session:
 
     def _attend(self, one: Worker) -> list[Task] | None:
         """Look after a worker: None while it works, else what its end leaves to be done."""
-        closed = one.receive()
-        if not closed and one.elapsed_s < self._limit_s(one.task) and one.waited_s < _LONGEST_START_S:
+        ended = one.receive()
+        if not ended and one.elapsed_s < self._limit_s(one.task) and one.waited_s < guest.LONGEST_START_S:
             return None
         task = one.task
-        if closed:
-            exitcode = one.end()
-            complete = any(isinstance(it, Measurement) and it.quantity == "task_time" for it in one.records)
-            if complete:
-                self._paces.learn(task, one.elapsed_s, _sampled_s(one.records))
-                self._store(self._with_remedies(one))
-                self._done.add(task.name)
-                return []
-            failure = self._death(one, exitcode)
-        else:
-            one.kill()
-            failure = Skip(
-                **_about(one),
-                quantity="all",
-                reason=f"no end after {one.elapsed_s + one.waited_s:.0f} s, planned were {task.planned_s:.0f} s",
-                cause="timeout",
-            )
-        return self._after_failure(one, failure)
+        waited_s = one.elapsed_s + one.waited_s
+        ending = one.end()
+        if one.complete:
+            self._paces.learn(task, one.elapsed_s, _sampled_s(one.records))
+            self._store(self._with_remedies(one))
+            self._done.add(task.name)
+            return []
+        if not ended:
+            reason = f"no end after {waited_s:.0f} s, planned were {task.planned_s:.0f} s"
+            return self._after_failure(one, Skip(**_about(one), quantity="all", reason=reason, cause="timeout"))
+        return self._after_failure(one, Skip(**_about(one), quantity="all", reason=ending.reason, cause=ending.cause))
 
     def _limit_s(self, task: Task) -> float:
         return self._asked.timeout_s or max(_LEAST_PATIENCE_S, _PATIENCE * task.planned_s)
-
-    def _death(self, one: Worker, exitcode: int | None) -> Skip:
-        words = f": {one.last_words}" if one.last_words else ""
-        if exitcode is not None and exitcode < 0:
-            name = _signal_name(-exitcode)
-            hint = ", as the kernel does when memory runs out" if name == "SIGKILL" else ""
-            return Skip(**_about(one), quantity="all", reason=f"ended by {name}{hint}{words}", cause="killed")
-        return Skip(**_about(one), quantity="all", reason=f"ended with exit code {exitcode}{words}", cause="error")
 
     def _after_failure(self, one: Worker, failure: Skip) -> list[Task]:
         """Store the failure; a comparison is measured again without its culprit."""
@@ -382,15 +365,6 @@ def _closing(one: Worker) -> Measurement:
         value=one.elapsed_s,
         details={"planned_s": round(one.task.planned_s, 2), "failed": True},
     )
-
-
-def _signal_name(number: int) -> str:
-    import signal
-
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _finish(folder: Path, console: Console, *, interrupted: bool) -> int:

@@ -1,31 +1,24 @@
 """Worker processes: each task runs in a fresh one, which dies with its parent and cannot take it along."""
 
-import ctypes
 import importlib
-import multiprocessing
 import os
 import resource
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext, SpawnContext
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol, cast
 
 import psutil
 
+from suite import guest
+from suite.errors import printable
+from suite.guest import Ending, Guest
 from suite.plan import LARGEST_BATCH, MACHINE, Task
-from suite.records import Measurement, Record, Skip
+from suite.records import Measurement, Record, Skip, decode, encode
 
-PRELOADED = ("torch", "torch._dynamo", "torch.profiler", "torch.utils.flop_counter", "scipy.stats", "psutil", "typer")
-"""Imported once, before the processes fork off; none of them starts a thread or a device."""
-_HELLO = "begun"
 _MEMORY_SHARE = 0.95
 """Of the memory that is free, what a worker on the CPU may take: its allocator fails before the kernel kills."""
 
@@ -36,54 +29,19 @@ class Announcement(Protocol):
     value: int
 
 
-def context() -> ForkServerContext | SpawnContext:
-    """Processes that start in milliseconds with torch loaded, where the system can fork."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(list(PRELOADED))
-    return made
-
-
-def warm_up() -> None:
-    """Begin to load torch for the workers, beside whatever the caller does next."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return
-    context()
-    # OpenMP reads it when torch is loaded: threads that wait must not spin on a core that somebody else could use
-    before = os.environ.get("OMP_WAIT_POLICY")
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    try:
-        forkserver.ensure_running()
-    finally:
-        if before is None:
-            del os.environ["OMP_WAIT_POLICY"]
-        else:
-            os.environ["OMP_WAIT_POLICY"] = before
-
-
 class Worker:
     """A task at work in a process of its own."""
 
     def __init__(self, task: Task, files: tuple[str, ...], folder: Path, cache: Path) -> None:
-        made = context()
         self.task = task
         self.records: list[Record] = []
-        self._asked_for = time.monotonic()
-        self._began: float | None = None
-        self._log = cache / "worker.log" if task.alone else cache / f"worker-{abs(hash(task.name))}.log"
-        self._at: Announcement = made.RawValue("i", -1)
-        self._receiving, sending = made.Pipe(duplex=False)
-        self._process: BaseProcess = made.Process(
-            target=_work, args=(task, files, folder, cache, self._log, self._at, sending), daemon=True
-        )
-        self._process.start()
-        sending.close()
+        self._at: Announcement = guest.context().RawValue("i", -1)
+        self._guest = Guest(_work, task, files, folder, cache, self._at, temporary=cache)
 
     @property
-    def connection(self) -> Connection:
-        """Readable when the worker has something to say, or has ended."""
-        return self._receiving
+    def waitables(self) -> tuple[Connection | int, ...]:
+        """What is ready when the worker has something to say, or has ended."""
+        return self._guest.waitables
 
     @property
     def at(self) -> str:
@@ -94,64 +52,53 @@ class Worker:
     @property
     def elapsed_s(self) -> float:
         """Since the process began; the first one of a run waits for torch to be loaded."""
-        return time.monotonic() - self._began if self._began is not None else 0.0
+        return self._guest.elapsed_s
 
     @property
     def waited_s(self) -> float:
         """How long the process has been waited for, 0 once it began."""
-        return time.monotonic() - self._asked_for if self._began is None else 0.0
+        return self._guest.waited_s
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has done all of its task: the record of its time is the last."""
+        return any(isinstance(it, Measurement) and it.quantity == "task_time" for it in self.records)
 
     def receive(self) -> bool:
-        """Take what has arrived; whether the worker has closed its end."""
-        while self._receiving.poll():
+        """Take what has arrived; whether no more will come, since the task is complete or the process has ended."""
+        for line in self._guest.hear():
             try:
-                message = self._receiving.recv()
-            except EOFError:
-                return True
-            if message == _HELLO:
-                self._began = time.monotonic()
-            else:
-                self.records.append(message)
-        return False
+                self.records.append(decode(line))
+            except (ValueError, TypeError) as error:
+                self._guest.ending = Ending(way="raised", reason=f"its process sent no record: {printable(str(error))}")
+        return self.complete or self._guest.ending is not None
 
-    def end(self) -> int | None:
-        """Wait for the process that closed its end; its exit code, negative where a signal ended it."""
-        self._process.join(5)
-        if self._process.exitcode is None:
-            self.kill()
-        return self._process.exitcode
+    def end(self) -> Ending:
+        """End what is left of the process; how it ended."""
+        self._guest.close()
+        return self._guest.ending or Ending(way="done")
 
     def kill(self) -> None:
         """End the process now."""
-        self._process.kill()
-        self._process.join(5)
-        self._receiving.close()
+        self._guest.close()
 
     @property
     def last_words(self) -> str:
-        """The last line that the process printed, or empty."""
-        try:
-            lines = self._log.read_text(errors="replace").strip().splitlines()
-        except OSError:
-            return ""
-        return lines[-1][:300] if lines else ""
+        """The last line that the process printed, once it has ended; or empty."""
+        return self._guest.last_words
 
 
 def wait_for(workers: list[Worker], timeout_s: float) -> None:
     """Return when a worker has something to say, or after a while."""
-    wait([worker.connection for worker in workers], timeout_s)
+    wait([waitable for worker in workers for waitable in worker.waitables], timeout_s)
 
 
-def _work(
-    task: Task, files: tuple[str, ...], folder: Path, cache: Path, log: Path, at: Announcement, sending: Connection
-) -> None:
-    """The life of a worker: runs in the new process."""
-    die_with_parent()
-    sending.send(_HELLO)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    with log.open("wb") as output:
-        os.dup2(output.fileno(), 1)
-        os.dup2(output.fileno(), 2)
+def _work(task: Task, files: tuple[str, ...], folder: Path, cache: Path, at: Announcement) -> Iterator[str]:
+    """The life of a worker: runs in the new process, and yields records as lines.
+
+    What a comparison raises ends it: its program measures the others again without the variant that was at work. Any
+    other probe leaves its exception on record, and the next probe goes on.
+    """
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "inductor")
     os.environ["TRITON_CACHE_DIR"] = str(cache / "triton")
     if task.device.startswith("cpu") and sys.platform == "linux":
@@ -168,17 +115,18 @@ def _work(
         at.value = task.variants.index(name) if name in task.variants else -1
 
     fitting, left_out = _fitting(task, announce)
-    for skip in left_out:
-        sending.send(skip)
+    yield from map(encode, left_out)
     for probe in task.probes if fitting.variants or task.probes == (MACHINE,) else ():
         announce(task.variants[0] if task.variants else "")
         try:
             for record in _probe(probe, fitting, folder, announce):
-                sending.send(record)
-        except Exception as error:  # a probe on a user's mechanism may raise anything; the next probe goes on
-            sending.send(_failed(probe, task, error))
+                yield encode(record)
+        except BaseException as error:  # a probe on a user's mechanism may raise anything; the next probe goes on
+            if isinstance(error, GeneratorExit) or probe == "timing":
+                raise
+            yield encode(_failed(probe, task, error))
     took = time.perf_counter() - started
-    sending.send(
+    yield encode(
         Measurement(
             task=task.name,
             device=task.device,
@@ -188,7 +136,6 @@ def _work(
             details={"planned_s": round(task.planned_s, 2), "cpu_s": round(time.process_time() - cpu, 2)},
         )
     )
-    sending.close()
 
 
 def _fitting(task: Task, announce: Callable[[str], None]) -> tuple[Task, list[Skip]]:
@@ -219,26 +166,7 @@ def _fitting(task: Task, announce: Callable[[str], None]) -> tuple[Task, list[Sk
     return replace(task, variants=tuple(name for name in task.variants if name not in lost)), left_out
 
 
-def die_with_parent() -> None:
-    """End this process when its parent does, even if it is killed."""
-    end_with_starter()  # the fork server, which ends with the parent
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="parent watch").start()
-
-
-def end_with_starter() -> None:
-    """Have this process killed when the thread that started it ends; Linux alone can, elsewhere nothing happens."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def _failed(probe: str, task: Task, error: Exception) -> Skip:
+def _failed(probe: str, task: Task, error: BaseException) -> Skip:
     from suite.probes.failures import refusal
 
     return Skip(

@@ -1,7 +1,9 @@
 """Processes that train side by side, one job at a time each."""
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
@@ -13,7 +15,7 @@ import torch
 from suite.ablation.jobs import Job, work
 from suite.ablation.training import Progress
 from suite.records import Record, Skip
-from suite.worker import die_with_parent
+from suite.tether import end_with_starter
 
 
 class Crew:
@@ -76,7 +78,7 @@ class Crew:
 
 def _train(pipe: Connection, folder: Path, device: str) -> None:
     """Train job after job until the parent closes the pipe, or dies."""
-    die_with_parent()
+    _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     torch.set_num_threads(1)
     try:
@@ -85,6 +87,19 @@ def _train(pipe: Connection, folder: Path, device: str) -> None:
             pipe.send(work(job, folder, device, pipe.send))
     except (EOFError, BrokenPipeError):
         return
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent does, even if it is killed."""
+    end_with_starter()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent watch").start()
 
 
 def _killed(job: Job, code: int | None, device: str) -> Skip:

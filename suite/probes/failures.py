@@ -4,6 +4,7 @@ from typing import Literal, TypedDict
 
 import torch
 
+from suite.errors import words
 from variants import Skip
 
 
@@ -14,11 +15,18 @@ class Refusal(TypedDict):
     cause: Literal["impossible", "error", "memory"]
 
 
-def refusal(error: Exception) -> Refusal:
+def refusal(error: BaseException) -> Refusal:
     """Sort an exception: it cannot be had here, it ran out of memory, or it is an error."""
-    text = " ".join(str(error).split())
+    text = words(error)
     if isinstance(error, Skip):
-        return {"reason": text, "cause": "impossible"}
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in text:
-        return {"reason": f"out of memory: {text[:300]}", "cause": "memory"}
-    return {"reason": f"{type(error).__name__}: {text[:300]}", "cause": "error"}
+        return {"reason": text.partition(": ")[2], "cause": "impossible"}
+    if out_of_memory(error):
+        return {"reason": "out of memory" + "".join(text.partition(": ")[1:]), "cause": "memory"}
+    return {"reason": text, "cause": "error"}
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a process had to go without memory that it asked for."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in words(
+        error
+    )

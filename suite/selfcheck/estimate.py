@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from suite import store, worker
+from suite import store, tether
 from suite.records import Finding, Measurement
 from suite.selfcheck.bench import Bench
 from suite.selfcheck.row import not_here, row
@@ -29,7 +29,7 @@ def check(bench: Bench) -> Iterator[Finding]:
     with TemporaryDirectory(prefix="coattention-default-") as temporary:
         folder = Path(temporary) / "run"
         command = [sys.executable, str(PROGRAM), "run", "--device", bench.device, *options, "--out", str(folder)]
-        subprocess.run(command, capture_output=True, preexec_fn=worker.end_with_starter)
+        subprocess.run(command, capture_output=True, preexec_fn=tether.end_with_starter)
         times = {
             record.quantity: record
             for record in store.read(folder)

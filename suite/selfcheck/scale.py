@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from suite import worker
+from suite import tether
 from suite.probes import conditions
 from suite.records import Finding, Measurement, Record
 from suite.selfcheck.bench import Bench, latencies
@@ -29,7 +29,7 @@ def check(bench: Bench) -> Iterator[Finding]:
     with TemporaryDirectory(prefix="coattention-scale-") as folder:
         done = subprocess.run(
             [sys.executable, "-m", "suite.selfcheck.many_records", folder, str(RECORDS)],
-            cwd=ROOT, capture_output=True, text=True, check=True, preexec_fn=worker.end_with_starter,
+            cwd=ROOT, capture_output=True, text=True, check=True, preexec_fn=tether.end_with_starter,
         )  # fmt: skip
     figures = json.loads(done.stdout)
     yield judge(**figures)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from suite import exits, store, worker
+from suite import exits, guest, store
 from suite.errors import UserError
 from suite.records import Finding, Measurement
 from suite.report import selfcheck as page
@@ -46,7 +46,7 @@ def start(topics: tuple[str, ...], *, device: str | None, full: bool, trials: in
     folder = out or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-selfcheck-{chosen}"
     if (folder / store.FILE).exists():
         raise UserError(f"{folder} holds a run already: choose another folder")
-    worker.warm_up()
+    guest.warm_up()
     console = Console(stderr=True, soft_wrap=True)
     started = time.monotonic()
     with benches.opened(folder, chosen, full=full, trials=trials, console=console) as bench:

@@ -9,7 +9,7 @@ import pytest
 
 STARTER = """
 import subprocess, sys
-from suite.worker import end_with_starter
+from suite.tether import end_with_starter
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], preexec_fn=end_with_starter)
 print(child.pid, flush=True)
 child.wait()
