@@ -13,7 +13,7 @@ from torch import Tensor
 from suite.audit.findings import findings
 from suite.audit.lab import Lab, relative
 from suite.audit.properties import examine
-from suite.audit.subject import from_module
+from suite.audit.subject import as_batch, from_module
 from suite.errors import UserError, as_users
 from suite.records import Finding, Measurement, Record
 from suite.report.units import factor_between, seconds
@@ -92,7 +92,7 @@ def changes(modules: Mapping[str, CoAttention], *, task: str, seed: int = 0) -> 
     lab = Lab(from_module(module, name=published), seed)
     for condition, batch in (("without padding", lab.full), ("padded", lab.batch)):
         with torch.no_grad():
-            outputs = zip(module(batch)._asdict().items(), ours(batch), strict=True)
+            outputs = zip(module(as_batch(batch))._asdict().items(), ours(as_batch(batch)), strict=True)
         for (output, before), after in outputs:
             if before.shape != after.shape:  # three levels of weights against one mechanism
                 continue
@@ -115,7 +115,7 @@ def time_both(
     for name, module in modules.items():
         lab = Lab(from_module(module, name=name))
         lengths = [words - (words - 1) * example // examples for example in range(examples)]
-        batches[name] = lab.scene((regions,) * examples, lengths)
+        batches[name] = as_batch(lab.scene((regions,) * examples, lengths))
     samples: dict[str, list[float]] = {name: [] for name in modules}
     generator = random.Random(0)
     with torch.no_grad():
@@ -160,7 +160,7 @@ def page(records: Iterable[Record]) -> str:
             *(
                 f"{found.variant}  {found.quantity}  {found.verdict}: {found.summary}"
                 for found in records
-                if isinstance(found, Finding) and found.verdict not in ("holds", "not applicable")
+                if isinstance(found, Finding) and found.verdict not in ("holds", "not applicable", "not judged")
             ),
             *(_change(record) for record in measurements if record.quantity == "correction"),
             *(

@@ -18,7 +18,7 @@ ANCHOR = "parallel"
 """In eager float32 it stands in every comparison, so that mechanisms can be compared through it."""
 
 Unit = Literal["s", "B", "1"]
-Verdict = Literal["holds", "broken", "unclear", "not applicable", "known"]
+Verdict = Literal["holds", "broken", "unclear", "not applicable", "not judged", "known"]
 Scalar = str | int | float | bool | None
 Detail = Scalar | Sequence[Scalar] | Sequence[Sequence[Scalar]]
 
@@ -62,7 +62,8 @@ class Finding(Cell):
     quantity: str
     """The property, such as ``P1`` or ``agreement``."""
     verdict: Verdict
-    """``known`` is a break that the variant declares among its known defects."""
+    """``known`` is a break that the variant declares among its known defects; why something is not judged or does not
+    apply stands in ``summary``."""
     severity: Literal["wrong", "fragile"] = "wrong"
     value: float | None = None
     """The leak, relative; what was compared with ``limit``."""

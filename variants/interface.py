@@ -48,10 +48,12 @@ class KnownDefect:
 
     property: str
     """The audit's property that it breaks, such as ``P1``."""
-    output: str
+    output: str = "any"
     """The field of ``Attended`` (or ``gradients``) in which it shows, or ``any``."""
-    condition: str
-    """When it shows, such as ``padded words`` or ``empty question``."""
+    what: str = "any"
+    """What is done when it shows, in the audit's words (`suite.audit.observation.WHAT`), such as ``pads filled``."""
+    side: str = "any"
+    """On which side that is done: ``image`` or ``question``, or ``any``."""
     summary: str
     """What happens and why, in one sentence."""
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from suite.audit.defects import DEFECTS, Defect
-from suite.audit.lab import Observation
+from suite.audit.observation import ANY, Observation
 from suite.audit.properties import Outcome
-from suite.audit.subject import SLOTS, Side, Subject
+from suite.audit.subject import Subject
 
 SIGNATURES = Path(__file__).with_name("signatures.json")
 """The signature of each planted defect, written by ``run_all.py selfcheck masking --write``."""
@@ -59,13 +59,13 @@ def explain(subject: Subject, outcomes: Iterable[Outcome]) -> Explanation:
             for id in {trait.split()[0] for trait in possible[name] & left}:
                 by_property[id] = (*by_property.get(id, ()), DEFECTS[name])
         left = left - frozenset().union(*(possible[name] for name in near))
-    return Explanation(by_property=by_property, slots=_slots(outcomes))
+    return Explanation(by_property=by_property, slots=_slots(subject, outcomes))
 
 
 def _possible(subject: Subject, outcomes: Iterable[Outcome], seen: frozenset[str]) -> dict[str, frozenset[str]]:
     """Each signature less what could not have shown in this subject, which counts neither for nor against."""
-    examined = {outcome.examined.id for outcome in outcomes if outcome.verdict != "not applicable"}
-    both = {output.side for output in subject.outputs} == {"image", "question"}
+    examined = {o.examined.id for o in outcomes if o.verdict not in ("not applicable", "not judged")}
+    both = len({output.side for output in subject.judged} & set(subject.names)) > 1
     return {
         name: frozenset(
             trait
@@ -100,31 +100,21 @@ def write_signatures(found: Mapping[str, frozenset[str]]) -> None:
 
 
 def _relation(subject: Subject, found: Observation) -> str:
-    if found.output in ("any", "gradients"):
+    if found.output in (ANY, "gradients"):
         return found.output
-    sides = _sides(found)
-    owners = [output.side for output in subject.outputs if output.name == found.output]
-    if len(sides) != 1 or not owners:
+    owners = [output.side for output in subject.judged if output.name == found.output]
+    if len(found.sides) != 1 or not owners:
         return "own"
-    return "own" if owners[0] in sides else "other"
+    return "own" if owners[0] in found.sides else "other"
 
 
-def _sides(found: Observation) -> set[Side]:
-    """The sides that a condition speaks of."""
-    named: set[Side] = set()
-    for side, slots in SLOTS.items():
-        if any(word in found.condition.split() for word in (slots, slots[:-1], side)):
-            named.add(side)
-    return named
-
-
-def _slots(outcomes: Iterable[Outcome]) -> str:
+def _slots(subject: Subject, outcomes: Iterable[Outcome]) -> str:
     sides = {
         side
         for outcome in outcomes
         if outcome.examined.id in ("P1", "P2")
         for found in outcome.failures
-        if len(_sides(found)) == 1  # more padding on both sides says nothing about which
-        for side in _sides(found)
+        if len(found.sides) == 1  # more padding on both sides says nothing about which
+        for side in found.sides
     }
-    return SLOTS[next(iter(sides))] if len(sides) == 1 else "slots"
+    return subject.side(next(iter(sides))).slots if len(sides) == 1 else "slots"

@@ -16,7 +16,14 @@ from suite.probes.masking import WIDTH
 from suite.records import Finding
 from variants import Skip, build
 
-_COLOUR = {"holds": "green", "broken": "red", "known": "yellow", "unclear": "yellow", "not applicable": "dim"}
+_COLOUR = {
+    "holds": "green",
+    "broken": "red",
+    "known": "yellow",
+    "unclear": "yellow",
+    "not judged": "yellow",
+    "not applicable": "dim",
+}
 
 
 def start(target: str, *, strict: bool = False, seed: int = 0) -> int:
@@ -61,7 +68,8 @@ def paragraph(found: Sequence[Finding]) -> list[str]:
     wrong = [finding for finding in broken if finding.severity == "wrong"]
     fragile = [finding for finding in broken if finding.severity == "fragile"]
     known = [finding for finding in found if finding.verdict == "known"]
-    judged = sum(finding.verdict != "not applicable" for finding in found)
+    judged = sum(finding.verdict not in ("not applicable", "not judged") for finding in found)
+    unjudged = [finding for finding in found if finding.verdict == "not judged"]
     lines = []
     if wrong:
         lines.append(f"WRONG: {len(wrong)} of {judged} properties are broken. {_sentence(wrong[0])}")
@@ -71,16 +79,37 @@ def paragraph(found: Sequence[Finding]) -> list[str]:
             f"FRAGILE, not wrong: it breaks on NaN, empty rows, narrow types or odd shapes. {_sentence(fragile[0])}"
         )
         lines += [f"Also: {_sentence(finding)}" for finding in _other_causes(fragile[0], fragile[1:])]
+    elif known:
+        lines.append(f"As published, with its known defects: {_sentence(_worst_known(known))}")
+    elif unjudged:
+        lines.append(f"Nothing was found wrong in what could be judged: {judged} properties.")
     else:
-        lines.append(f"Masked correctly: {judged - len(known)} properties hold.")
+        lines.append(f"Masked correctly: {judged} properties hold.")
     if wrong and fragile:
         lines.append(f"Fragile besides: {', '.join(finding.quantity for finding in fragile)}.")
     if known:
-        lines.append(f"Known defects, all found: {', '.join(finding.quantity for finding in known)}.")
+        lines.append(f"Known defects, found: {', '.join(finding.quantity for finding in known)}.")
+        defects = [str(defect) for finding in known for defect in _listed(finding.details.get("defects"))]
+        lines += [f"  {defect}" for defect in dict.fromkeys(defects)]
     unclear = [finding.quantity for finding in found if finding.verdict == "unclear"]
     if unclear:
         lines.append(f"Unclear, its own noise is too large: {', '.join(unclear)}.")
+    if unjudged:
+        lines.append("Not judged:")
+        reasons: dict[str, list[str]] = {}
+        for finding in unjudged:
+            reasons.setdefault(finding.summary, []).append(finding.quantity)
+        lines += [f"  {', '.join(names)}: {reason}" for reason, names in reasons.items()]
     return lines
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _worst_known(known: Sequence[Finding]) -> Finding:
+    """What is wrong before what is fragile."""
+    return next((finding for finding in known if finding.severity == "wrong"), known[0])
 
 
 def _other_causes(first: Finding, others: Sequence[Finding]) -> list[Finding]:
@@ -104,7 +133,7 @@ def _sentence(finding: Finding) -> str:
 
 def _row(finding: Finding) -> str:
     holds = finding.verdict == "holds"
-    what = str(finding.details.get("statement", "")) if holds else finding.summary.partition(": ")[0]
+    what = str(finding.details.get("statement", "")) if holds else str(finding.details.get("said", finding.summary))
     ratio = finding.details.get("leak_over_noise")
     numbers = f"{_number(finding.value):>8} {_number(finding.limit):>8} {_number(ratio):>8}"
     colour = _COLOUR[finding.verdict]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from suite.audit.subject import Call, Subject, from_module
+from suite.audit.subject import Call, Scene, Subject, as_batch, from_module
 from variants import Attended, Batch, CoAttention
 from variants.build import initialise
 from variants.masking import blank, compact, masked_softmax, pool, restore
@@ -457,8 +457,9 @@ class HandWrittenBackward(Sound):
 def _without_tanh(module: nn.Module) -> Call:
     """Another execution of `Sound`, such as a hand-written kernel, that leaves the affinity's tanh out."""
 
-    def call(batch: Batch) -> dict[str, Tensor]:
+    def call(scene: Scene) -> dict[str, Tensor]:
         assert isinstance(module, Sound)
+        batch = as_batch(scene)
         check_batch(batch, image_width=module.image_width, question_width=module.question_width)
         image, question = blank(batch.image, batch.image_valid), blank(batch.question, batch.question_valid)
         affinity = module.correlate(question, image)

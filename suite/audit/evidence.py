@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from suite.audit.checks.padding import masked_sides
 from suite.audit.lab import RAISES, Lab, Lacking
 from suite.audit.properties import Outcome
-from suite.audit.subject import SLOTS, Side, slots_of, with_side
+from suite.audit.subject import Side, SideOf, slots_of, with_side
 from suite.records import Detail
 
 MOST = 24
@@ -21,7 +20,7 @@ class Leak:
 
     output: str
     example: int
-    side: Side
+    side: SideOf
     slots: tuple[tuple[int, int], ...]
     """Example and slot of each row."""
     moved: tuple[tuple[float, ...], ...]
@@ -38,14 +37,15 @@ class Leak:
         whose = "" if example == self.example else f" of example {example}"
         return (
             f"in example {self.example}, position {self.first + column} of {self.output} moves most, because of padded "
-            f"{SLOTS[self.side][:-1]} {slot}{whose}"
+            f"{self.side.slot} {slot}{whose}"
         )
 
     def details(self) -> dict[str, Detail]:
         """As a finding carries it."""
         return {
             "leak": [list(row) for row in self.moved],
-            "padding": SLOTS[self.side],
+            "padding": self.side.slots,
+            "pad": self.side.slot,
             "slots": [f"{slot}" if example == self.example else f"{example}:{slot}" for example, slot in self.slots],
             "positions": [str(self.first + position) for position in range(len(self.moved[0]))],
             "example": self.example,
@@ -64,8 +64,7 @@ def leak(lab: Lab, outcome: Outcome) -> Leak | None:
         return None
     worst = failures[0]
     try:
-        sides = [side for side in masked_sides(lab) if SLOTS[side] in worst.condition]
-        return _matrix(lab, worst.output, worst.where[0], sides[0]) if sides else None
+        return _matrix(lab, worst.output, worst.where[0], worst.sides[0]) if worst.sides else None
     except (Lacking, *RAISES):
         return None
 
@@ -95,7 +94,7 @@ def _matrix(lab: Lab, output: str, example: int, side: Side) -> Leak | None:
     return Leak(
         output=output,
         example=example,
-        side=side,
+        side=lab.subject.side(side),
         slots=tuple(slots[index] for index in kept),
         moved=tuple(tuple(rows[index][first : first + MOST]) for index in kept),
         first=first,

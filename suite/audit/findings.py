@@ -5,14 +5,12 @@ from collections.abc import Iterable, Iterator
 
 from suite.audit.causes import explain
 from suite.audit.evidence import leak
-from suite.audit.lab import Lab, Observation
+from suite.audit.lab import Lab
+from suite.audit.observation import ANY, Observation, condition
 from suite.audit.properties import BY_ID, Outcome
-from suite.audit.subject import Subject
+from suite.audit.subject import Side, Subject
 from suite.records import Detail, Finding, Verdict
 from variants import KnownDefect
-
-EVERY = "any"
-"""The output of a known defect that shows wherever it shows."""
 
 
 def findings(
@@ -43,12 +41,13 @@ def findings(
             verdict, shown = "known", outcome.worst
         else:
             verdict, shown = outcome.verdict, broken[0] if broken else outcome.worst
-        text = summary(outcome, shown)
-        details = _details(outcome, shown)
+        text = summary(subject, outcome, shown)
+        details = _details(subject, outcome, shown)
         if verdict in ("broken", "known") and item.id == "P1":
             found = leak(Lab(subject, seed), outcome)
             if found is not None:
                 text, details = f"{text} ({found})", details | found.details()
+        details["said"] = text
         if verdict == "broken" and explanation.sentence(item.id):
             text = f"{text}: {explanation.sentence(item.id)}"
             details["causes"] = [defect.name for defect in explanation.by_property[item.id]]
@@ -64,7 +63,7 @@ def findings(
             summary=text,
             details=details | _declared(subject, outcome),
         )
-        if outcome.verdict == "not applicable":
+        if outcome.verdict in ("not applicable", "not judged"):
             continue
         for defect in subject.known_defects:
             if defect.property == item.id and not any(_is(defect, found) for found in outcome.failures):
@@ -90,21 +89,22 @@ def missing(subject: Subject, defect: KnownDefect, *, task: str, device: str) ->
         quantity=defect.property,
         verdict="broken",
         severity=BY_ID[defect.property].severity,
-        summary=f"known defect not found: {defect.output} with {defect.condition} ({defect.summary})",
-        details={"missing": True, "output": defect.output, "condition": defect.condition},
+        summary=f"known defect not found: {defect.output} with {defect.what}, side {defect.side} ({defect.summary})",
+        details={"missing": True, "output": defect.output, "what": defect.what, "sides": [defect.side]},
     )
 
 
-def summary(outcome: Outcome, shown: Observation | None) -> str:
+def summary(subject: Subject, outcome: Outcome, shown: Observation | None) -> str:
     """One sentence: what moved, by how much, where, and what was done."""
-    if outcome.verdict == "not applicable":
+    if outcome.verdict in ("not applicable", "not judged"):
         return outcome.reason
     if shown is None or outcome.verdict == "holds":
         return outcome.examined.statement
-    if shown.output == "any":
-        return f"with {shown.condition}, it {shown.note}"
+    done = condition(shown.what, shown.sides, subject)
+    if shown.output == ANY:
+        return f"with {done}, it {shown.note}"
     leak = f"{shown.leak:.2g}" if math.isfinite(shown.leak) else "not finite"
-    text = outcome.examined.says.format(output=shown.output, leak=leak, condition=shown.condition)
+    text = outcome.examined.says.format(output=shown.output, leak=leak, condition=done)
     text = text.replace("by not finite", "to something not finite")
     place = f" at {list(shown.where)}" if shown.where else ""
     return f"{text}{place}" + (f" ({shown.note})" if shown.note else "")
@@ -115,15 +115,21 @@ def _known(defects: Iterable[KnownDefect], outcome: Outcome, found: Observation)
 
 
 def _is(defect: KnownDefect, found: Observation) -> bool:
-    return defect.output in (EVERY, found.output) and (defect.condition == EVERY or defect.condition in found.condition)
+    return (
+        defect.output in (ANY, found.output)
+        and defect.what in (ANY, found.what)
+        and (defect.side == ANY or defect.side in found.sides)
+    )
 
 
-def _details(outcome: Outcome, shown: Observation | None) -> dict[str, Detail]:
+def _details(subject: Subject, outcome: Outcome, shown: Observation | None) -> dict[str, Detail]:
     details: dict[str, Detail] = {"statement": outcome.examined.statement}
     if shown is not None:
         details |= {
             "output": shown.output,
-            "condition": shown.condition,
+            "what": shown.what,
+            "sides": list(shown.sides),
+            "condition": condition(shown.what, shown.sides, subject),
             "noise": shown.noise,
             "position": list(shown.where),
         }
@@ -132,17 +138,17 @@ def _details(outcome: Outcome, shown: Observation | None) -> dict[str, Detail]:
     failures = outcome.failures
     if failures:
         details["failures"] = [
-            [found.output, found.condition, _number(found.leak), _number(found.limit), found.note]
+            [found.output, found.what, " and ".join(found.sides), _number(found.leak), _number(found.limit), found.note]
             for found in _worst_of_each(failures)
         ]
     return details
 
 
 def _worst_of_each(failures: tuple[Observation, ...]) -> list[Observation]:
-    """The worst failure of each output and condition."""
-    first: dict[tuple[str, str], Observation] = {}
+    """The worst failure of each output, of each change."""
+    first: dict[tuple[str, str, tuple[Side, ...]], Observation] = {}
     for found in failures:
-        first.setdefault((found.output, found.condition), found)
+        first.setdefault((found.output, found.what, found.sides), found)
     return list(first.values())
 
 

@@ -3,22 +3,20 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from suite.audit.subject import SIDES, Side, Subject, slots_of, with_side
-from variants import Batch, valid_from_lengths
+from suite.audit.observation import ANY, Observation, Rule
+from suite.audit.subject import Output, Scene, Side, SideOf, Subject, make_scene, slots_of, with_side
+from variants import valid_from_lengths
 
 Outputs = dict[str, Tensor]
-Rule = Literal["exact", "band", "moves"]
 
-IMAGE_LENGTHS = (12, 5, 9, 1)
-QUESTION_LENGTHS = (9, 1, 6, 4)
-"""Ragged on both sides, one row full, one row of a single slot, and never the same count on both sides."""
+LENGTHS = ((12, 5, 9, 1), (9, 1, 6, 4), (7, 3, 4, 2))
+"""Of each side in turn: ragged, the first row full, one row of a single slot, and never the same count on two sides."""
 
 FLOOR = {torch.float64: 4e-14, torch.float32: 2.4e-5, torch.bfloat16: 6e-2, torch.float16: 1.6e-2}
 """Relative noise of a correct mechanism within its dtype, from reduction order alone."""
@@ -35,56 +33,21 @@ class Lacking(Exception):
     """A property that a subject has nothing to be tested on; the message is the reason."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Observation:
-    """One comparison and its outcome."""
-
-    condition: str
-    """What was done, in the words that a known defect uses."""
-    output: str
-    """Which output was looked at, ``gradients``, or ``any`` where the call itself failed."""
-    leak: float
-    limit: float
-    noise: float = 0.0
-    rule: Rule = "exact"
-    where: tuple[int, ...] = ()
-    """Index of the largest difference in that output."""
-    note: str = ""
-    """What happened, where a number does not say it."""
-
-    @property
-    def verdict(self) -> Literal["holds", "broken", "unclear"]:
-        if self.rule == "moves":
-            return "holds" if self.leak > self.limit else "broken"
-        if self.leak <= self.limit:
-            return "holds"
-        return "unclear" if self.rule == "band" and self.leak <= 4 * self.noise else "broken"
-
-    @property
-    def ratio(self) -> float:
-        """Leak over limit, larger is worse; for what must move, the inverse."""
-        if self.rule == "moves":
-            return self.limit / self.leak if self.leak else math.inf
-        if self.leak == 0:
-            return 0.0
-        return self.leak / self.limit if self.limit else math.inf
-
-
-def raised(condition: str, error: Exception) -> Observation:
+def raised(what: str, sides: tuple[Side, ...], error: Exception) -> Observation:
     """A call that raised where it should have answered."""
     text = " ".join(str(error).split())
     text = text if len(text) <= 160 else f"{text[:157]}..."
     return Observation(
-        condition=condition, output="any", leak=math.inf, limit=0.0, note=f"raised {type(error).__name__}: {text}"
+        what=what, sides=sides, output=ANY, leak=math.inf, limit=0.0, note=f"raised {type(error).__name__}: {text}"
     )
 
 
-def attempt(condition: str, compare: Callable[[], Iterable[Observation]]) -> Iterator[Observation]:
+def attempt(what: str, sides: tuple[Side, ...], compare: Callable[[], Iterable[Observation]]) -> Iterator[Observation]:
     """The observations of one condition; a call that raises is an observation too, and the next condition goes on."""
     try:
         yield from compare()
     except RAISES as error:
-        yield raised(condition, error)
+        yield raised(what, sides, error)
 
 
 class Lab:
@@ -102,43 +65,42 @@ class Lab:
         numbers = torch.randn(shape, generator=self.generator(salt), dtype=torch.float64)
         return numbers.to(self.subject.device, self.subject.dtype)
 
-    def scene(
-        self,
-        image_lengths: Sequence[int] = IMAGE_LENGTHS,
-        question_lengths: Sequence[int] = QUESTION_LENGTHS,
-        *,
-        regions: int | None = None,
-        words: int | None = None,
-        salt: int = 1,
-    ) -> Batch:
+    def scene(self, *lengths: Sequence[int], salt: int = 1) -> Scene:
         """A padded batch of normal features; padded slots hold ordinary numbers, not zeros.
 
-        Lengths are multiplied by the subject's stretch.
+        Args:
+            lengths: of each side in turn, one number an example; multiplied by the subject's stretch.
+            salt: another one gives other numbers.
         """
-        image_lengths = [self.subject.stretch * length for length in image_lengths]
-        question_lengths = [self.subject.stretch * length for length in question_lengths]
-        regions, words = regions or max(image_lengths), words or max(question_lengths)
-        examples, device = len(image_lengths), self.subject.device
-        return Batch(
-            self.normal(examples, regions, self.subject.image_width, salt=2 * salt),
-            self.normal(examples, words, self.subject.question_width, salt=2 * salt + 1),
-            valid_from_lengths(torch.tensor(image_lengths), regions).to(device),
-            valid_from_lengths(torch.tensor(question_lengths), words).to(device),
-        )
+        device, made = self.subject.device, {}
+        for index, (side, own) in enumerate(zip(self.subject.sides, lengths, strict=True)):
+            stretched = [self.subject.stretch * length for length in own]
+            if side.length is not None:
+                stretched = [min(length, side.length) for length in stretched]
+            width = side.length or max(stretched)
+            valid = valid_from_lengths(torch.tensor(stretched), width).to(device)
+            made[side.name] = (
+                self.normal(len(own), width, side.width, salt=2 * salt + index if index < 2 else 1000 + salt),
+                valid,
+            )
+        return make_scene(made)
+
+    def lengths(self, side: SideOf) -> tuple[int, ...]:
+        """Of the examples on one side of the scene; a side that cannot be masked has no padding in it."""
+        own: tuple[int, ...] = LENGTHS[self.subject.names.index(side.name)]
+        if side.length is not None:
+            own = tuple(max(1, length * side.length // max(own)) for length in own)
+        return own if side.masked else (max(own),) * len(own)
 
     @cached_property
-    def batch(self) -> Batch:
-        """The scene on which most properties are examined. A side that cannot be masked has no padding in it."""
-        lengths = {"image": IMAGE_LENGTHS, "question": QUESTION_LENGTHS}
-        for side in SIDES:
-            if side not in self.subject.masked:
-                lengths[side] = (max(lengths[side]),) * 4
-        return self.scene(lengths["image"], lengths["question"])
+    def batch(self) -> Scene:
+        """The scene on which most properties are examined."""
+        return self.scene(*(self.lengths(side) for side in self.subject.sides))
 
     @cached_property
-    def full(self) -> Batch:
+    def full(self) -> Scene:
         """The same shape without padding."""
-        return self.scene((max(IMAGE_LENGTHS),) * 4, (max(QUESTION_LENGTHS),) * 4, salt=2)
+        return self.scene(*((max(self.lengths(side)),) * 4 for side in self.subject.sides), salt=2)
 
     @cached_property
     def loose(self) -> "Lab":
@@ -150,16 +112,16 @@ class Lab:
         """What the scene gives in eval mode without gradients."""
         return self.forward(self.batch)
 
-    def forward(self, batch: Batch) -> Outputs:
+    def forward(self, batch: Scene) -> Outputs:
         """Judged outputs in eval mode without gradients: rows that stand on padding are zero."""
         with mode(self.subject.module, train=False), torch.no_grad():
-            return self.judge(self.subject.call(_copied(batch)), batch)
+            return self.judge(self.subject.call(batch.copied()), batch)
 
-    def forward_as_given(self, batch: Batch) -> Outputs:
+    def forward_as_given(self, batch: Scene) -> Outputs:
         """As `forward`, with the very masks: their strides, shapes and dtypes matter."""
-        copied = _copied(batch)._replace(image_valid=batch.image_valid, question_valid=batch.question_valid)
+        copied = replace(batch.copied(), valid=batch.valid)
         with mode(self.subject.module, train=False), torch.no_grad():
-            odd = any(mask.dtype != torch.bool or mask.is_meta for mask in (batch.image_valid, batch.question_valid))
+            odd = any(mask.dtype != torch.bool or mask.is_meta for mask in batch.valid.values())
             return self.judge(self.subject.call(copied), self.batch if odd else batch)
 
     def without_mask(self) -> "Lab":
@@ -167,26 +129,27 @@ class Lab:
         assert self.subject.unmasked is not None
         return Lab(replace(self.subject, call=self.subject.unmasked), self.seed)
 
-    def train(self, batch: Batch, *, statistics: bool = False) -> Outputs:
+    def train(self, batch: Scene, *, statistics: bool = False) -> Outputs:
         """Judged outputs in train mode with gradients and without dropout.
 
         Normalisation layers keep to their running statistics unless asked, since those of a batch depend on all of it.
         """
         with mode(self.subject.module, train=True, statistics=statistics), torch.enable_grad():
-            return self.judge(self.subject.call(_copied(batch, requires_grad=True)), batch)
+            return self.judge(self.subject.call(batch.copied(requires_grad=True)), batch)
 
-    def gradients(self, batch: Batch, *, examples: Sequence[int] | None = None) -> Outputs:
-        """Gradients of a fixed random projection of the outputs, by parameter name, and of ``image`` and ``question``.
+    def gradients(self, batch: Scene, *, examples: Sequence[int] | None = None) -> Outputs:
+        """Gradients of a fixed random projection of the outputs, by parameter name, and of the inputs: see `of_input`.
 
         Args:
             batch: any batch.
             examples: which examples the loss is made of; all of them unless given.
         """
-        copied = _copied(batch, requires_grad=True)
+        copied = batch.copied(requires_grad=True)
         with mode(self.subject.module, train=True), torch.enable_grad():
             outputs = self.judge(self.subject.call(copied), batch)
             loss = self._loss(outputs, batch, examples)
-            named = dict(self.subject.module.named_parameters()) | {"image": copied.image, "question": copied.question}
+            named: Outputs = dict(self.subject.module.named_parameters())
+            named |= {of_input(side): copied.features[side] for side in copied}
             named = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
             if not loss.requires_grad:
                 raise RuntimeError("the outputs carry no gradient")
@@ -196,50 +159,55 @@ class Lab:
             for (name, tensor), value in zip(named.items(), values, strict=True)
         }
 
-    def gradients_alone(self, batch: Batch) -> Outputs:
+    def gradients_alone(self, batch: Scene) -> Outputs:
         """What `gradients` ought to be: of each example alone, cut to its valid slots; summed for parameters.
 
         Those of the inputs are of the valid slots only, one after another.
         """
         total: Outputs = {}
-        inputs: dict[str, list[Tensor]] = {side: [] for side in SIDES}
-        for example in range(len(batch.image)):
-            own = self.gradients(alone(batch, example))
-            for side in SIDES:
-                inputs[side].append(own.pop(side).flatten(0, 1))
+        inputs: dict[str, list[Tensor]] = {of_input(side): [] for side in batch}
+        for example in range(batch.size):
+            cut = alone(self.subject, batch, example)
+            own = self.gradients(cut)
+            for side in batch:
+                inputs[of_input(side)].append(own.pop(of_input(side))[cut.valid[side]])
             total = {name: total.get(name, 0) + value.double() for name, value in own.items()}
         summed = {name: value.to(self.subject.dtype) for name, value in total.items()}
-        return summed | {side: torch.cat(parts) for side, parts in inputs.items()}
+        return summed | {name: torch.cat(parts) for name, parts in inputs.items()}
 
-    def loss(self, batch: Batch) -> float:
+    def loss(self, batch: Scene) -> float:
         """The random projection whose gradients `gradients` gives."""
         return float(self._loss(self.train(batch), batch, None).detach())
 
-    def _loss(self, outputs: Outputs, batch: Batch, examples: Sequence[int] | None) -> Tensor:
+    def _loss(self, outputs: Outputs, batch: Scene, examples: Sequence[int] | None) -> Tensor:
         total = torch.zeros((), dtype=torch.float64, device=self.subject.device)
-        for output in self.subject.outputs:
+        for output in self.subject.judged:
             value = outputs[output.name].double()
             salt = sum(map(ord, output.name))
-            if output.kind != "weights":
+            if -1 % value.dim() not in [axis % value.dim() for axis, _ in output.slot_axes()]:
                 value = value * _factors(value.shape[-1], salt, value)
-            for axis, side in output.slot_axes():
+            for axis, sides in output.slot_axes():
                 # by rank among the valid slots, so that the loss does not depend on where padding stands
-                valid = slots_of(batch, side)[1]
-                rank = (valid.cumsum(-1) - 1).clamp(min=0)
-                factors = _factors(valid.shape[1], salt + 1, value)[rank] * valid  # [B, L]
+                parts = []
+                for index, side in enumerate(sides):
+                    valid = slots_of(batch, side)[1]
+                    rank = (valid.cumsum(-1) - 1).clamp(min=0)
+                    parts.append(_factors(valid.shape[1], salt + 1 + index, value)[rank] * valid)  # [B, L]
+                factors = torch.cat(parts, dim=1)
                 value = value * factors.view(_along(value, axis, factors))
             total = total + (value if examples is None else value[list(examples)]).sum()
         return total
 
-    def judge(self, outputs: Mapping[str, Tensor], batch: Batch) -> Outputs:
+    def judge(self, outputs: Mapping[str, Tensor], batch: Scene) -> Outputs:
         """Outputs with what stands on padded rows blanked: nobody should read it, so nobody judges it."""
         judged = {}
-        for output in self.subject.outputs:
+        for output in self.subject.judged:
             value = outputs[output.name]
-            axis = output.judged_axis()
-            if axis is not None:
-                valid = slots_of(batch, axis[1])[1]
-                value = value.masked_fill(~valid.view(_along(value, axis[0], valid)), 0)
+            if output.cut:
+                value = _filled_up(value, output, batch)
+            for axis, sides in output.blanked_axes():
+                valid = valid_along(batch, sides)
+                value = value.masked_fill(~valid.view(_along(value, axis, valid)), 0)
             judged[output.name] = value
         return judged
 
@@ -256,7 +224,7 @@ class Lab:
     @cached_property
     def noise(self) -> dict[str, float]:
         """How far each output moves when slots and examples of a batch without padding are permuted."""
-        noise = dict.fromkeys((output.name for output in self.subject.outputs), 0.0)
+        noise = dict.fromkeys((output.name for output in self.subject.judged), 0.0)
         try:
             reference = self.forward(self.full)
             for batch, expected in self._permutations(reference):
@@ -272,13 +240,14 @@ class Lab:
         noise = 0.0
         try:
             reference = self.gradients(self.full)
-            moved = self.gradients(Batch(*(tensor.flip(0) for tensor in self.full)))
-            moved |= {side: moved[side].flip(0) for side in SIDES}
+            inputs = [of_input(side) for side in self.full]
+            moved = self.gradients(self.full.take(range(self.full.size)[::-1]))
+            moved |= {name: moved[name].flip(0) for name in inputs}
             noise = max(
                 (_finite(leak) for leak, _, _ in compare_gradients(reference, moved, means=self.narrow)), default=0.0
             )
             if not self.subject.static:  # in narrow types another shape rounds otherwise, and a relu flips
-                flat = reference | {side: reference[side].flatten(0, 1) for side in SIDES}
+                flat = reference | {name: reference[name].flatten(0, 1) for name in inputs}
                 found = compare_gradients(self.gradients_alone(self.full), flat, means=self.narrow)
                 noise = max(noise, *(_finite(leak) for leak, _, _ in found))
         except RAISES:
@@ -298,15 +267,15 @@ class Lab:
         """How equal calls compare: bit for bit on the CPU."""
         return "exact" if self.subject.device.type == "cpu" else "band"
 
-    def _permutations(self, reference: Outputs) -> Iterator[tuple[Batch, Outputs]]:
-        examples = torch.randperm(len(self.full.image), generator=self.generator(7))
-        yield Batch(*(tensor[examples] for tensor in self.full)), {name: v[examples] for name, v in reference.items()}
-        for side in SIDES:
+    def _permutations(self, reference: Outputs) -> Iterator[tuple[Scene, Outputs]]:
+        examples = torch.randperm(self.full.size, generator=self.generator(7))
+        yield self.full.take(examples), {name: value[examples] for name, value in reference.items()}
+        for side in self.full:
             if self.subject.order_of(side) == "free":
                 order = self.shuffle(self.full, side)
-                yield reorder(self.full, side, order), reorder_outputs(self.subject, reference, side, order)
+                yield reorder(self.full, side, order), reorder_outputs(self.subject, reference, self.full, side, order)
 
-    def shuffle(self, batch: Batch, side: Side) -> Tensor:
+    def shuffle(self, batch: Scene, side: Side) -> Tensor:
         """A random order of one side's slots for each example, ``[B, L]``."""
         examples, slots = slots_of(batch, side)[1].shape
         generator = self.generator(8)
@@ -327,11 +296,12 @@ class Lab:
 
     def compare(
         self,
-        condition: str,
+        what: str,
         expected: Mapping[str, Tensor],
         got: Mapping[str, Tensor],
         rule: Rule,
         *,
+        sides: tuple[Side, ...] = (),
         note: str = "",
         only: Sequence[int] | None = None,
     ) -> Iterator[Observation]:
@@ -340,38 +310,31 @@ class Lab:
             if name not in expected:
                 continue
             limit, noise = self.limit(name, rule)
+            found = Observation(
+                what=what, sides=sides, output=name, leak=math.inf, limit=limit, noise=noise, rule=rule, note=note
+            )
             reference = expected[name]
             if value.shape != reference.shape:
-                yield Observation(
-                    condition=condition,
-                    output=name,
-                    leak=math.inf,
-                    limit=limit,
-                    noise=noise,
-                    rule=rule,
-                    note=f"has shape {list(value.shape)} where {list(reference.shape)} was expected",
-                )
+                shapes = f"has shape {list(value.shape)} where {list(reference.shape)} was expected"
+                yield replace(found, note=shapes)
                 continue
             if only is not None:
                 reference, value = reference[list(only)], value[list(only)]
             leak, where = relative(reference, value)
             if only is not None and where:
                 where = (only[where[0]], *where[1:])
-            if rule == "moves":
-                leak = _finite(leak)
-            yield Observation(
-                condition=condition, output=name, leak=leak, limit=limit, noise=noise, rule=rule, where=where, note=note
-            )
+            yield replace(found, leak=_finite(leak) if rule == "moves" else leak, where=where)
 
     def compare_gradients(
-        self, condition: str, expected: Outputs, got: Outputs, rule: Rule = "band"
+        self, what: str, expected: Outputs, got: Outputs, rule: Rule = "band", *, sides: tuple[Side, ...] = ()
     ) -> Iterator[Observation]:
         """One observation for all gradients: the worst of them."""
         limit, noise = self.limit("gradients", rule)
         means = self.narrow and rule == "band"
         worst = max(compare_gradients(expected, got, means=means), key=lambda found: found[0], default=(0.0, "", ()))
         yield Observation(
-            condition=condition,
+            what=what,
+            sides=sides,
             output="gradients",
             leak=worst[0],
             limit=limit,
@@ -435,47 +398,110 @@ def slot_index(order: Tensor, features: Tensor) -> Tensor:
     return order.to(features.device).unsqueeze(-1).expand(-1, -1, features.shape[-1])
 
 
-def reorder(batch: Batch, side: Side, order: Tensor) -> Batch:
+def reorder(batch: Scene, side: Side, order: Tensor) -> Scene:
     """One side's slots, validity with them, in another order: slot i becomes what ``order[b, i]`` was."""
     features, valid = slots_of(batch, side)
-    return with_side(
+    order = order.to(valid.device)
+    moved = with_side(
+        batch, side, features=features.gather(1, slot_index(order, features)), valid=valid.gather(1, order)
+    )
+    return replace(moved, places={**moved.places, side: batch.places[side].gather(1, order)})
+
+
+def reorder_outputs(subject: Subject, outputs: Outputs, batch: Scene, side: Side, order: Tensor) -> Outputs:
+    """What the outputs of a batch become when one side's slots are reordered and nothing else changes."""
+    result = {}
+    for output in subject.judged:
+        value = outputs[output.name]
+        for axis, owners in output.slot_axes():
+            if side in owners:
+                parts, offset = [], 0
+                for owner in owners:
+                    own = batch.valid[owner].shape[1]
+                    stay = torch.arange(own).expand(len(order), -1)
+                    parts.append(offset + (order.cpu() if owner == side else stay))
+                    offset += own
+                whole = torch.cat(parts, 1).to(value.device)
+                value = value.gather(axis % value.dim(), whole.view(_along(value, axis, whole)).expand(value.shape))
+        result[output.name] = value
+    return result
+
+
+def alone(subject: Subject, batch: Scene, example: int, *, twins: int = 1) -> Scene:
+    """One example, cut to its own valid slots, once or in several copies.
+
+    A side of fixed length cannot be cut, and keeps its padding.
+    """
+    cut = batch.take([example] * twins)
+    for side in batch:
+        if subject.side(side).length is None:
+            cut = keep_slots(cut, side, batch.valid[side][example].nonzero().squeeze(-1))
+    return cut
+
+
+def keep_slots(batch: Scene, side: Side, index: Tensor) -> Scene:
+    """Only those slots of one side, the same in every example."""
+    features, valid = slots_of(batch, side)
+    return replace(
         batch,
-        side,
-        features=features.gather(1, slot_index(order, features)),
-        valid=valid.gather(1, order.to(valid.device)),
+        features={**batch.features, side: features[:, index]},
+        valid={**batch.valid, side: valid[:, index]},
+        places={**batch.places, side: batch.places[side][:, index]},
     )
 
 
-def reorder_outputs(subject: Subject, outputs: Outputs, side: Side, order: Tensor) -> Outputs:
-    """What outputs become when one side's slots are reordered and nothing else changes."""
+def restrict(subject: Subject, outputs: Outputs, batch: Scene, example: int) -> Outputs:
+    """What one example has in the outputs of a batch, cut to its own valid slots as `alone` cuts it."""
     result = {}
-    for output in subject.outputs:
-        value = outputs[output.name]
-        for axis, owner in output.slot_axes():
-            if owner == side:
-                index = order.to(value.device).view(_along(value, axis, order)).expand(value.shape)
-                value = value.gather(axis % value.dim(), index)
-        result[output.name] = value
-    return result
-
-
-def alone(batch: Batch, example: int) -> Batch:
-    """One example, cut to its own valid slots."""
-    image = batch.image[example : example + 1, batch.image_valid[example]]
-    question = batch.question[example : example + 1, batch.question_valid[example]]
-    return Batch(image, question, image.new_ones(image.shape[:2]).bool(), question.new_ones(question.shape[:2]).bool())
-
-
-def restrict(subject: Subject, outputs: Outputs, batch: Batch, example: int) -> Outputs:
-    """What one example has in the outputs of a batch, cut to its own valid slots."""
-    result = {}
-    for output in subject.outputs:
+    for output in subject.judged:
         value = outputs[output.name][example : example + 1]
-        for axis, owner in output.slot_axes():
-            keep = slots_of(batch, owner)[1][example].nonzero().squeeze(-1)
-            value = value.index_select(axis % value.dim(), keep)
+        for axis, owners in output.slot_axes():
+            kept = [
+                batch.valid[side][example]
+                if subject.side(side).length is None
+                else torch.ones_like(batch.valid[side][example])
+                for side in owners
+            ]
+            value = value.index_select(axis % value.dim(), torch.cat(kept).nonzero().squeeze(-1))
         result[output.name] = value
     return result
+
+
+def narrowed(subject: Subject, outputs: Outputs, wide: Scene, batch: Scene) -> Outputs:
+    """Outputs of a scene with slots added at the right, cut back to the slots of the original."""
+    result = {}
+    for output in subject.judged:
+        value = outputs[output.name]
+        for axis, owners in output.slot_axes():
+            kept = []
+            for side in owners:
+                width = batch.valid[side].shape[1]
+                kept.append(torch.arange(wide.valid[side].shape[1], device=value.device) < width)
+            index = torch.cat(kept)
+            if value.shape[axis] == len(index):  # else it has a wrong shape, which is for the comparison to say
+                value = value.index_select(axis % value.dim(), index.nonzero().squeeze(-1))
+        result[output.name] = value
+    return result
+
+
+def valid_along(batch: Scene, sides: Sequence[Side]) -> Tensor:
+    """The validity of sides one after another, ``[B, L1 + L2]``."""
+    return torch.cat([batch.valid[side] for side in sides], dim=1)
+
+
+def of_input(side: Side) -> str:
+    """The name of the gradient at a side's features; no parameter has a space in its name."""
+    return f"the {side}"
+
+
+def _filled_up(value: Tensor, output: Output, batch: Scene) -> Tensor:
+    """An output that was cut to the longest row, with zeros up to the scene's width."""
+    for axis, owners in output.slot_axes():
+        axis %= value.dim()
+        missing = sum(batch.valid[side].shape[1] for side in owners) - value.shape[axis]
+        if missing > 0 and len(owners) == 1:
+            value = nn.functional.pad(value, (0, 0) * (value.dim() - 1 - axis) + (0, missing))
+    return value
 
 
 NORMALISATION = nn.modules.batchnorm._NormBase
@@ -517,15 +543,6 @@ def mode(module: nn.Module, *, train: bool, statistics: bool = False) -> Iterato
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
-
-
-def _copied(batch: Batch, *, requires_grad: bool = False) -> Batch:
-    """A batch of its own for each call, so that a module that writes into its input harms no later comparison."""
-    image, question = batch.image.detach().clone(), batch.question.detach().clone()
-    if requires_grad:
-        image.requires_grad_()
-        question.requires_grad_()
-    return Batch(image, question, batch.image_valid.clone(), batch.question_valid.clone())
 
 
 def _finite(number: float) -> float:

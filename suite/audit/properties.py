@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from suite.audit.checks import examples, execution, gradients, numbers, padding, weights
-from suite.audit.lab import RAISES, Lab, Lacking, Observation, raised
+from suite.audit.lab import RAISES, Lab, Lacking, raised
+from suite.audit.observation import Observation
 from suite.audit.subject import Subject
 
 Severity = Literal["wrong", "fragile"]
@@ -29,16 +30,16 @@ class Outcome:
     """What the examination of one property gave."""
 
     examined: Property
-    verdict: Literal["holds", "broken", "unclear", "not applicable"]
+    verdict: Literal["holds", "broken", "unclear", "not applicable", "not judged"]
     observations: tuple[Observation, ...] = ()
     """Every comparison that was made."""
     reason: str = ""
-    """Why it does not apply."""
+    """Why it does not apply or could not be judged."""
 
     @property
     def failures(self) -> tuple[Observation, ...]:
         """What broke, the worst first; what is unclear after it."""
-        bad = [found for found in self.observations if found.verdict != "holds"]
+        bad = [found for found in self.observations if found.verdict in ("broken", "unclear")]
         return tuple(sorted(bad, key=lambda found: (found.verdict != "broken", -found.ratio)))
 
     @property
@@ -263,11 +264,18 @@ def _examine(item: Property, lab: Lab) -> Outcome:
     except Lacking as lacking:
         return Outcome(examined=item, verdict="not applicable", reason=str(lacking))
     except RAISES as error:
-        observations.append(raised("the scene itself", error))
+        observations.append(raised("the scene itself", (), error))
     verdicts = {found.verdict for found in observations}
     if not verdicts:
         return Outcome(examined=item, verdict="not applicable", reason="there was nothing to compare")
-    verdict: Literal["holds", "broken", "unclear"] = (
-        "broken" if "broken" in verdicts else "unclear" if "unclear" in verdicts else "holds"
-    )
-    return Outcome(examined=item, verdict=verdict, observations=tuple(observations))
+    verdict = next(verdict for verdict in _WORST_FIRST if verdict in verdicts)
+    reason = next((found.note for found in observations if found.unjudged), "") if verdict == "not judged" else ""
+    return Outcome(examined=item, verdict=verdict, observations=tuple(observations), reason=reason)
+
+
+_WORST_FIRST: tuple[Literal["broken", "unclear", "not judged", "holds"], ...] = (
+    "broken",
+    "unclear",
+    "not judged",
+    "holds",
+)

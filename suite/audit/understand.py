@@ -3,7 +3,7 @@
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -12,19 +12,27 @@ from torch import Tensor, nn
 
 from suite.audit.lab import RAISES, Lab, mode, reorder, reorder_outputs
 from suite.audit.subject import (
-    SIDES,
-    SLOTS,
     Call,
     Order,
     Output,
+    Scene,
     Side,
     Subject,
+    as_batch,
     from_module,
-    other,
+    image_and_question,
+    make_scene,
     slots_of,
     with_side,
 )
 from variants import Batch, CoAttention
+
+SIDES: tuple[Side, Side] = ("image", "question")
+
+
+def other(side: Side) -> Side:
+    return "question" if side == "image" else "image"
+
 
 Layout = Literal["examples, slots, features", "slots, examples, features", "examples, features, slots"]
 Encoding = Literal["True where valid", "True where padding", "lengths"]
@@ -132,7 +140,7 @@ class _Reading:
     masks: Mapping[str, tuple[Side, Encoding]] = field(default_factory=dict)
     layouts: Mapping[Side, Layout] = field(default_factory=dict)
 
-    def arguments(self, batch: Batch, *, masked: bool = True) -> dict[str, Tensor]:
+    def arguments(self, batch: Scene, *, masked: bool = True) -> dict[str, Tensor]:
         given = {}
         for name, side in self.features.items():
             given[name] = _laid_out(slots_of(batch, side)[0], self.layouts[side])
@@ -170,11 +178,11 @@ def _adapted(adapter: Adapter, name: str) -> Understood:
     def bind(module: nn.Module) -> Call:
         if module is not adapter.module:
             # the call is closed over the original: a copy runs in its place
-            return lambda batch: _named(_swapped(adapter, module, batch))
-        return lambda batch: _named(adapter.call(batch))
+            return lambda scene: _named(_swapped(adapter, module, as_batch(scene)))
+        return lambda scene: _named(adapter.call(as_batch(scene)))
 
     subject = _subject(adapter.module, name, bind, adapter.image_width, adapter.question_width)
-    subject = replace(subject, masked=adapter.masked)
+    subject = replace(_masked(subject, adapter.masked), takes_encodings=False)
     return _with_outputs(subject, ("read through its adapter",))
 
 
@@ -225,14 +233,19 @@ def _read(module: nn.Module, name: str) -> Understood:
     subject = _subject(module, name, bind, widths["image"], widths["question"])
     sides = {owner for owner, _ in reading.masks.values()}
     subject = replace(
-        subject,
-        masked=tuple(side for side in SIDES if side in sides),
+        _masked(subject, sides),
         unmasked=bind(module, masked=False) if optional and reading.masks else None,
     )
     understood = _with_outputs(subject, tuple(account), reading.layouts["question"] == LAYOUTS[1])
     counted = {side for side, encoding in reading.masks.values() if encoding == "lengths"}
-    order = tuple((side, "position" if side in counted else order) for side, order in understood.subject.order)
-    return replace(understood, subject=replace(understood.subject, order=order))  # a count has no holes
+    sides_of = [
+        replace(side, order="position" if side.name in counted else side.order) for side in understood.subject.sides
+    ]
+    return replace(understood, subject=replace(understood.subject, sides=tuple(sides_of)))  # a count has no holes
+
+
+def _masked(subject: Subject, masked: Collection[Side]) -> Subject:
+    return replace(subject, sides=tuple(replace(side, masked=side.name in masked) for side in subject.sides))
 
 
 def _subject(module: nn.Module, name: str, bind: Callable[[nn.Module], Call], image: int, question: int) -> Subject:
@@ -242,8 +255,7 @@ def _subject(module: nn.Module, name: str, bind: Callable[[nn.Module], Call], im
         module=module,
         call=bind(module),
         bind=bind,
-        image_width=image,
-        question_width=question,
+        sides=image_and_question(image, question),
         dtype=some.dtype,
         computes_in=some.dtype,
         device=some.device,
@@ -387,7 +399,7 @@ def _moved_by_padding(module: nn.Module, reading: _Reading, widths: Mapping[Side
     return total
 
 
-def _trial(module: nn.Module, widths: Mapping[Side, int]) -> Batch:
+def _trial(module: nn.Module, widths: Mapping[Side, int]) -> Scene:
     some = next(iter(module.parameters()), torch.empty(0))
     generator = torch.Generator().manual_seed(0)
 
@@ -398,8 +410,11 @@ def _trial(module: nn.Module, widths: Mapping[Side, int]) -> Batch:
         lengths = torch.tensor([slots, slots - 3, 2])
         return (torch.arange(slots) < lengths[:, None]).to(some.device)
 
-    return Batch(
-        features(_REGIONS, widths["image"]), features(_WORDS, widths["question"]), valid(_REGIONS), valid(_WORDS)
+    return make_scene(
+        {
+            "image": (features(_REGIONS, widths["image"]), valid(_REGIONS)),
+            "question": (features(_WORDS, widths["question"]), valid(_WORDS)),
+        }
     )
 
 
@@ -434,10 +449,8 @@ def _named(result: object) -> dict[str, Tensor]:
 
 def _with_outputs(subject: Subject, account: tuple[str, ...], slots_first: bool = False) -> Understood:
     """Find out what each output is, on a batch without padding, and whether the order of slots matters."""
-    batch = _trial(subject.module, {"image": subject.image_width, "question": subject.question_width})
-    full = batch._replace(
-        image_valid=torch.ones_like(batch.image_valid), question_valid=torch.ones_like(batch.question_valid)
-    )
+    batch = _trial(subject.module, {side.name: side.width for side in subject.sides})
+    full = batch.map(lambda _, features, valid: (features, torch.ones_like(valid)))
     with mode(subject.module, train=False), torch.no_grad():
         raw = subject.call(full)
     outputs: list[Output] = []
@@ -457,8 +470,8 @@ def _with_outputs(subject: Subject, account: tuple[str, ...], slots_first: bool 
         raise _lost(subject.name, f"{subject.name} returns nothing whose first axis is the batch", subject.module)
 
     def batch_first(call: Call) -> Call:
-        def run(batch: Batch) -> Mapping[str, Tensor]:
-            result = call(batch)
+        def run(scene: Scene) -> Mapping[str, Tensor]:
+            result = call(scene)
             return {n: result[n].transpose(0, 1) if n in turned else result[n] for n in kept}
 
         return run
@@ -475,7 +488,8 @@ def _with_outputs(subject: Subject, account: tuple[str, ...], slots_first: bool 
     )
     orders: list[tuple[Side, Order]] = [(side, _order(subject, side)) for side in SIDES]
     lines += [f"where a slot of the {side} stands matters" for side, order in orders if order == "position"]
-    return Understood(subject=replace(subject, order=tuple(orders)), account=tuple(lines))
+    ordered = tuple(replace(subject.side(side), order=order) for side, order in orders)
+    return Understood(subject=replace(subject, sides=ordered), account=tuple(lines))
 
 
 def _output(name: str, value: Tensor) -> Output | None:
@@ -494,7 +508,7 @@ def _output(name: str, value: Tensor) -> Output | None:
     return Output(name=name, kind="vectors", side=_side_named(name) or "question")
 
 
-def _pooled_side(output: Output, outputs: Sequence[Output], raw: Mapping[str, Tensor], batch: Batch) -> Output:
+def _pooled_side(output: Output, outputs: Sequence[Output], raw: Mapping[str, Tensor], batch: Scene) -> Output:
     """The output; where it is a side's features weighted by weights that are returned too, as that side's."""
     if output.kind != "vectors" or _side_named(output.name):
         return output
@@ -511,7 +525,7 @@ def _pooled_side(output: Output, outputs: Sequence[Output], raw: Mapping[str, Te
 
 
 def _in_words(output: Output) -> str:
-    slots = SLOTS[output.side]
+    slots = {"image": "regions", "question": "words"}[output.side]
     if output.kind == "tokens":
         return f"one vector per slot of the {output.side}, judged on valid {slots}"
     if output.kind == "weights":
@@ -525,11 +539,11 @@ def _order(subject: Subject, side: Side) -> Order:
     try:
         reference = lab.forward(lab.full)
         order = lab.shuffle(lab.full, side)
-        expected = reorder_outputs(subject, reference, side, order)
+        expected = reorder_outputs(subject, reference, lab.full, side, order)
         moved = lab.forward(reorder(lab.full, side, order))
     except RAISES:
         return "position"
-    found = lab.compare("", expected, moved, "exact")
+    found = lab.compare("slots permuted", expected, moved, "exact")
     return "free" if all(one.leak <= 16 * lab.floor for one in found) else "position"
 
 

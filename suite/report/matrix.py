@@ -20,6 +20,7 @@ VERDICTS = {
     "broken": ("#a63603", "✗", "white"),
     "known": ("#fdae6b", "!", style.INK),
     "unclear": ("#cfcfcf", "?", style.INK),
+    "not judged": ("#f0f0f0", "·", "#6a6a6a"),
     "holds": ("#e3f1fa", "✓", "#0173b2"),
     "not applicable": ("#ffffff", "–", "#9a9a9a"),
 }
@@ -111,12 +112,15 @@ def _summary(table: pd.DataFrame) -> str:
     broken = [str(name) for name, said in zip(table.index, judged, strict=True) if "broken" in said]
     known = sum("known" in said and "broken" not in said for said in judged)
     unclear = sum("unclear" in said and not said & {"broken", "known"} for said in judged)
-    text = f"{len(table) - len(broken) - known - unclear} of {len(table)} variants hold every property"
+    unjudged = sum("not judged" in said and not said & {"broken", "known", "unclear"} for said in judged)
+    held = len(table) - len(broken) - known - unclear - unjudged
+    text = f"{held} of {len(table)} variants hold every property"
     if broken:
         text += f"; broken: {', '.join(broken[:3])}" + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
     if known:
         text += f"; {known} with known defects"
-    return text + (f"; {unclear} unclear" if unclear else "")
+    text += f"; {unclear} unclear" if unclear else ""
+    return text + (f"; {unjudged} not judged in everything" if unjudged else "")
 
 
 def leak(finding: Finding) -> Drawn | None:
@@ -128,13 +132,14 @@ def leak(finding: Finding) -> Drawn | None:
     if not np.isfinite(moved).any():
         return None
     slots = str(finding.details.get("padding", "slots"))
+    slot = str(finding.details.get("pad", slots.removesuffix("s")))
     output = finding.details.get("output", "output")
     row, column = np.unravel_index(np.nanargmax(moved), moved.shape)
     rows, columns = (
         _labels(finding, name, length) for name, length in zip(("slots", "positions"), moved.shape, strict=True)
     )
     title = (
-        f"{finding.variant} leaks ({finding.quantity}): padded {slots.removesuffix('s')} {rows[row]} moves {output} "
+        f"{finding.variant} leaks ({finding.quantity}): padded {slot} {rows[row]} moves {output} "
         f"at {columns[column]} by {units.digits(float(moved[row, column]))}"
     )
     made = style.figure(title, min(0.28 * moved.shape[0], 6.0) + 1.6)

@@ -17,7 +17,7 @@ from suite.report.tables import Tables
 
 MOST_ROWS = 1000
 """A longer page is not read, and not shown whole by those who host it."""
-GLYPHS = {"holds": "✓", "broken": "✗", "known": "!", "unclear": "?", "not applicable": "–", "": ""}
+GLYPHS = {"holds": "✓", "broken": "✗", "known": "!", "unclear": "?", "not judged": "·", "not applicable": "–", "": ""}
 """Legible without colour."""
 
 

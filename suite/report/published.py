@@ -122,7 +122,7 @@ def _part(
         lines += [f"  - {finding.quantity}: {finding.summary}" for finding in shown[:MOST_SHOWN]]
         if len(shown) > MOST_SHOWN:
             lines.append(f"  - and as {', '.join(finding.quantity for finding in shown[MOST_SHOWN:])}")
-    examined = [finding for finding in findings if finding.verdict != "not applicable"]
+    examined = [finding for finding in findings if finding.verdict not in ("not applicable", "not judged")]
     if examined and not by_defect:
         lines.append("- none of its known defects was examined in this run")
     speeds = _speeds(name, origin.ours, cells)

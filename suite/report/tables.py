@@ -15,7 +15,7 @@ from suite.exits import HARNESS
 from suite.records import ANCHOR, FAILURES, Artifact, Cell, Finding, Measurement, Record, Skip
 
 K = TypeVar("K", bound=Hashable)
-SEVERITY = ("broken", "known", "unclear", "holds", "not applicable")
+SEVERITY = ("broken", "known", "unclear", "not judged", "holds", "not applicable")
 """Verdicts, the one that a person must see first."""
 AXES = {
     "batch": ("batch",),

@@ -94,7 +94,9 @@ def _time(row: wording.Row | None) -> Text:
 
 
 def _masking(said: str) -> Text:
-    style = {"broken": "red", "known": "yellow", "unclear": "yellow", "holds": "green"}.get(said.partition(":")[0], "")
+    style = {"broken": "red", "known": "yellow", "unclear": "yellow", "not judged": "yellow", "holds": "green"}.get(
+        said.partition(":")[0], ""
+    )
     return Text(said or units.MISSING, style=style)
 
 

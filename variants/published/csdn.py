@@ -81,10 +81,10 @@ class PublishedCsdn(CoAttention):
         *known(
             "padded words reach the image through the affinity, and the question through its first softmax",
             {
-                "P1": ("padded words",),
-                "P1n": ("padded words",),
-                "P8": ("padded words get a gradient",),
-                "P9r": ("empty question",),
+                "P1": (("pads filled", "question"),),
+                "P1n": (("pads not finite", "question"),),
+                "P8": (("gradient at pads", "question"),),
+                "P9r": (("side emptied", "question"),),
             },
         ),
         *known(
@@ -94,23 +94,31 @@ class PublishedCsdn(CoAttention):
         ),
         *known(
             "it takes lengths, so words have to stand on the left",
-            {"P5": ("words moved apart", "permuted words", "padded words on the left")},
+            {
+                "P5": (
+                    ("slots moved apart", "question"),
+                    ("slots permuted", "question"),
+                    ("pads on the left", "question"),
+                )
+            },
         ),
         *known(
             "its mask is as wide as the longest length, so it raises where that is less than the question's width",
             {
-                "P2": ("padded words",),
-                "P6": ("an inverted mask of words",),
-                "P13": ("one example", "no row of words full", "expanded mask of words"),
+                "P2": (("pads added", "question"),),
+                "P6": (("mask inverted", "question"),),
+                "P13": ("one example", ("no row full", "question"), ("mask expanded", "question")),
             },
         ),
         *known(
             "its second softmax is taken in float32, whatever dtype came in",
-            {"P8g": ("finite differences",)},
+            {"P8g": ("differences",)},
         ),
-        *known("an empty question is NaN", {"P9": ("empty question",), "P9b": ("empty question",)}),
-        *known("one example loses its batch", {"P3": ("example alone",), "P13": ("one example",)}, output="image"),
-        *known("one example loses its batch", {"P3": ("example alone",), "P13": ("one example",)}, output="question"),
+        *known(
+            "an empty question is NaN", {"P9": (("side emptied", "question"),), "P9b": (("side emptied", "question"),)}
+        ),
+        *known("one example loses its batch", {"P3": ("alone",), "P13": ("one example",)}, output="image"),
+        *known("one example loses its batch", {"P3": ("alone",), "P13": ("one example",)}, output="question"),
     )
 
     def __init__(

@@ -228,11 +228,14 @@ class PublishedDcn(CoAttention):
     known_defects = (
         *known(
             "NaN in a pad survives its weight of zero, and poisons the other side",
-            {"P1n": ("padded regions", "padded words")},
+            {"P1n": (("pads not finite", "image"), ("pads not finite", "question"))},
         ),
         *known(
             "the summary of an empty side is the plain mean of its padding",
-            {"P9": ("empty image", "empty question"), "P9r": ("empty image", "empty question")},
+            {
+                "P9": (("side emptied", "image"), ("side emptied", "question")),
+                "P9r": (("side emptied", "image"), ("side emptied", "question")),
+            },
         ),
         *known(
             "it keeps its maps on itself, so a copy cannot be made after a call with gradients",

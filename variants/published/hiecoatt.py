@@ -16,14 +16,17 @@ from variants.registry import register
 FILL = -9999999.0
 """What its masked softmax writes over the scores of padding."""
 
-EMPTY_QUESTION = known("an empty question attends to its padding, all of it alike", {"P9": ("empty question",)})
-FILL_RAISES = known("its fill does not fit into half precision", {"P10": ("fp16",)})
+EMPTY_QUESTION = known(
+    "an empty question attends to its padding, all of it alike", {"P9": (("side emptied", "question"),)}
+)
+FILL_RAISES = known("its fill does not fit into half precision", {"P10": ("fp16", "autocast to fp16")})
 LEFT_ALIGNED = known(
-    "words have to stand on the left and without holes", {"P5": ("words moved apart", "padded words on the left")}
+    "words have to stand on the left and without holes",
+    {"P5": (("slots moved apart", "question"), ("pads on the left", "question"))},
 )
 ONE_EXAMPLE_RAISES = known(
     "one example raises: the graph drops a batch of one",
-    {"P3": ("example alone",), "P8": ("gradients of the same examples alone",), "P13": ("one example",)},
+    {"P3": ("alone",), "P8": ("gradients alone",), "P13": ("one example",)},
 )
 
 
@@ -398,12 +401,12 @@ class PublishedHiecoattParallel(CoAttention):
         *known(
             "the mask is on the question's softmax alone, so padded words reach the image through the affinity",
             {
-                "P1": ("padded words",),
-                "P1n": ("padded words",),
-                "P2": ("padded words",),
-                "P8": ("padded words get a gradient",),
-                "P9r": ("empty question",),
-                "P13": ("no row of words full",),
+                "P1": (("pads filled", "question"),),
+                "P1n": (("pads not finite", "question"),),
+                "P2": (("pads added", "question"),),
+                "P8": (("gradient at pads", "question"),),
+                "P9r": (("side emptied", "question"),),
+                "P13": (("no row full", "question"),),
             },
         ),
         *EMPTY_QUESTION,
@@ -436,9 +439,9 @@ class PublishedHiecoattAlternating(CoAttention):
     source = "jiasenlu/HieCoAttenVQA, misc/attention.lua, alternating_atten; Lu et al. 2016, section 3.3"
     known_defects = (
         *NO_IMAGE_MASK,
-        *known("NaN in a padded word reaches everything", {"P1n": ("padded words",)}),
+        *known("NaN in a padded word reaches everything", {"P1n": (("pads not finite", "question"),)}),
         *EMPTY_QUESTION,
-        *known("an empty question attends to its padding, all of it alike", {"P9r": ("empty question",)}),
+        *known("an empty question attends to its padding, all of it alike", {"P9r": (("side emptied", "question"),)}),
         *FILL_RAISES,
     )
 
@@ -481,11 +484,11 @@ class PublishedHiecoatt(CoAttention):
             self.known_defects += (
                 *known(
                     "the convolutions' biases fill padded phrases, which reach the image through the affinity",
-                    {"P2": ("padded words",), "P13": ("no row of words full",)},
+                    {"P2": (("pads added", "question"),), "P13": (("no row full", "question"),)},
                 ),
                 *known(
                     "the LSTM's hand-written backward takes in the gradient of padded states, which are zeroed",
-                    {"P8": ("gradients of the same examples alone",)},
+                    {"P8": ("gradients alone",)},
                 ),
                 *ONE_EXAMPLE_RAISES,
             )

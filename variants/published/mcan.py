@@ -265,18 +265,23 @@ class Net(nn.Module):
 CONTENTS_FOR_MASK = known(
     "the whole net takes regions of zeros for padding and any others for real, whatever is said of them",
     {
-        "P1": ("padded regions",),
-        "P1n": ("padded regions",),
-        "P2": ("padded regions",),
-        "P3": ("example alone",),
-        "P4": ("weight on padded regions", "the sum over valid regions is not 1"),
-        "P6": ("a hidden region", "an inverted mask of regions", "a hidden word against a removed one"),
-        "P7": ("zero region",),
-        "P8": ("padded regions get a gradient", "gradients of the same examples alone"),
-        "P9": ("empty image",),
-        "P9r": ("empty image",),
-        "P11": ("as many words as regions",),
-        "P13": ("no row of regions full",),
+        "P1": (("pads filled", "image"),),
+        "P1n": (("pads not finite", "image"),),
+        "P2": (("pads added", "image"),),
+        "P3": ("alone",),
+        "P4": (("weight on pads", "image"), ("sum of weights", "image")),
+        "P6": (
+            ("hidden or removed", "image"),
+            ("hidden", "image"),
+            ("mask inverted", "image"),
+            ("hidden or removed", "question"),
+        ),
+        "P7": (("slot zeroed", "image"),),
+        "P8": (("gradient at pads", "image"), "gradients alone"),
+        "P9": (("side emptied", "image"),),
+        "P9r": (("side emptied", "image"),),
+        "P11": ("sides of one width",),
+        "P13": (("no row full", "image"),),
     },
 )
 
@@ -295,12 +300,12 @@ class PublishedMcan(CoAttention):
     source = "MILVLG/mcan-vqa, core/model; Yu et al. 2019, arXiv:1906.10770, section 3"
     known_defects = (
         *CONTENTS_FOR_MASK,
-        *known("NaN in a padded word survives its weight of zero", {"P1n": ("padded words",)}),
+        *known("NaN in a padded word survives its weight of zero", {"P1n": (("pads not finite", "question"),)}),
         *known(
             "an empty question is flattened as the plain mean of its padding, which also guides the image",
-            {"P9": ("empty question",), "P9r": ("empty question",)},
+            {"P9": (("side emptied", "question"),), "P9r": (("side emptied", "question"),)},
         ),
-        *known("its fill does not fit into half precision", {"P10": ("fp16",)}),
+        *known("its fill does not fit into half precision", {"P10": ("fp16", "autocast to fp16")}),
     )
 
     def __init__(

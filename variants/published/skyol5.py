@@ -160,8 +160,8 @@ class PublishedSkyol5(CoAttention):
         *NO_IMAGE_MASK,
         *WORDS_NOT_MASKED,
         *NO_WORD_MATTERS,
-        *known("one example loses its batch", {"P3": ("example alone",), "P13": ("one example",)}, output="image"),
-        *known("one example loses its batch", {"P3": ("example alone",), "P13": ("one example",)}, output="question"),
+        *known("one example loses its batch", {"P3": ("alone",), "P13": ("one example",)}, output="image"),
+        *known("one example loses its batch", {"P3": ("alone",), "P13": ("one example",)}, output="question"),
     )
 
     def __init__(
@@ -196,32 +196,32 @@ class PublishedSkyol5Net(CoAttention):
         *known(
             "padded words are attended on each level, up to the longest question of the batch",
             {
-                "P1": ("padded words",),
-                "P1n": ("padded words",),
-                "P4": ("weight on padded words", "the sum over valid words is not 1"),
-                "P8": ("padded words get a gradient",),
+                "P1": (("pads filled", "question"),),
+                "P1n": (("pads not finite", "question"),),
+                "P4": (("weight on pads", "question"), ("sum of weights", "question")),
+                "P8": (("gradient at pads", "question"),),
             },
         ),
         *known(
             "it takes lengths, so words have to stand on the left",
-            {"P5": ("words moved apart", "padded words on the left")},
+            {"P5": (("slots moved apart", "question"), ("pads on the left", "question"))},
         ),
         *known(
             "an empty question raises",
             {
-                "P9": ("empty question",),
-                "P9b": ("empty question",),
+                "P9": (("side emptied", "question"),),
+                "P9b": (("side emptied", "question"),),
                 "P9r": ("the scene itself",),
-                "P10": ("fp16", "bf16", "shifted scores"),
+                "P10": ("fp16", "autocast to fp16", "bf16", "autocast to bf16", "scores shifted"),
             },
         ),
         *known(
             "one example raises, and so does a batch of single words",
             {
-                "P3": ("example alone",),
-                "P8": ("gradients of the same examples alone",),
-                "P11": ("as many words as regions",),
-                "P13": ("one example", "one word"),
+                "P3": ("alone",),
+                "P8": ("gradients alone",),
+                "P11": ("sides of one width",),
+                "P13": ("one example", ("one slot", "question")),
             },
         ),
     )

@@ -260,16 +260,21 @@ class PublishedZhangtdAlternating(CoAttention):
         *WORDS_NOT_MASKED,
         *known(
             "the summary's mask is inverted: it adds 10000 to the scores of padding, which gets all the weight",
-            {"P4": ("weight on padded words",), "P7": ("zero word",)},
+            {"P4": (("weight on pads", "question"),), "P7": (("slot zeroed", "question"),)},
             output="question_weights",
         ),
-        *known("that offset also eats the scores' last bits", {"P10": ("fp16", "bf16")}),
-        *known("that offset eats the last bits in float32 too", {"agreement": ("float32",)}, output="question_weights"),
+        *known(
+            "that offset also eats the scores' last bits",
+            {"P10": ("fp16", "autocast to fp16", "bf16", "autocast to bf16")},
+        ),
+        *known("that offset eats the last bits in float32 too", {"agreement": ("any",)}, output="question_weights"),
         *known(
             "the guide is one constant per row, which the softmax cancels, so neither side sees the other",
-            {"P19": ("valid word", "valid region")},
+            {"P19": (("valid slots changed", "question"), ("valid slots changed", "image"))},
         ),
-        *known("a bias per position makes it matter where a slot stands", {"P5": ("words", "regions")}),
+        *known(
+            "a bias per position makes it matter where a slot stands", {"P5": (("any", "question"), ("any", "image"))}
+        ),
     )
     word_order_matters = True
 

@@ -13,41 +13,46 @@ from torch.overrides import TorchFunctionMode
 
 from suite.audit.checks.padding import masked_sides
 from suite.audit.checks.weights import simplex_of
-from suite.audit.lab import RAISES, Lab, Lacking, Observation, alone, attempt, mode, restrict
-from suite.audit.subject import SIDES, SLOTS, Side, slots_of, with_side
-from variants import Batch, valid_from_lengths
+from suite.audit.lab import RAISES, Lab, Lacking, alone, attempt, keep_slots, mode, restrict
+from suite.audit.observation import ANY, Observation, condition
+from suite.audit.subject import Scene, Side, slots_of, with_side
+from variants import valid_from_lengths
 
 
 def encodings(lab: Lab) -> Iterator[Observation]:
     """Validity in another encoding gives the same result or is refused; it is never silently something else."""
+    masked = masked_sides(lab)
+    if not lab.subject.takes_encodings:
+        raise Lacking("its adapter is promised boolean validity, and is handed nothing else")
     lab = lab.loose
-    for side in masked_sides(lab):
+    for side in masked:
         _, valid = slots_of(lab.batch, side)
         hidden = torch.zeros(valid.shape, device=valid.device).masked_fill(~valid, -math.inf)
         additive = _accepted(lab, side, hidden)
-        for name, written in (
-            ("integers 0 and 1", valid.long()),
-            ("bytes 0 and 1", valid.to(torch.uint8)),
-            ("floats 0 and 1", valid.to(lab.subject.dtype)),
+        for what, written in (
+            ("integers for a mask", valid.long()),
+            ("bytes for a mask", valid.to(torch.uint8)),
+            ("floats for a mask", valid.to(lab.subject.dtype)),
         ):
             outputs = _accepted(lab, side, written)
-            condition = f"{name} for {SLOTS[side]}"
             if outputs is None or (written.is_floating_point() and additive is not None and _equal(lab, additive)):
                 # refused, or floats are added to the scores there, which is an encoding of its own
-                yield Observation(condition=condition, output="any", leak=0.0, limit=0.0, note="refused")
+                yield Observation(what=what, sides=(side,), output=ANY, leak=0.0, limit=0.0, note="refused")
             else:
-                yield from lab.compare(condition, lab.reference, outputs, "band", note="accepted in silence")
+                yield from lab.compare(what, lab.reference, outputs, "band", sides=(side,), note=SILENT)
         if additive is not None:
-            note = "accepted in silence"
-            yield from lab.compare(f"an additive mask for {SLOTS[side]}", lab.reference, additive, "band", note=note)
+            yield from lab.compare("an additive mask", lab.reference, additive, "band", sides=(side,), note=SILENT)
         lengths = valid.sum(-1)
-        for dtype in (torch.int32, torch.int64):
+        for what, dtype in (("int32 lengths", torch.int32), ("int64 lengths", torch.int64)):
             again = valid_from_lengths(lengths.to(dtype), valid.shape[1])
             outputs = lab.forward(with_side(lab.batch, side, valid=again))
-            yield from lab.compare(f"{dtype} lengths of {SLOTS[side]}", lab.reference, outputs, "exact")
+            yield from lab.compare(what, lab.reference, outputs, "exact", sides=(side,))
     if lab.subject.by_lengths is not None:
         by_lengths = Lab(replace(lab.subject, call=lab.subject.by_lengths), lab.seed)
-        yield from attempt("lengths", lambda: lab.compare("lengths", lab.reference, by_lengths.reference, "exact"))
+        yield from attempt("lengths", (), lambda: lab.compare("lengths", lab.reference, by_lengths.reference, "exact"))
+
+
+SILENT = "accepted in silence"
 
 
 def _accepted(lab: Lab, side: Side, valid: Tensor) -> dict[str, Tensor] | None:
@@ -61,100 +66,99 @@ def _accepted(lab: Lab, side: Side, valid: Tensor) -> dict[str, Tensor] | None:
 
 
 def _equal(lab: Lab, outputs: Mapping[str, Tensor]) -> bool:
-    return all(found.verdict == "holds" for found in lab.compare("", lab.reference, outputs, "band"))
+    return all(found.verdict == "holds" for found in lab.compare("lengths", lab.reference, outputs, "band"))
 
 
 def shapes(lab: Lab) -> Iterator[Observation]:
     lab = lab.loose
     for example in (0, 2):
-        yield from attempt("one example", partial(_one_example, lab, example))
-    for side in SIDES:
-        yield from attempt(f"one {SLOTS[side][:-1]}", partial(_one_slot, lab, side))
+        yield from attempt("one example", (), partial(_one_example, lab, example))
+    for side in lab.subject.names:
+        if lab.subject.side(side).length is None:
+            yield from attempt("one slot", (side,), partial(_one_slot, lab, side))
     for side in lab.subject.masked:
-        yield from attempt(f"no row of {SLOTS[side]} full", partial(_none_full, lab, side))
-        yield from attempt(f"expanded mask of {SLOTS[side]}", partial(_expanded, lab, side))
+        if lab.subject.side(side).length is None:
+            yield from attempt("no row full", (side,), partial(_none_full, lab, side))
+        yield from attempt("mask expanded", (side,), partial(_expanded, lab, side))
         yield from _misfits(lab, side)
 
 
 def _one_example(lab: Lab, example: int) -> Iterator[Observation]:
-    kept = Batch(*(tensor[example : example + 1] for tensor in lab.batch))
     expected = {name: value[example : example + 1] for name, value in lab.reference.items()}
-    yield from lab.compare("one example", expected, lab.forward(kept), "band")
+    yield from lab.compare("one example", expected, lab.forward(lab.batch.take([example])), "band")
 
 
 def _one_slot(lab: Lab, side: Side) -> Iterator[Observation]:
-    features, valid = slots_of(lab.batch, side)
-    batch = with_side(lab.batch, side, features=features[:, :1], valid=valid[:, :1])
+    batch = keep_slots(lab.batch, side, torch.tensor([0], device=lab.batch.device))
     outputs = lab.forward(batch)
-    condition = f"one {SLOTS[side][:-1]}"
     for name, value in outputs.items():
         output = lab.subject.output(name)
         expected = list(lab.reference[name].shape)
-        for axis, owner in output.slot_axes():
-            if owner == side:
-                expected[axis % value.dim()] = 1
+        for axis, owners in output.slot_axes():
+            if side in owners and value.dim() == len(expected):
+                expected[axis] -= lab.batch.valid[side].shape[1] - 1
         finite = bool(value.isfinite().all())
         good = finite and list(value.shape) == expected
         note = (
             "" if good else f"has shape {list(value.shape)} where {expected} was expected" if finite else "not finite"
         )
-        yield Observation(condition=condition, output=name, leak=0.0 if good else math.inf, limit=0.0, note=note)
-        if output.kind == "weights" and good:
+        yield Observation(
+            what="one slot", sides=(side,), output=name, leak=0.0 if good else math.inf, limit=0.0, note=note
+        )
+        if output in lab.subject.weights() and good:
             before = simplex_of(lab, output, lab.reference[name], lab.batch)
             if all(found.verdict == "holds" for found in before):
                 for found in simplex_of(lab, output, value, batch):
-                    yield replace(found, condition=condition, note=found.condition)
+                    note = condition(found.what, found.sides, lab.subject)
+                    yield replace(found, what="one slot", sides=(side,), note=note)
 
 
 def _none_full(lab: Lab, side: Side) -> Iterator[Observation]:
     """Width above the longest length: the batch may have been cut to a bucket's width, not to its own."""
-    condition = f"no row of {SLOTS[side]} full"
-    features, valid = slots_of(lab.batch, side)
+    _, valid = slots_of(lab.batch, side)
     shorter = valid.clone()
     shorter[:, -2:] = False
-    width = valid.shape[1] - 2
     batch = with_side(lab.batch, side, valid=shorter)
-    cut = with_side(lab.batch, side, features=features[:, :width], valid=shorter[:, :width])
+    cut = keep_slots(batch, side, torch.arange(valid.shape[1] - 2, device=valid.device))
     outputs, expected = lab.forward(batch), lab.forward(cut)
     for example in (0, 2):
         yield from lab.compare(
-            condition,
+            "no row full",
             restrict(lab.subject, expected, cut, example),
             restrict(lab.subject, outputs, batch, example),
             "band",
+            sides=(side,),
         )
 
 
 def _expanded(lab: Lab, side: Side) -> Iterator[Observation]:
     _, valid = slots_of(lab.batch, side)
-    condition = f"expanded mask of {SLOTS[side]}"
+    what = "mask expanded"
     spread = valid[2:3].expand(len(valid), -1)  # no memory of its own per example
     with_spread = lab.forward_as_given(with_side(lab.batch, side, valid=spread))
     expected = lab.forward(with_side(lab.batch, side, valid=spread.contiguous()))
-    yield from lab.compare(condition, expected, with_spread, "exact")
+    yield from lab.compare(what, expected, with_spread, "exact", sides=(side,))
     strided = valid.t().contiguous().t()  # columns first in memory
-    yield from lab.compare(
-        condition, lab.reference, lab.forward_as_given(with_side(lab.batch, side, valid=strided)), "exact"
-    )
+    outputs = lab.forward_as_given(with_side(lab.batch, side, valid=strided))
+    yield from lab.compare(what, lab.reference, outputs, "exact", sides=(side,))
 
 
 def _misfits(lab: Lab, side: Side) -> Iterator[Observation]:
     """A mask that does not fit is refused, by name where that is promised."""
     features, valid = slots_of(lab.batch, side)
-    field = f"{side}_valid"
-    misfits: dict[str, Batch] = {
-        "a slot too few": with_side(lab.batch, side, valid=valid[:, :-1]),
-        "an example too few": with_side(lab.batch, side, valid=valid[:-1]),
+    misfits: dict[str, Scene] = {
+        "mask a slot too short": with_side(lab.batch, side, valid=valid[:, :-1]),
+        "mask an example too short": with_side(lab.batch, side, valid=valid[:-1]),
     }
     if lab.subject.names_arguments:
         misfits |= {
-            "another device": with_side(lab.batch, side, valid=valid.to("meta")),
-            "floats": with_side(lab.batch, side, valid=valid.to(features.dtype)),
+            "mask on another device": with_side(lab.batch, side, valid=valid.to("meta")),
+            "mask of floats": with_side(lab.batch, side, valid=valid.to(features.dtype)),
         }
+    name = f"{side}_valid" if lab.subject.names_arguments else ""
     for what, batch in misfits.items():
-        condition = f"{field} of {what}"
-        refused, note = _refused(partial(lab.forward_as_given, batch), field if lab.subject.names_arguments else "")
-        yield Observation(condition=condition, output="any", leak=0.0 if refused else math.inf, limit=0.0, note=note)
+        refused, note = _refused(partial(lab.forward_as_given, batch), name)
+        yield Observation(what=what, sides=(side,), output=ANY, leak=0.0 if refused else math.inf, limit=0.0, note=note)
 
 
 def _refused(call: Callable[[], object], name: str) -> tuple[bool, str]:
@@ -163,25 +167,24 @@ def _refused(call: Callable[[], object], name: str) -> tuple[bool, str]:
     except RAISES as error:
         named = name in str(error)
         return named, "" if named else f"refused without naming {name}: {error}"
-    return False, "accepted in silence"
+    return False, "accepted it in silence"
 
 
 def modes(lab: Lab) -> Iterator[Observation]:
     lab = lab.loose
     subject, batch = lab.subject, lab.batch
-    yield from attempt("train mode", lambda: lab.compare("train mode", lab.reference, lab.train(batch), "band"))
+    yield from attempt("train mode", (), lambda: lab.compare("train mode", lab.reference, lab.train(batch), "band"))
     with mode(subject.module, train=False), torch.enable_grad():
-        copied = Batch(*(tensor.clone() for tensor in batch))
-        with_gradients = lab.judge(subject.call(copied._replace(image=copied.image.requires_grad_())), batch)
+        with_gradients = lab.judge(subject.call(batch.copied(requires_grad=True)), batch)
     yield from lab.compare("eval mode with gradients", lab.reference, with_gradients, "band")
 
     def inference() -> Iterator[Observation]:
         with mode(subject.module, train=False), torch.inference_mode():
-            outputs = lab.judge(subject.call(Batch(*(tensor.clone() for tensor in batch))), batch)
+            outputs = lab.judge(subject.call(batch.copied()), batch)
             outputs = {name: value.clone() for name, value in outputs.items()}
         yield from lab.compare("inference mode", lab.reference, outputs, "band")
 
-    yield from attempt("inference mode", inference)
+    yield from attempt("inference mode", (), inference)
 
 
 def agreement(lab: Lab) -> Iterator[Observation]:
@@ -201,26 +204,32 @@ def agreement(lab: Lab) -> Iterator[Observation]:
             if "available kernel" in str(error):
                 continue  # this backend takes no masks here
             raise
-        condition = f"{backend.name.lower()} backend"
-        yield from lab.compare(condition, lab.reference, outputs, "band")
-        yield from lab.compare(condition, lab.reference, trained, "band")
+        what = f"{backend.name.lower()} backend"
+        yield from lab.compare(what, lab.reference, outputs, "band")
+        yield from lab.compare(what, lab.reference, trained, "band")
 
 
 def _with_eager(lab: Lab) -> Iterator[Observation]:
     eager = Lab(replace(lab.subject, call=lab.subject.eagerly(), static=False), lab.seed)
-    second = lab.scene((6, 3, 8, 1, 2), (2, 7, 5, 1, 4), salt=4) if len(lab.subject.masked) == 2 else lab.full
-    for condition, batch in (("first shape", lab.batch), ("second shape", second), ("first shape again", lab.batch)):
-        yield from attempt(condition, partial(_same_as, lab, eager, condition, batch))
-    trained = "first shape, in train mode"
-    yield from attempt(trained, lambda: lab.compare(trained, eager.train(lab.batch), lab.train(lab.batch), "band"))
+    second = (
+        lab.scene(*_SECOND[: len(lab.subject.sides)], salt=4) if lab.subject.masked == lab.subject.names else lab.full
+    )
+    for what, batch in (("first shape", lab.batch), ("second shape", second), ("first shape again", lab.batch)):
+        yield from attempt(what, (), partial(_same_as, lab, eager, what, batch))
+    trained = "first shape in train mode"
+    yield from attempt(trained, (), lambda: lab.compare(trained, eager.train(lab.batch), lab.train(lab.batch), "band"))
     yield from attempt(
         trained,
+        (),
         lambda: lab.compare_gradients(trained, eager.gradients(lab.batch), lab.gradients(lab.batch)),
     )
 
 
-def _same_as(lab: Lab, eager: Lab, condition: str, batch: Batch) -> Iterator[Observation]:
-    yield from lab.compare(condition, eager.forward(batch), lab.forward(batch), "band")
+_SECOND = ((6, 3, 8, 1, 2), (2, 7, 5, 1, 4), (4, 1, 3, 6, 2))
+
+
+def _same_as(lab: Lab, eager: Lab, what: str, batch: Scene) -> Iterator[Observation]:
+    yield from lab.compare(what, eager.forward(batch), lab.forward(batch), "band")
 
 
 class _SdpaSeen(TorchFunctionMode):
@@ -241,22 +250,24 @@ class _SdpaSeen(TorchFunctionMode):
 
 def determinism(lab: Lab) -> Iterator[Observation]:
     subject = lab.subject
-    batch = Batch(*(tensor.clone() for tensor in lab.batch))
+    batch = lab.batch.copied()
     with mode(subject.module, train=False), torch.no_grad():
         first = dict(subject.call(batch))
         kept = {name: value.clone() for name, value in first.items()}
-        for field, now, was in zip(Batch._fields, batch, lab.batch, strict=True):
-            same = torch.equal(now, was)
-            yield Observation(
-                condition="an input was written to", output=field, leak=0.0 if same else math.inf, limit=0.0
-            )
+        for side in batch:
+            for field, now, was in zip(("", "_valid"), batch[side], lab.batch[side], strict=True):
+                same = torch.equal(now, was)
+                leak = 0.0 if same else math.inf
+                yield Observation(what="input written to", sides=(side,), output=f"{side}{field}", leak=leak, limit=0.0)
     loose = lab.loose
     loose.forward(
-        loose.scene((20, 3, 11, 6, 2), (15, 1, 8, 5, 2), salt=5) if len(subject.masked) == 2 else alone(lab.batch, 0)
+        loose.scene(*_LARGER[: len(subject.sides)], salt=5)
+        if subject.masked == subject.names
+        else alone(subject, lab.batch, 0)
     )
-    turned = Batch(*(tensor.flip(0) for tensor in lab.batch))
-    lab.forward(turned)
-    yield from lab.compare(
-        "an earlier result changed after other calls", kept, {n: first[n] for n in lab.reference}, "exact"
-    )
-    yield from lab.compare("the same call after others", lab.reference, lab.forward(lab.batch), lab.repeatable)
+    lab.forward(lab.batch.take(range(lab.batch.size)[::-1]))
+    yield from lab.compare("earlier result changed", kept, {n: first[n] for n in lab.reference}, "exact")
+    yield from lab.compare("call repeated", lab.reference, lab.forward(lab.batch), lab.repeatable)
+
+
+_LARGER = ((20, 3, 11, 6, 2), (15, 1, 8, 5, 2), (10, 2, 4, 1, 3))

@@ -7,12 +7,12 @@ from functools import partial
 
 import torch
 
-from suite.audit.checks.padding import masked_sides, padded, poured
+from suite.audit.checks.padding import masked_sides, poured
 from suite.audit.checks.weights import attends, scaled, simplex_of
-from suite.audit.lab import RAISES, Lab, Lacking, Observation, attempt
+from suite.audit.lab import RAISES, Lab, Lacking, attempt
+from suite.audit.observation import Observation, condition
 from suite.audit.scores import ScoreHandle, scaled_scores, score_handles, shifted_scores
-from suite.audit.subject import slots_of, under_autocast, with_side
-from variants import Batch
+from suite.audit.subject import Scene, slots_of, under_autocast, with_side
 
 NARROW = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 AGAINST_FLOAT64 = {torch.float16: 4e-2, torch.bfloat16: 0.3}
@@ -30,8 +30,7 @@ def narrow_types(lab: Lab) -> Iterator[Observation]:
     wide = Lab(subject.cast(torch.float64), lab.seed)
     if subject.computes_in in NARROW:
         name = NARROW[subject.computes_in]
-        condition = name if subject.dtype == subject.computes_in else f"autocast to {name}"
-        narrow = {condition: subject}
+        narrow = {name if subject.dtype == subject.computes_in else f"autocast to {name}": subject}
     else:
         narrow = {name: subject.cast(dtype) for dtype, name in NARROW.items()}
         narrow |= {
@@ -41,28 +40,28 @@ def narrow_types(lab: Lab) -> Iterator[Observation]:
             for dtype, name in NARROW.items()
         }
     handles = score_handles(lab)
-    for condition, form in narrow.items():
+    for what, form in narrow.items():
         own = Lab(form, lab.seed)
-        yield from attempt(condition, partial(_near_float64, own, wide, condition))
-        yield from attempt(condition, partial(_empty_and_shifted, own, wide, handles, condition))
+        yield from attempt(what, (), partial(_near_float64, own, wide, what))
+        yield from attempt(what, (), partial(_empty_and_shifted, own, wide, handles, what))
     if subject.computes_in not in NARROW:
-        yield from attempt("shifted scores", partial(_empty_and_shifted, lab, wide, handles, "shifted scores"))
+        yield from attempt("scores shifted", (), partial(_empty_and_shifted, lab, wide, handles, "scores shifted"))
 
 
-def _near_float64(own: Lab, wide: Lab, condition: str) -> Iterator[Observation]:
+def _near_float64(own: Lab, wide: Lab, what: str) -> Iterator[Observation]:
     allowed = AGAINST_FLOAT64[own.subject.computes_in]
-    for found in own.compare(condition, wide.reference, own.reference, "band"):
+    for found in own.compare(what, wide.reference, own.reference, "band"):
         yield replace(found, limit=max(allowed, found.limit))
 
 
-def _empty_and_shifted(own: Lab, wide: Lab, handles: tuple[ScoreHandle, ...], condition: str) -> Iterator[Observation]:
+def _empty_and_shifted(own: Lab, wide: Lab, handles: tuple[ScoreHandle, ...], what: str) -> Iterator[Observation]:
     """Finite in every row, an empty one too, with all scores shifted; what fails in float64 is not counted again."""
     batch = own.batch
     for side in own.subject.masked:
         valid = slots_of(batch, side)[1].clone()
-        valid[2 if side == "image" else 1] = False
+        valid[2 if side == own.subject.names[0] else 1] = False
         batch = with_side(batch, side, valid=valid)
-    in_float64 = wide.forward(_like(batch, wide.batch))
+    in_float64 = wide.forward(replace(wide.batch, valid=batch.valid))
     shifts = (0.0, *SHIFTS) if any(handle.shifts for handle in handles) else (0.0,)
     for shift in shifts:
         with shifted_scores(own.subject.module, handles, shift):
@@ -72,16 +71,16 @@ def _empty_and_shifted(own: Lab, wide: Lab, handles: tuple[ScoreHandle, ...], co
                 continue
             finite = bool(value.isfinite().all())
             yield Observation(
-                condition=condition,
+                what=what,
                 output=name,
                 leak=0.0 if finite else math.inf,
                 limit=0.0,
                 note="" if finite else f"not finite with an empty row and every score shifted by {shift:g}",
             )
-        yield from _as_before(own, handles, shift, condition)
+        yield from _as_before(own, handles, shift, what)
 
 
-def _as_before(own: Lab, handles: tuple[ScoreHandle, ...], shift: float, condition: str) -> Iterator[Observation]:
+def _as_before(own: Lab, handles: tuple[ScoreHandle, ...], shift: float, what: str) -> Iterator[Observation]:
     """With shifted scores the weights are a distribution still, where they are one without the shift."""
     if not shift:
         return
@@ -90,11 +89,8 @@ def _as_before(own: Lab, handles: tuple[ScoreHandle, ...], shift: float, conditi
     for output in own.subject.weights():
         if all(f.verdict == "holds" for f in simplex_of(own, output, own.reference[output.name], own.batch)):
             for found in simplex_of(own, output, shifted[output.name], own.batch):
-                yield replace(found, condition=condition, note=f"every score shifted by {shift:g}: {found.condition}")
-
-
-def _like(batch: Batch, wide: Batch) -> Batch:
-    return wide._replace(image_valid=batch.image_valid, question_valid=batch.question_valid)
+                seen = condition(found.what, found.sides, own.subject)
+                yield replace(found, what=what, note=f"every score shifted by {shift:g}: {seen}")
 
 
 def extreme_scores(lab: Lab) -> Iterator[Observation]:
@@ -112,7 +108,7 @@ def extreme_scores(lab: Lab) -> Iterator[Observation]:
             yield from _extreme(lab, sound, scaled(lab.batch, 1.0 if handles else 100.0))
 
 
-def _extreme(lab: Lab, sound: set[str], batch: Batch) -> Iterator[Observation]:
+def _extreme(lab: Lab, sound: set[str], batch: Scene) -> Iterator[Observation]:
     reference = lab.forward(batch)
     if not all(bool(value.isfinite().all()) for value in reference.values()):
         raise Lacking("features large enough for extreme scores overflow elsewhere")
@@ -124,7 +120,7 @@ def _extreme(lab: Lab, sound: set[str], batch: Batch) -> Iterator[Observation]:
         filling = 3 * features.abs().mean() * lab.normal(*features.shape, salt=25)
         moved = lab.forward(poured(batch, side, filling))
         kept = {name: value for name, value in moved.items() if name in sound}
-        yield from lab.compare(padded(side), reference, kept, "exact")
+        yield from lab.compare("pads filled", reference, kept, "exact", sides=(side,))
 
 
 def _sound(lab: Lab) -> set[str]:
@@ -136,7 +132,7 @@ def _sound(lab: Lab) -> set[str]:
             moved = lab.forward(poured(lab.batch, side, filling))
         except RAISES:
             return set()
-        sound -= {f.output for f in lab.compare("", lab.reference, moved, "exact") if f.verdict != "holds"}
+        sound -= {f.output for f in lab.compare("pads filled", lab.reference, moved, "exact") if f.verdict != "holds"}
     for output in lab.subject.weights():
         if any(f.verdict != "holds" for f in simplex_of(lab, output, lab.reference[output.name], lab.batch)):
             sound.discard(output.name)

@@ -1,7 +1,8 @@
 """Properties about what stands in padded slots, how many there are, and rows with nothing else."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -11,12 +12,11 @@ from suite.audit.lab import (
     NORMALISATION,
     Lab,
     Lacking,
-    Observation,
-    Outputs,
     attempt,
+    narrowed,
 )
-from suite.audit.subject import SIDES, SLOTS, Side, other, slots_of, with_side
-from variants import Batch
+from suite.audit.observation import Observation
+from suite.audit.subject import Scene, Side, slots_of, with_side
 
 PAD_WIDTHS = (1, 7, 8, 64, 127)
 """Odd, even, a vector width, a tile, and a tile less one."""
@@ -33,18 +33,14 @@ def masked_sides(lab: Lab) -> tuple[Side, ...]:
     return lab.subject.masked
 
 
-def padded(side: Side) -> str:
-    return f"padded {SLOTS[side]}"
-
-
-def poured(batch: Batch, side: Side, contents: Tensor | float) -> Batch:
+def poured(batch: Scene, side: Side, contents: Tensor | float) -> Scene:
     """The batch with other contents in one side's padded slots."""
     features, valid = slots_of(batch, side)
     filling = torch.as_tensor(contents, dtype=features.dtype, device=features.device)
     return with_side(batch, side, features=torch.where(valid.unsqueeze(-1), features, filling))
 
 
-def fillings(lab: Lab, side: Side, batch: Batch) -> tuple[Tensor | float, ...]:
+def fillings(lab: Lab, side: Side, batch: Scene) -> tuple[Tensor | float, ...]:
     """Ordinary numbers three times as large as the features, and very large ones of both signs."""
     return (3 * lab.normal(*slots_of(batch, side)[0].shape, salt=20), 1e4, -1e4)
 
@@ -52,51 +48,49 @@ def fillings(lab: Lab, side: Side, batch: Batch) -> tuple[Tensor | float, ...]:
 def contents(lab: Lab) -> Iterator[Observation]:
     trained = None
     for side in masked_sides(lab):
-        condition = padded(side)
         for filling in fillings(lab, side, lab.batch):
             changed = poured(lab.batch, side, filling)
-            yield from attempt(condition, partial(_unmoved, lab, condition, changed))
+            yield from attempt("pads filled", (side,), partial(_unmoved, lab, side, changed))
         trained = lab.train(lab.batch) if trained is None else trained
-        yield from lab.compare(condition, trained, lab.train(changed), "exact", note="in train mode")
+        note = "in train mode"
+        yield from lab.compare("pads filled", trained, lab.train(changed), "exact", sides=(side,), note=note)
 
 
-def _unmoved(lab: Lab, condition: str, batch: Batch) -> Iterator[Observation]:
-    yield from lab.compare(condition, lab.reference, lab.forward(batch), "exact")
+def _unmoved(lab: Lab, side: Side, batch: Scene) -> Iterator[Observation]:
+    yield from lab.compare("pads filled", lab.reference, lab.forward(batch), "exact", sides=(side,))
 
 
 def quarantine(lab: Lab) -> Iterator[Observation]:
     gradients = None
     for side in masked_sides(lab):
-        condition = padded(side)
         for filling in (math.nan, math.inf, -math.inf):
             changed = poured(lab.batch, side, filling)
-            yield from lab.compare(condition, lab.reference, lab.forward(changed), "exact")
+            yield from lab.compare("pads not finite", lab.reference, lab.forward(changed), "exact", sides=(side,))
         gradients = lab.gradients(lab.batch) if gradients is None else gradients
         for filling in (math.nan, math.inf):
             changed = poured(lab.batch, side, filling)
-            yield from lab.compare_gradients(condition, gradients, lab.gradients(changed), "exact")
+            yield from lab.compare_gradients(
+                "pads not finite", gradients, lab.gradients(changed), "exact", sides=(side,)
+            )
 
 
 def laundering(lab: Lab) -> Iterator[Observation]:
     example = 2  # of middling length on both sides
-    for side in SIDES:
+    for side in lab.subject.names:
         features, _ = slots_of(lab.batch, side)
         spot = torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
         spot[example, 0] = True
         ordinary = 3 * lab.normal(*features.shape, salt=21)
         moved = lab.forward(with_side(lab.batch, side, features=torch.where(spot[..., None], ordinary, features)))
         poisoned = lab.forward(with_side(lab.batch, side, features=features.masked_fill(spot[..., None], math.nan)))
-        condition = f"valid {SLOTS[side][:-1]}"
         # an output that sees the slot has to show its NaN
-        for seen in lab.compare(condition, lab.reference, moved, "moves"):
+        for seen in lab.compare("NaN in a valid slot", lab.reference, moved, "moves", sides=(side,)):
             if seen.verdict == "holds":
                 shows = bool(poisoned[seen.output][example].isnan().any())
-                yield Observation(
-                    condition=condition, output=seen.output, leak=0.0 if shows else math.inf, limit=0.0, note=""
-                )
+                yield replace(seen, rule="exact", leak=0.0 if shows else math.inf, limit=0.0, noise=0.0, where=())
 
 
-def widened(lab: Lab, batch: Batch, side: Side, count: int) -> Batch:
+def widened(lab: Lab, batch: Scene, side: Side, count: int) -> Scene:
     """The batch with more padded slots on the right of one side, holding ordinary numbers."""
     features, valid = slots_of(batch, side)
     more = 3 * lab.normal(features.shape[0], count, features.shape[2], salt=22)
@@ -108,44 +102,34 @@ def widened(lab: Lab, batch: Batch, side: Side, count: int) -> Batch:
     )
 
 
-def narrowed(lab: Lab, outputs: Outputs, batch: Batch) -> Outputs:
-    """Outputs of a widened batch, cut back to the slots of the original."""
-    result = {}
-    for output in lab.subject.outputs:
-        value = outputs[output.name]
-        for axis, side in output.slot_axes():
-            value = value.narrow(axis % value.dim(), 0, slots_of(batch, side)[1].shape[1])
-        result[output.name] = value
-    return result
-
-
 def width(lab: Lab) -> Iterator[Observation]:
     lab = lab.loose
-    sides = masked_sides(lab)
-    for changed_sides in [(side,) for side in sides] + ([sides] if len(sides) == 2 else []):
-        condition = " and ".join(padded(side) for side in changed_sides)
+    sides = tuple(side for side in masked_sides(lab) if lab.subject.side(side).length is None)
+    if not sides:
+        raise Lacking("its sides have fixed lengths")
+    for changed in [(side,) for side in sides] + ([sides] if len(sides) > 1 else []):
         for count in PAD_WIDTHS:
-            yield from attempt(condition, partial(_wider, lab, condition, changed_sides, count))
+            yield from attempt("pads added", changed, partial(_wider, lab, changed, count))
 
 
-def _wider(lab: Lab, condition: str, sides: Sequence[Side], count: int) -> Iterator[Observation]:
+def _wider(lab: Lab, sides: tuple[Side, ...], count: int) -> Iterator[Observation]:
     batch = lab.batch
     for side in sides:
         batch = widened(lab, batch, side, count)
-    outputs = lab.forward(batch)
-    yield from lab.compare(condition, lab.reference, narrowed(lab, outputs, lab.batch), "band", note=f"{count} of them")
+    outputs = narrowed(lab.subject, lab.forward(batch), batch, lab.batch)
+    yield from lab.compare("pads added", lab.reference, outputs, "band", sides=sides, note=f"{count} of them")
 
 
-def empty_sides(lab: Lab) -> Iterator[tuple[str, tuple[Side, ...], Batch]]:
-    """The scene with one example emptied on one side, and on both."""
+def empty_sides(lab: Lab) -> Iterator[tuple[tuple[Side, ...], Scene]]:
+    """The scene with one example emptied on each side, and on all of them; first which sides those are."""
     sides = masked_sides(lab)
-    for emptied in [(side,) for side in sides] + ([sides] if len(sides) == 2 else []):
+    for emptied in [(side,) for side in sides] + ([sides] if len(sides) > 1 else []):
         batch = lab.batch
         for side in emptied:
             valid = slots_of(batch, side)[1].clone()
             valid[EMPTY] = False
             batch = with_side(batch, side, valid=valid)
-        yield " and ".join(f"empty {side}" for side in emptied), emptied, batch
+        yield emptied, batch
 
 
 EMPTY = 2
@@ -154,14 +138,15 @@ OTHERS = (0, 1, 3)
 
 
 def empty_row(lab: Lab) -> Iterator[Observation]:
-    for condition, sides, batch in empty_sides(lab):
-        yield from attempt(condition, partial(_emptied, lab, condition, sides, batch))
+    for sides, batch in empty_sides(lab):
+        yield from attempt("side emptied", sides, partial(_emptied, lab, sides, batch))
 
 
-def _emptied(lab: Lab, condition: str, sides: Sequence[Side], batch: Batch) -> Iterator[Observation]:
+def _emptied(lab: Lab, sides: tuple[Side, ...], batch: Scene) -> Iterator[Observation]:
     outputs = lab.forward(batch)
-    yield from lab.compare(condition, lab.reference, outputs, "band", only=OTHERS, note="in another example")
-    for output in lab.subject.outputs:
+    what, note = "side emptied", "in another example"
+    yield from lab.compare(what, lab.reference, outputs, "band", sides=sides, only=OTHERS, note=note)
+    for output in lab.subject.judged:
         value = outputs[output.name][EMPTY].double()
         zeros = output.kind == "weights" or (output.kind == "vectors" and lab.subject.zeros_when_empty)
         own = zeros and output.side in sides
@@ -170,33 +155,34 @@ def _emptied(lab: Lab, condition: str, sides: Sequence[Side], batch: Batch) -> I
             note = "should be exact zeros"
         else:
             largest, note = (largest, "in the empty row") if math.isinf(largest) else (0.0, "")
-        yield Observation(condition=condition, output=output.name, leak=largest, limit=0.0, note=note)
+        yield Observation(what=what, sides=sides, output=output.name, leak=largest, limit=0.0, note=note)
     got = lab.gradients(batch, examples=OTHERS)
     if all(bool(value.isfinite().all()) for value in got.values()):  # whether they are is another property
-        yield from lab.compare_gradients(condition, lab.gradients(lab.batch, examples=OTHERS), got)
+        yield from lab.compare_gradients(what, lab.gradients(lab.batch, examples=OTHERS), got, sides=sides)
 
 
 def empty_residual(lab: Lab) -> Iterator[Observation]:
-    for condition, sides, batch in empty_sides(lab):
+    what = "side emptied"
+    for sides, batch in empty_sides(lab):
         reference = lab.forward(batch)
-        for side in SIDES:
+        for side in lab.subject.names:
             features, _ = slots_of(batch, side)
             replaced = features.clone()
             replaced[EMPTY] = 3 * lab.normal(*features.shape, salt=23)[EMPTY]
             outputs = lab.forward(with_side(batch, side, features=replaced))
             if side in sides:
                 note = "what stood in the empty row came through"
-                yield from lab.compare(condition, reference, outputs, "exact", only=(EMPTY,), note=note)
-            elif other(side) in sides:
-                # whose vector it is, is promised by the contract alone
-                promised = ("vectors", "weights") if lab.subject.zeros_when_empty else ("weights",)
-                own = {
-                    output.name: outputs[output.name]
-                    for output in lab.subject.outputs
-                    if output.side == other(side) and output.kind in promised
-                }
-                note = "the other side reached the empty row"
-                yield from lab.compare(condition, reference, own, "exact", only=(EMPTY,), note=note)
+                yield from lab.compare(what, reference, outputs, "exact", sides=sides, only=(EMPTY,), note=note)
+                continue
+            # whose vector it is, is promised by the contract alone
+            promised = ("vectors", "weights") if lab.subject.zeros_when_empty else ("weights",)
+            own = {
+                output.name: outputs[output.name]
+                for output in lab.subject.judged
+                if output.side in sides and output.kind in promised
+            }
+            note = "another side reached the empty row"
+            yield from lab.compare(what, reference, own, "exact", sides=sides, only=(EMPTY,), note=note)
 
 
 def statistics(lab: Lab) -> Iterator[Observation]:
@@ -205,9 +191,11 @@ def statistics(lab: Lab) -> Iterator[Observation]:
     loose = lab.loose
     reference = loose.train(lab.batch, statistics=True)
     for side in masked_sides(lab):
-        condition = padded(side)
         for filling in fillings(lab, side, lab.batch):
             changed = loose.train(poured(lab.batch, side, filling), statistics=True)
-            yield from loose.compare(condition, reference, changed, "exact")
-        wider = loose.train(widened(loose, lab.batch, side, 7), statistics=True)
-        yield from loose.compare(condition, reference, narrowed(loose, wider, lab.batch), "band", note="7 more of them")
+            yield from loose.compare("pads filled", reference, changed, "exact", sides=(side,))
+        if lab.subject.side(side).length is None:
+            more = widened(loose, lab.batch, side, 7)
+            wider = narrowed(lab.subject, loose.train(more, statistics=True), more, lab.batch)
+            note = "7 more of them"
+            yield from loose.compare("pads added", reference, wider, "band", sides=(side,), note=note)

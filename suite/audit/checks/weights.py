@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from suite.audit.lab import Lab, Lacking, Observation
+from suite.audit.lab import Lab, Lacking
+from suite.audit.observation import Observation
 from suite.audit.scores import ScoreHandle, scaled_scores, score_handles
-from suite.audit.subject import SLOTS, Output, Side, slots_of, with_side
-from variants import Batch
+from suite.audit.subject import Output, Scene, Side, slots_of, with_side
 
 SUM_EPS = 8
 """How many rounding steps of the dtype a row of weights may sum to beside 1."""
@@ -28,9 +28,17 @@ def weight_outputs(lab: Lab) -> tuple[Output, ...]:
     return lab.subject.weights()
 
 
-def rows(weights: Tensor, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Weights as rows, ``[R, L]`` in float64, and the validity of each row's slots; rows of padded slots left out."""
+def rows(weights: Tensor, output: Output, batch: Scene) -> tuple[Tensor, Tensor]:
+    """Weights as rows, ``[R, L]`` in float64, and the validity of each row's slots; rows of padded slots left out.
+
+    Joint weights are one row for all pairs, ``[R, N T]``.
+    """
     valid = slots_of(batch, output.side)[1]
+    if output.kind == "joint_weights" and output.rows is not None:
+        pairs = (slots_of(batch, output.rows)[1].unsqueeze(-1) & valid.unsqueeze(1)).flatten(1)  # [B, N T]
+        flat = weights.flatten(-2)
+        spread = pairs.view(len(pairs), *(1,) * (flat.dim() - 2), -1).expand(flat.shape)
+        return flat.reshape(-1, flat.shape[-1]).double(), spread.reshape(-1, flat.shape[-1])
     kept = torch.ones(weights.shape[:-1], dtype=torch.bool, device=weights.device)
     if output.rows is not None:
         owner = slots_of(batch, output.rows)[1]
@@ -47,16 +55,17 @@ def simplex(lab: Lab) -> Iterator[Observation]:
             yield from simplex_of(lab, output, results[output.name], batch)
 
 
-def simplex_of(lab: Lab, output: Output, weights: Tensor, batch: Batch) -> Iterator[Observation]:
+def simplex_of(lab: Lab, output: Output, weights: Tensor, batch: Scene) -> Iterator[Observation]:
     """Whether one weights output is a distribution over the valid slots of each row."""
     slots = slots_of(batch, output.side)[1].shape[1]
     if weights.shape[-1] != slots:
         yield Observation(
-            condition="shape",
+            what="shape of weights",
+            sides=(output.side,),
             output=output.name,
             leak=math.inf,
             limit=0.0,
-            note=f"has {weights.shape[-1]} entries for {slots} {SLOTS[output.side]}",
+            note=f"has {weights.shape[-1]} entries for {slots} {lab.subject.side(output.side).slots}",
         )
         return
     values, valid = rows(weights, output, batch)
@@ -65,22 +74,24 @@ def simplex_of(lab: Lab, output: Output, weights: Tensor, batch: Batch) -> Itera
     sums = (values.masked_fill(~valid, 0).sum(-1) - 1).abs()[some]
     # autocast may round weights to the narrow type and hand them on in the wide one
     unit = max(torch.finfo(weights.dtype).eps, torch.finfo(lab.subject.computes_in).eps)
-    for condition, leak, limit in (
-        (f"weight on padded {SLOTS[output.side]}", padding.max(), 0.0),
+    for what, leak, limit in (
+        ("weight on pads", padding.max(), 0.0),
         ("negative weights", (-values).clamp(min=0).max(), 0.0),
-        (f"the sum over valid {SLOTS[output.side]} is not 1", sums.max() if len(sums) else sums.sum(), SUM_EPS * unit),
+        ("sum of weights", sums.max() if len(sums) else sums.sum(), SUM_EPS * unit),
     ):
         number = float(leak)
         yield Observation(
-            condition=condition,
+            what=what,
+            sides=(output.side,),
             output=output.name,
             leak=math.inf if math.isnan(number) else number,
             limit=limit,
         )
 
 
-def scaled(batch: Batch, factor: float) -> Batch:
-    return batch._replace(image=batch.image * factor, question=batch.question * factor)
+def scaled(batch: Scene, factor: float) -> Scene:
+    """The batch with all features multiplied."""
+    return batch.map(lambda _, features, valid: (features * factor, valid))
 
 
 def attends(lab: Lab, output: Output) -> bool:
@@ -104,7 +115,7 @@ def contrast(lab: Lab) -> Iterator[Observation]:
         if min(largest.values()) > CONTRAST:
             break
     for name, ratio in largest.items():
-        yield Observation(condition="scores scaled", output=name, leak=ratio, limit=CONTRAST, rule="moves")
+        yield Observation(what="scores scaled", output=name, leak=ratio, limit=CONTRAST, rule="moves")
 
 
 def _sharpened(lab: Lab, handles: tuple[ScoreHandle, ...], factor: float) -> dict[str, Tensor]:
@@ -112,7 +123,7 @@ def _sharpened(lab: Lab, handles: tuple[ScoreHandle, ...], factor: float) -> dic
         return lab.forward(lab.batch)
 
 
-def _contrast(weights: Tensor, output: Output, batch: Batch) -> float:
+def _contrast(weights: Tensor, output: Output, batch: Scene) -> float:
     values, valid = rows(weights, output, batch)
     several = valid.sum(-1) > 1
     if not bool(several.any()) or not bool(values.isfinite().all()):
@@ -132,10 +143,11 @@ def not_from_values(lab: Lab) -> Iterator[Observation]:
         zeroed[example, slot] = 0
         batch = with_side(lab.batch, output.side, features=zeroed)
         weights = lab.forward(batch)[output.name][example : example + 1]
-        values, _ = rows(weights, output, Batch(*(tensor[example : example + 1] for tensor in batch)))
+        values, _ = rows(weights, output, batch.take([example]))
         lowest = float(values[:, slot].min())
         yield Observation(
-            condition=f"zero {SLOTS[output.side][:-1]}",
+            what="slot zeroed",
+            sides=(output.side,),
             output=output.name,
             leak=lowest if math.isfinite(lowest) else 0.0,
             limit=0.0,
@@ -160,9 +172,9 @@ def _seen(lab: Lab, output: Output, side: Side) -> Observation:
         start = with_side(lab.batch, side, features=features * scale)
         fresh = scale * lab.normal(*features.shape, salt=24)
         moved = lab.forward(with_side(lab.batch, side, features=torch.where(valid[..., None], fresh, features)))
-        condition = f"valid {SLOTS[side][:-1]}"
         expected = {output.name: lab.forward(start)[output.name]}
-        found = next(iter(lab.compare(condition, expected, {output.name: moved[output.name]}, "moves")))
+        got = {output.name: moved[output.name]}
+        found = next(iter(lab.compare("valid slots changed", expected, got, "moves", sides=(side,))))
         if best is None or found.leak > best.leak:
             best = found
         if best.verdict == "holds":

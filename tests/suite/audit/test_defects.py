@@ -7,9 +7,10 @@ from suite.audit.causes import explain, signatures, traits
 from suite.audit.defects import DEFECTS, SOUND, subject_of
 from suite.audit.findings import findings
 from suite.audit.lab import Lab
+from suite.audit.observation import ANY, WHAT
 from suite.audit.properties import BY_ID, examine
 from suite.audit.selfcheck import NEEDED, REASONS, false_alarms, only_catchers, plant_all
-from variants import KnownDefect
+from variants import KnownDefect, build, mechanisms
 
 
 @pytest.mark.parametrize("name", DEFECTS)
@@ -89,8 +90,8 @@ class TestKnownDefects:
         found = findings(subject, examine(subject, only=["P4c", "P7"]), task="t", device="cpu")
         return [(f"{finding.quantity} {finding.verdict}", "missing" in finding.details) for finding in found]
 
-    def defect(self, property: str, output: str, condition: str) -> KnownDefect:
-        return KnownDefect(property=property, output=output, condition=condition, summary="as published")
+    def defect(self, property: str, output: str, what: str, side: str = "any") -> KnownDefect:
+        return KnownDefect(property=property, output=output, what=what, side=side, summary="as published")
 
     def test_a_declared_one_is_known(self) -> None:
         assert self.verdicts(self.defect("P4c", "any", "scores scaled")) == [("P4c known", False), ("P7 holds", False)]
@@ -100,14 +101,25 @@ class TestKnownDefects:
         assert found == [("P4c broken", False), ("P7 holds", False)]
 
     def test_a_declared_one_that_does_not_show_is_a_finding_of_its_own(self) -> None:
-        found = self.verdicts(self.defect("P4c", "any", "any"), self.defect("P7", "image_weights", "zero region"))
+        found = self.verdicts(
+            self.defect("P4c", "any", "any"), self.defect("P7", "image_weights", "slot zeroed", "image")
+        )
         assert found == [("P4c known", False), ("P7 holds", False), ("P7 broken", True)]
 
     def test_one_of_a_property_that_was_not_examined_is_not_missed(self) -> None:
-        found = self.verdicts(self.defect("P4c", "any", "any"), self.defect("P1", "any", "padded words"))
+        found = self.verdicts(self.defect("P4c", "any", "any"), self.defect("P1", "any", "pads filled", "question"))
         assert found == [("P4c known", False), ("P7 holds", False)]
 
 
 def test_properties_and_correct_mechanisms_are_named_once() -> None:
     assert len(BY_ID) == 26
     assert len({kind.__name__ for kind in SOUND}) == len(SOUND)
+
+
+def test_known_defects_speak_the_words_of_the_audit() -> None:
+    for name in mechanisms():
+        defects = build(name, width=16).module.known_defects
+        for defect in defects:
+            assert defect.property in BY_ID or defect.property == "agreement"
+            assert defect.what in {*WHAT, ANY}
+            assert defect.side in ("image", "question", ANY)
