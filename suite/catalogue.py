@@ -2,27 +2,44 @@
 
 from collections.abc import Iterator, Mapping
 
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
+from suite.report.columns import Column, Columns, literal
 from suite.workloads import PRESETS, WORKLOADS
 from variants.build import option_types
 from variants.registry import mechanisms
 from variants.transforms import TRANSFORMS
 
+_TITLES = {
+    "mechanisms": "Mechanisms",
+    "options": "Options, as mechanism[key=value,...]",
+    "parts": "Parts, removed as mechanism-part",
+    "transforms": "Transforms, added as mechanism+transform",
+    "workloads": "Workloads",
+    "presets": "Presets",
+}
+_COLUMNS = (Column(title=""), Column(title="", words=True))
 
-def page() -> RenderableType:
+
+def sections() -> dict[str, dict[str, str]]:
     """Everything that a variant's name and the options of ``run`` may say, each with a line."""
-    sections: tuple[tuple[str, Mapping[str, str]], ...] = (
-        ("Mechanisms", dict(_mechanisms())),
-        ("Options, as mechanism[key=value,...]", dict(_options())),
-        ("Parts, removed as mechanism-part", dict(_parts())),
-        ("Transforms, added as mechanism+transform", {f"+{name}": item.summary for name, item in TRANSFORMS.items()}),
-        ("Workloads", dict(_workloads())),
-        ("Presets", dict(_presets())),
-    )
-    return Group(*(part for title, lines in sections for part in (Text(title, style="bold"), _table(lines), Text())))
+    return {
+        "mechanisms": dict(_mechanisms()),
+        "options": dict(_options()),
+        "parts": dict(_parts()),
+        "transforms": {f"+{name}": item.summary for name, item in TRANSFORMS.items()},
+        "workloads": dict(_workloads()),
+        "presets": dict(_presets()),
+    }
+
+
+def words(found: Mapping[str, Mapping[str, str]]) -> list[RenderableType]:
+    """`sections`, for a terminal."""
+    parts: list[RenderableType] = []
+    for name, lines in found.items():
+        parts += [Text(), literal(_TITLES[name], style="bold"), Columns(_COLUMNS, list(lines.items()))]
+    return parts[1:]
 
 
 def _mechanisms() -> Iterator[tuple[str, str]]:
@@ -59,12 +76,3 @@ def _presets() -> Iterator[tuple[str, str]]:
     for name, preset in PRESETS.items():
         chosen = ", ".join(f"{workload} at batch {batch}" for workload, batch in preset.batches)
         yield name, f"{preset.summary} ({chosen})"
-
-
-def _table(lines: Mapping[str, str]) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, line in lines.items():
-        table.add_row(Text(name), Text(line))
-    return table

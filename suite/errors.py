@@ -1,6 +1,8 @@
 """Whose mistake it was: what a user can mend is a ``UserError``; every other exception is ours."""
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator
 
 
@@ -44,3 +46,26 @@ def printable(text: str, most: int = 300) -> str:
     """The beginning of a text on one line, without what moves a cursor or changes a colour."""
     shown = "".join(character if character.isprintable() else " " for character in text[: 4 * most])
     return " ".join(shown.split())[:most]
+
+
+_SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS)
+"""What a system lacks, whatever it was asked to do."""
+_OURS = os.path.dirname(os.path.abspath(__file__))  # os.path alone, for the sake of a quick start
+
+
+def of_the_system(error: OSError, place: object = "") -> str | None:
+    """What the file system or the machine refused, in one line; None where the mistake can only be this program's.
+
+    Args:
+        error: as it was raised.
+        place: what was being written or read, where the error does not say.
+    """
+    path = error.filename if error.filename is not None else place
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    if isinstance(path, int) or (path == "" and error.errno not in _SCARCE and "temporary directory" not in str(error)):
+        return None
+    if os.path.abspath(str(path)).startswith(_OURS + os.sep):
+        return None
+    where = f"{path}: " if path != "" else ""
+    return f"{where}{error.strerror or error}"

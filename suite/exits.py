@@ -1,4 +1,4 @@
-"""Exit codes of ``python run_all.py``."""
+"""Exit codes of ``python run_all.py``, which ``coattention`` is too."""
 
 from collections.abc import Iterable
 
@@ -6,6 +6,8 @@ from suite.records import FAILURES, Finding, Measurement, Record, Skip
 
 HARNESS = ("task_time", "harness_time", "time_left", "run_time")
 """Quantities about the run itself and not about what it measures."""
+DESCRIPTIONS = ("parameters", "ceiling", "tested_on")
+"""Quantities that are known before anything is measured or trained."""
 DONE = 0
 """All asked-for cells were measured, or skipped with a reason."""
 INCORRECT = 1
@@ -26,8 +28,9 @@ def code(records: Iterable[Record]) -> int:
             case Finding(verdict=verdict):
                 incorrect |= verdict == "broken"
                 measured = True
-            case Measurement(quantity=quantity):
-                measured |= quantity not in HARNESS
+            case Measurement(variant=variant, quantity=quantity):
+                # what is about no variant is about the machine, which nobody asked about alone
+                measured |= variant != "" and quantity not in (*HARNESS, *DESCRIPTIONS)
             case Skip(cause=cause):
                 failed |= cause in FAILURES
     if incorrect:

@@ -1,7 +1,6 @@
 """A run: from a request to a run folder with its records and its report."""
 
-import sys
-import tempfile
+import shlex
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -12,13 +11,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from suite import environment, exits, guest, store, worker
+from suite import environment, guest, interrupts, store, worker
+from suite.answer import SPOKEN, Manner
 from suite.errors import UserError
 from suite.estimate import Speed
 from suite.plan import LEAST_SAMPLING_S, MACHINE, Plan, Task, command, duration, machine_tasks, plan, shortened
 from suite.probes.step import About
 from suite.records import ANCHOR, Measurement, Record, Skip
-from suite.report import units
+from suite.report import outcome, units
 from suite.report.bar import progress_bar
 from suite.request import Asked, Request, understand
 from suite.worker import Worker
@@ -31,13 +31,20 @@ _PATIENCE = 8.0
 _LEAST_PATIENCE_S = 120.0
 
 
-def start(request: Request, *, out: Path | None = None, resume: Path | None = None) -> int:
+def start(
+    request: Request,
+    *,
+    out: Path | None = None,
+    resume: Path | None = None,
+    manner: Manner = SPOKEN,
+) -> int:
     """Do what was asked and return the exit code.
 
     Args:
         request: what to measure.
         out: the run folder; under ``results`` if left out.
         resume: the folder of a run to continue with its own request instead.
+        manner: in which progress and the answer are told.
 
     Raises:
         UserError: the request is wrong, or a folder cannot be used; before any work.
@@ -62,15 +69,15 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
         store.claim(folder)
         environment.write(folder, described)
         known = []
-    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix="coattention-") as cache, store.Writer(folder) as writer:
-            session = Session(asked, folder, Path(cache), writer, known, console)
+    resuming = f"python run_all.py --resume {shlex.quote(str(folder))}"
+
+    def work() -> int:
+        with interrupts.temporary_folder() as cache, store.Writer(folder) as writer:
+            session = Session(asked, folder, cache, writer, known, manner.console())
             interrupted = session.run()
-        return _finish(folder, console, interrupted=interrupted)
-    except store.DiskFull as error:
-        print(f"error: {error}; free some space, then --resume {folder}", file=sys.stderr)
-        return exits.CELLS_FAILED
+        return outcome.finish(folder, manner, interrupted=interrupted, resume=resuming)
+
+    return outcome.seen_through(work, folder, manner, resume=resuming)
 
 
 class Session:
@@ -365,26 +372,3 @@ def _closing(one: Worker) -> Measurement:
         value=one.elapsed_s,
         details={"planned_s": round(one.task.planned_s, 2), "failed": True},
     )
-
-
-def _finish(folder: Path, console: Console, *, interrupted: bool) -> int:
-    """Make the pages, print the table, and say how it ended."""
-    from suite.report import page, tables, terminal
-
-    records = store.read(folder)
-    terminal.show(tables.make(records))
-    try:
-        print(page.write(folder))
-    except OSError as error:
-        if error.errno not in store.NO_SPACE:
-            raise
-        print(
-            f"error: {folder}: no space left for the page; every record is stored: free some space, "
-            f"then python run_all.py report {folder}",
-            file=sys.stderr,
-        )
-        return exits.CELLS_FAILED
-    if interrupted:
-        console.print(f"interrupted; continue with: python run_all.py --resume {folder}")
-        return exits.INTERRUPTED
-    return exits.code(records)

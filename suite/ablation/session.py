@@ -1,7 +1,7 @@
 """An ablation from a request to a run folder: what is trained in which order, side by side, within a budget."""
 
 import hashlib
-import sys
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress as Bars
 
-from suite import environment, exits, store
+from suite import environment, store
 from suite.ablation import needs, oracle, scenes
 from suite.ablation.crew import Crew
 from suite.ablation.jobs import TUNING_SEED, AnyTask, Job, shape_of
@@ -20,10 +20,11 @@ from suite.ablation.studies import PARALLEL, STUDIES, Row, Study, parameters, st
 from suite.ablation.task import SceneTask
 from suite.ablation.training import Recipe
 from suite.ablation.vqa2 import Vqa2Task
+from suite.answer import SPOKEN, Manner
 from suite.errors import UserError
 from suite.records import Measurement, Record
 from suite.records import Skip as Skipped
-from suite.report import units
+from suite.report import outcome, units
 from suite.report.bar import progress_bar
 from suite.request import Request as RunRequest
 from suite.request import kind_of
@@ -75,7 +76,13 @@ class Request:
         return DEFAULT_BUDGET_S if self.data == "scenes" and not self.studies and not self.full else None
 
 
-def start(request: Request, *, out: Path | None = None, resume: Path | None = None) -> int:
+def start(
+    request: Request,
+    *,
+    out: Path | None = None,
+    resume: Path | None = None,
+    manner: Manner = SPOKEN,
+) -> int:
     """Train and test what was asked and return the exit code.
 
     Raises:
@@ -88,8 +95,7 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
         described = environment.describe(RunRequest()) | {"ablation": asdict(request), "ablation_sources": _sources()}
     _check(request)
     task = _task(request)
-    # no markup: it would take the [options] of a variant for its own
-    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    console = manner.console()
     if isinstance(task, Vqa2Task):
         task.check()
         row = replace(PARALLEL, width=VQA2_SCALE * PARALLEL.width)
@@ -100,18 +106,19 @@ def start(request: Request, *, out: Path | None = None, resume: Path | None = No
         store.claim(folder)
         environment.write(folder, described)
     known = store.read(folder) if resume is not None else []
-    interrupted = False
-    try:
+    resuming = f"python run_all.py ablate --resume {shlex.quote(str(folder))}"
+
+    def work() -> int:
+        interrupted = False
         with store.Writer(folder) as writer:
             session = Session(request, studies, folder, writer, known, console)
             try:
                 session.run()
             except KeyboardInterrupt:
                 interrupted = True
-    except store.DiskFull as error:
-        print(f"error: {error}; free some space, then --resume {folder}", file=sys.stderr)
-        return exits.CELLS_FAILED
-    return _finish(folder, interrupted=interrupted)
+        return outcome.finish(folder, manner, interrupted=interrupted, resume=resuming)
+
+    return outcome.seen_through(work, folder, manner, resume=resuming)
 
 
 class Session:
@@ -522,13 +529,3 @@ def _ceilings(name: str, task: SceneTask) -> list[Record]:
         for what, of_families in reached.items()
         for family, value in (of_families | {"all": sum(of_families.values()) / len(of_families)}).items()
     ]
-
-
-def _finish(folder: Path, *, interrupted: bool) -> int:
-    from suite.report import ablation, page
-
-    records = store.current(store.read(folder))
-    page.write(folder)
-    ablation.show(records)
-    print(folder)
-    return exits.INTERRUPTED if interrupted else exits.code(records)

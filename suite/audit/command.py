@@ -1,12 +1,13 @@
 """``run_all.py audit``: what was understood, one paragraph, one line per property."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from suite import exits, user_files
+from suite.answer import SPOKEN, Answer, Manner, fail, give
 from suite.audit.findings import findings
 from suite.audit.properties import examine
 from suite.audit.subject import from_variant
@@ -14,6 +15,7 @@ from suite.audit.understand import NotUnderstood, Understood, understand
 from suite.errors import UserError, as_users
 from suite.probes.masking import WIDTH
 from suite.records import Finding
+from suite.report.columns import Column, Columns, indented, literal
 from variants import Skip, build
 
 _COLOUR = {
@@ -26,13 +28,22 @@ _COLOUR = {
 }
 
 
-def start(target: str, *, strict: bool = False, seed: int = 0) -> int:
+_COLUMNS = (
+    Column(title=""),
+    *(Column(title="") for _ in range(2)),
+    *(Column(title=title, number=True) for title in ("leak", "limit", "/ noise")),
+    Column(title="", words=True),
+)
+
+
+def start(target: str, *, strict: bool = False, seed: int = 0, manner: Manner = SPOKEN) -> int:
     """Audit a module in a file, or a built-in variant, and print what was found.
 
     Args:
         target: ``path/to/file.py:NAME`` or a variant's name.
         strict: whether what is merely fragile counts.
         seed: of the batches.
+        manner: in which the answer is wanted.
 
     Returns:
         0 where nothing is wrong, 1 where something is, 2 where the signature is not understood.
@@ -40,26 +51,34 @@ def start(target: str, *, strict: bool = False, seed: int = 0) -> int:
     Raises:
         UserError: there is no such file, name or variant.
     """
-    console = Console(highlight=False, soft_wrap=True)
     try:
         understood = _subject(target, seed)
     except NotUnderstood as error:
-        console.print(escape(str(error)))
-        return exits.WRONG_COMMAND
+        return fail(str(error), exits.WRONG_COMMAND, manner)
     subject = understood.subject
-    console.print(f"[bold]{escape(subject.name)}[/]")
-    for line in understood.account:
-        console.print(f"  {escape(line)}")
     found = tuple(findings(subject, examine(subject, seed=seed), task="audit", device=subject.device.type, seed=seed))
-    console.print(f"{'':4} {'':14} {'':7} {'leak':>8} {'limit':>8} {'/ noise':>8}")
-    for finding in found:
-        console.print(_row(finding))
-    for line in paragraph(found):
-        console.print(escape(line))
     wrong = [
         f for f in found if f.verdict == "broken" and (strict or f.severity == "wrong" or f.details.get("missing"))
     ]
-    return exits.INCORRECT if wrong else exits.DONE
+    verdict, *further = paragraph(found)
+    answer = Answer(
+        code=exits.INCORRECT if wrong else exits.DONE,
+        words=[
+            literal(subject.name, style="bold"),
+            *(indented(said) for said in understood.account),
+            Columns(_COLUMNS, [_row(finding) for finding in found]),
+            *map(literal, further),
+        ],
+        last=verdict,
+        data={
+            "target": target,
+            "verdict": verdict,
+            "further": further,
+            "understood": understood.account,
+            "properties": [asdict(finding) for finding in found],
+        },
+    )
+    return give(answer, manner)
 
 
 def paragraph(found: Sequence[Finding]) -> list[str]:
@@ -131,14 +150,17 @@ def _sentence(finding: Finding) -> str:
     return f"{finding.quantity}: {finding.summary}."
 
 
-def _row(finding: Finding) -> str:
+def _row(finding: Finding) -> list[Text]:
     holds = finding.verdict == "holds"
     what = str(finding.details.get("statement", "")) if holds else str(finding.details.get("said", finding.summary))
-    ratio = finding.details.get("leak_over_noise")
-    numbers = f"{_number(finding.value):>8} {_number(finding.limit):>8} {_number(ratio):>8}"
-    colour = _COLOUR[finding.verdict]
-    verdict = f"[{colour}]{finding.verdict:<14}[/]"
-    return f"{finding.quantity:<4} {verdict} {finding.severity:<7} {numbers}  {escape(what)}"
+    numbers = (finding.value, finding.limit, finding.details.get("leak_over_noise"))
+    return [
+        literal(finding.quantity),
+        literal(finding.verdict, style=_COLOUR[finding.verdict]),
+        literal(finding.severity),
+        *(literal(_number(number)) for number in numbers),
+        literal(what),
+    ]
 
 
 def _number(value: object) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
+from rich.console import RenderableType
 from scipy import stats as scipy_stats
 
 from suite import store
 from suite.records import Artifact, Measurement, Record, Scalar, Skip
-from suite.report import terminal, units, wording
+from suite.report import units, wording
+from suite.report.columns import Column, Columns, literal
 
 Verdict = Literal["helps", "hurts", "no difference seen", "unclear"]
 MARGIN = 0.01
@@ -389,26 +389,36 @@ def _skips(skips: Sequence[Skip]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def show(records: Sequence[Record]) -> None:
-    """Print the table of every study."""
+def words(records: Sequence[Record]) -> list[RenderableType]:
+    """The table of every study, and what it says, for a terminal."""
     accuracies = Accuracies(records)
-    # no markup: it would take the [options] of a variant for its own
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = terminal.WIDTH
-    for study in accuracies.rows:
-        if not accuracies.trained(study):
-            continue
-        shown = study_table(accuracies, study)
-        grid = Table(title=f"{study}: {accuracies.questions[study]}", title_justify="left", box=None, pad_edge=False)
-        for name in _SHOWN:
-            justify: Literal["left", "right"] = "left" if name in ("row", "verdict") else "right"
-            grid.add_column(name.removeprefix("lost: "), justify=justify, overflow="fold")
-        for line in wording.rows(shown):
-            grid.add_row(*(str(line.get(name, "")).strip("`*") for name in _SHOWN))
-        console.print(grid)
-        for sentence in sentences(accuracies, study):
-            console.print(sentence.replace("`", ""))
+    columns = [
+        Column(title=name.removeprefix("lost: "), number=name not in ("row", "verdict"), words=name == "verdict")
+        for name in _SHOWN
+    ]
+    parts: list[RenderableType] = []
+    for study in _trained(accuracies):
+        rows = wording.rows(study_table(accuracies, study))
+        parts += [literal(f"{study}: {accuracies.questions[study]}", style="bold")]
+        parts += [Columns(columns, [[str(row.get(name, "")).strip("`*") for name in _SHOWN] for row in rows])]
+        parts += [literal(sentence.replace("`", "")) for sentence in sentences(accuracies, study)]
+    return parts
+
+
+def data(records: Sequence[Record]) -> dict[str, object]:
+    """The same for a program: shares of one."""
+    accuracies = Accuracies(records)
+    return {
+        "answer": [
+            {"study": study, "question": accuracies.questions[study], "sentences": sentences(accuracies, study)}
+            for study in _trained(accuracies)
+        ],
+        "rows": list(wording.rows(table(accuracies))),
+    }
+
+
+def _trained(accuracies: Accuracies) -> list[str]:
+    return [study for study in accuracies.rows if accuracies.trained(study)]
 
 
 def _text(record: Measurement, key: str) -> str:

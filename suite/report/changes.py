@@ -9,14 +9,13 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console, RenderableType
 
 from suite.compare import Change, Comparison, Place, Step
 from suite.records import ANCHOR
-from suite.report import units
+from suite.report import units, wording
 from suite.report.bar import progress_bar
+from suite.report.columns import Column, Columns, literal
 
 FILE = "COMPARISON.md"
 MOST_LINES = 60
@@ -26,37 +25,62 @@ _COUNTED = {"slower": "more", "faster": "less"}
 """A memory is not slow."""
 
 
-def show(comparison: Comparison) -> None:
-    """Print what changed; what stayed the same is counted."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=150)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("cell", "left"), ("quantity", "left"), ("old", "right"), ("new", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]  # both are words that rich knows
-    for name in ("new / old (95 %)", "verdict", "through", "doubt"):
-        table.add_column(name)
-    for change in _by_size(comparison.changes):
-        if change.regressed or change.ratio.verdict != "same":
-            style = "red" if change.regressed else None
-            table.add_row(*(Text(text) for text in _texts(change).values()), style=style)
-    if table.row_count:
-        console.print(table)
-    for line in _sentences(comparison):
-        console.print(Text(line))
+def words(comparison: Comparison) -> list[RenderableType]:
+    """What changed, for a terminal; what stayed the same is counted."""
+    changed = [change for change in _by_size(comparison.changes) if change.regressed or change.ratio.verdict != "same"]
+    if not changed:
+        return [literal(sentence) for sentence in _sentences(comparison)]
+    # what all have in common stands above the table, where it takes no column
+    varying = [name for name in Place._fields[1:] if len({getattr(change.place, name) for change in changed}) > 1]
+    common = [text for name, text in changed[0].place._asdict().items() if name not in ("variant", *varying) and text]
+    columns = [
+        Column(title="variant"),
+        *(Column(title=name) for name in varying),
+        Column(title="quantity"),
+        *(Column(title=title, number=True) for title in ("old", "new")),
+        Column(title="new / old (95 %)", number=True, of_last=True),
+        Column(title="verdict", words=True, of_last=True),
+        *(Column(title=title, words=True) for title in ("through", "doubt")),
+    ]
+    rows = []
+    for change in changed:
+        texts = [change.place.variant, *(getattr(change.place, name) for name in varying)]
+        texts += list(_texts(change).values())[1:]
+        rows.append([literal(text, style="red" if change.regressed else "") for text in texts])
+    title = [literal(f"on {', '.join(common)}", style="bold")] if common else []
+    return [*title, Columns(columns, rows), *(literal(sentence) for sentence in _sentences(comparison))]
 
 
-def watch(steps: Iterator[Step], *, suspect_s: float) -> tuple[Comparison, bool]:
+def data(comparison: Comparison) -> dict[str, object]:
+    """The same for a program, in base units, the unchanged numbers too."""
+    return {
+        "sentences": _sentences(comparison),
+        "fail_above": comparison.fail_above,
+        "changes": list(wording.rows(frame(comparison))),
+        "broken": [
+            {
+                **{name: getattr(item, name) for name in Place._fields},
+                "property": item.quantity,
+                "summary": item.summary,
+            }
+            for item in comparison.broken
+        ],
+        "lost": [place._asdict() | {"reason": reason} for place, reason in comparison.lost],
+        "added": [place._asdict() for place in comparison.added],
+    }
+
+
+def watch(steps: Iterator[Step], *, suspect_s: float, console: Console) -> tuple[Comparison, bool]:
     """Go through all steps of measuring again, with a bar and the time left.
 
     Args:
         steps: the first is the comparison as it was.
         suspect_s: what the rounds of one suspect take at most.
+        console: where they are told.
 
     Returns:
         The last comparison, and whether Ctrl-C came before the end.
     """
-    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     step = next(steps)
     count = len(step.waiting)
     console.print(f"suspects to measure again: {count}, at most {units.seconds(count * suspect_s)} of rounds")

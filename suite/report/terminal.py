@@ -1,123 +1,128 @@
-"""The table that the user came for, at the end of a run."""
+"""The answer that the user came for, at the end of a run: as words for a terminal, and as plain data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from suite.report import units, wording
+from suite.report.columns import Column, Columns, indented, literal
 from suite.report.tables import SEVERITY, Tables
 from suite.workloads import PHASES
 
-WIDTH = 150
-"""Columns where the output is no terminal and so has no width of its own."""
 
-
-def show(tables: Tables) -> None:
-    """Print `summary`."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
-    console.print(summary(tables))
-
-
-def summary(tables: Tables) -> RenderableType:
-    """One table per workload and device, both phases side by side, with the answer above each."""
+def words(tables: Tables) -> list[RenderableType]:
+    """One table per workload and device, both phases side by side, with the answer above each; then what is amiss."""
     parts: list[RenderableType] = []
     for (workload, device), cells in tables.cells.groupby(["workload", "device"], sort=False):
-        parts += [Text(), Text(f"{workload} on {device}", style="bold")]
-        phases = [phase for phase in PHASES if (cells["phase"] == phase).any()]
-        for phase in phases:
-            sentence = wording.headline(cells[cells["phase"] == phase]).replace("**", "")
-            parts.append(Text(f"{phase}: {sentence}"))
+        parts += [Text(), literal(f"{workload} on {device}", style="bold")]
+        phases = _phases(cells)
+        parts += [literal(f"{phase}: {_sentence(cells, phase)}") for phase in phases]
         timed = cells["latency_s"].notna() | (cells["skipped"] != "")
         parts.append(_table(cells, [phase for phase in phases if timed[cells["phase"] == phase].any()]))
         notes = wording.doubts(cells)
         if notes:
-            parts.append(Padding(Text("doubt\n" + "\n".join(notes), style="yellow"), (0, 2)))
+            parts.append(indented("doubt", *notes, style="yellow"))
     if tables.cells.empty and not tables.masking.empty:
-        parts += [Text(), Text("Masking", style="bold"), _masking_alone(tables.masking)]
+        parts += [Text(), literal("Masking", style="bold"), _masking_alone(tables.masking)]
     if not tables.skips.empty:
-        parts += [Text(), Text("Not measured", style="bold"), _skips(tables.skips)]
-    broken = tables.findings[tables.findings["verdict"] == "broken"]
+        parts += [Text(), literal("Not measured", style="bold"), *_skips(tables.skips)]
+    broken = _broken(tables)
     if not broken.empty:
-        parts += [Text(), Text("Incorrect", style="bold red")]
-        parts += [Text(f"{row.variant}: {row.property}: {row.summary}") for row in broken.itertuples()]
-    return Group(*parts)
+        parts += [Text(), literal("Incorrect", style="bold red")]
+        parts += [literal(f"{row.variant}: {row.property}: {row.summary}") for row in broken.itertuples()]
+    return parts
 
 
-def _table(cells: pd.DataFrame, phases: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
-    table.add_column("variant", no_wrap=True)
+def summary(tables: Tables) -> RenderableType:
+    """`words`, as one thing to print."""
+    return Group(*words(tables))
+
+
+def data(tables: Tables) -> dict[str, object]:
+    """The same for a program, in base units: sentences, cells, verdicts, what was left out and what is broken."""
+    return {
+        "answer": [
+            {"workload": workload, "device": device, "phase": phase, "sentence": _sentence(cells, phase)}
+            for (workload, device), cells in tables.cells.groupby(["workload", "device"], sort=False)
+            for phase in _phases(cells)
+        ],
+        "cells": list(wording.rows(tables.cells)),
+        "masking": list(wording.rows(tables.masking)),
+        "skips": list(wording.rows(tables.skips)),
+        "broken": list(wording.rows(_broken(tables))),
+    }
+
+
+def _phases(cells: pd.DataFrame) -> list[str]:
+    return [phase for phase in PHASES if (cells["phase"] == phase).any()]
+
+
+def _sentence(cells: pd.DataFrame, phase: str) -> str:
+    return wording.headline(cells[cells["phase"] == phase]).replace("**", "")
+
+
+def _broken(tables: Tables) -> pd.DataFrame:
+    return tables.findings[tables.findings["verdict"] == "broken"]
+
+
+def _table(cells: pd.DataFrame, phases: Sequence[str]) -> Columns:
+    columns = [Column(title="variant")]
     for phase in phases:
-        table.add_column(phase, justify="right", min_width=8)
-        table.add_column("over its eager float32", justify="right", min_width=13)
-    for name in ("peak memory", "error"):
-        table.add_column(name, justify="right", overflow="fold")
-    for name in ("masking", "doubt"):
-        table.add_column(name, overflow="fold")
+        columns.append(Column(title=phase, number=True))
+        columns.append(Column(title="over its eager float32", number=True, of_last=True))
+    columns += [Column(title="peak memory", number=True), Column(title="error", number=True)]
+    columns += [Column(title="masking", words=True), Column(title="doubt", words=True)]
     letters = wording.footnotes(cells)
     indexed = {(row["variant"], row["phase"]): row for row in wording.rows(cells)}
-    mechanism = None
+    lines = []
     for variant in dict.fromkeys(cells["variant"]):
         here = [indexed[variant, phase] for phase in PHASES if (variant, phase) in indexed]
-        # as Text: a plain string would lose its [options] to rich's markup
-        texts: list[Text | str] = [Text(str(variant))]
+        texts = [literal(variant)]
         for phase in phases:
             row = indexed.get((variant, phase))
-            texts += [_time(row), wording.speedup(row) if row else units.MISSING]
+            texts += [_time(row), literal(wording.speedup(row) if row else units.MISSING)]
         last = here[-1]
         texts += [
-            units.binary(wording.number(last, "peak_memory_bytes")),
-            units.error(wording.number(last, "agreement_error")),
+            literal(units.binary(wording.number(last, "peak_memory_bytes"))),
+            literal(units.error(wording.number(last, "agreement_error"))),
             _masking(str(last["masking"])),
-            " ".join(dict.fromkeys(flag for row in here for flag in wording.flags(row, letters).split())),
+            literal(" ".join(dict.fromkeys(flag for row in here for flag in wording.flags(row, letters).split()))),
         ]
-        if mechanism not in (None, last["mechanism"]):
-            table.add_section()
-        mechanism = last["mechanism"]
-        table.add_row(*texts)
-    return table
+        lines.append(texts)
+    return Columns(columns, lines)
 
 
 def _time(row: wording.Row | None) -> Text:
     if row is None:
-        return Text(units.MISSING)
+        return literal(units.MISSING)
     if row["hidden"]:
-        return Text(str(row["hidden"]).split(":")[0], style="red")
+        return literal(str(row["hidden"]).split(":")[0], style="red")
     if wording.number(row, "latency_s") is None:
-        return Text("skipped" if row["skipped"] else units.MISSING, style="dim")
-    return Text(units.seconds(wording.number(row, "latency_s")))
+        return literal("skipped" if row["skipped"] else units.MISSING, style="dim")
+    return literal(units.seconds(wording.number(row, "latency_s")))
 
 
 def _masking(said: str) -> Text:
-    style = {"broken": "red", "known": "yellow", "unclear": "yellow", "not judged": "yellow", "holds": "green"}.get(
-        said.partition(":")[0], ""
-    )
-    return Text(said or units.MISSING, style=style)
+    styles = {"broken": "red", "known": "yellow", "unclear": "yellow", "not judged": "yellow", "holds": "green"}
+    style = styles.get(said.partition(":")[0], "")
+    return literal(said or units.MISSING, style=style)
 
 
-def _masking_alone(masking: pd.DataFrame) -> Table:
+def _masking_alone(masking: pd.DataFrame) -> Columns:
     """A line per variant, where nothing else was asked for: the worst verdict, and which properties have it."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("variant", "masking"):
-        table.add_column(name, overflow="fold")
+    lines = []
     for row in wording.rows(masking):
         verdicts = {str(name): str(verdict) for name, verdict in row.items() if name != "variant" and verdict}
         worst = min(verdicts.values(), key=SEVERITY.index)
         which = ", ".join(name for name, verdict in verdicts.items() if verdict == worst)
-        table.add_row(Text(str(row["variant"])), _masking(worst if worst == "holds" else f"{worst}: {which}"))
-    return table
+        lines.append([literal(row["variant"]), _masking(worst if worst == "holds" else f"{worst}: {which}")])
+    return Columns([Column(title="variant"), Column(title="masking", words=True)], lines)
 
 
-def _skips(skips: pd.DataFrame) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("variants", "why", "what measures it"):
-        table.add_column(name, overflow="fold")
+def _skips(skips: pd.DataFrame) -> Iterator[RenderableType]:
+    """Why, and below it the command that measures it, on lines of its own so that it can be copied."""
     for (reason, remedy), group in skips.groupby(["reason", "remedy"], sort=False):
-        names = ", ".join(dict.fromkeys(name or "all" for name in group["variant"]))
-        table.add_row(Text(names), Text(str(reason)), Text(str(remedy)))
-    return table
+        names = ", ".join(dict.fromkeys(str(name) or "all" for name in group["variant"]))
+        yield indented(f"{names}: {reason}", str(remedy))

@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
-from rich.console import Console
-
 from suite import exits, guest, store
+from suite.answer import SPOKEN, Answer, Manner, give
 from suite.errors import UserError
 from suite.records import Finding, Measurement
 from suite.report import selfcheck as page
@@ -33,7 +32,15 @@ TOPICS = {
 """Each a module of this package with a function `check` that yields rows; quick ones first."""
 
 
-def start(topics: tuple[str, ...], *, device: str | None, full: bool, trials: int | None, out: Path | None) -> int:
+def start(
+    topics: tuple[str, ...],
+    *,
+    device: str | None,
+    full: bool,
+    trials: int | None,
+    out: Path | None,
+    manner: Manner = SPOKEN,
+) -> int:
     """Check what was asked, and return the exit code: 1 where a row fails.
 
     Raises:
@@ -47,16 +54,16 @@ def start(topics: tuple[str, ...], *, device: str | None, full: bool, trials: in
     if (folder / store.FILE).exists():
         raise UserError(f"{folder} holds a run already: choose another folder")
     guest.warm_up()
-    console = Console(stderr=True, soft_wrap=True)
+    console = manner.console()
     started = time.monotonic()
     with benches.opened(folder, chosen, full=full, trials=trials, console=console) as bench:
         for topic in topics or TOPICS:
             _check(topic, bench)
         took = time.monotonic() - started
         bench.writer.write([Measurement(task="selfcheck", quantity="run_time", unit="s", value=took)])
-    print(page.write(folder).resolve())
+    path = page.write(folder)
     broken = any(isinstance(record, Finding) and _fails(record) for record in store.read(folder))
-    return exits.INCORRECT if broken else exits.DONE
+    return give(Answer(code=exits.INCORRECT if broken else exits.DONE, last=str(path.resolve())), manner)
 
 
 def _check(topic: str, bench: Bench) -> None:

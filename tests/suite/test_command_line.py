@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FLAGS = {
     "variants", "--workload", "--preset", "--shape", "--set", "--phase", "--device", "--threads", "--probe", "--with",
-    "--out", "--resume", "--budget", "--timeout", "--largest-batch",
+    "--out", "--resume", "--budget", "--timeout", "--largest-batch", "--json", "--quiet",
 }  # fmt: skip
 
 
@@ -51,12 +51,12 @@ def test_help_imports_nothing_that_takes_long() -> None:
 @pytest.mark.parametrize(("error", "code"), [("UserError", 2), ("ValueError", 70), ("KeyError", 70)])
 def test_only_what_the_user_can_mend_counts_as_a_wrong_command(error: str, code: int) -> None:
     program = f"""
-import run_all
+from suite import cli
 from suite.errors import UserError
-def fail():
+def fail(**_):
     raise {error}("the message")
-run_all.app = fail
-run_all.main()
+cli.app = fail
+cli.main()
 """
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == code

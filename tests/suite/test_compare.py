@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from suite import exits
+from suite.answer import SPOKEN, Answer, give
 from suite.compare import Change, Comparison, Place, Step, check_machines, compare, share
 from suite.records import Finding, Measurement, Record, Skip
 from suite.report import changes
@@ -202,7 +203,7 @@ def test_ctrl_c_keeps_what_was_measured_again(capsys: pytest.CaptureFixture[str]
         yield Step(after, (before.changes[0].place,))
         raise KeyboardInterrupt
 
-    assert changes.watch(steps(), suspect_s=20.0) == (after, True)
+    assert changes.watch(steps(), suspect_s=20.0, console=SPOKEN.console()) == (after, True)
     assert "suspects to measure again: 1, at most 20.0 s of rounds" in capsys.readouterr().err
 
 
@@ -231,7 +232,7 @@ def test_the_page_names_the_regression_and_keeps_the_numbers(
 ) -> None:
     comparison = compare(run(1), run(2, speeds={"dense": 1.3}), fail_above=LIMIT)
     page = changes.write(comparison, tmp_path / "out", old="before", new="after").read_text()
-    changes.show(comparison)
+    give(Answer(code=3, words=changes.words(comparison)))
     assert "regression beyond 5.0 %: dense · tiny · forward · cpu: latency" in page
     assert "regression beyond 5.0 %: dense" in capsys.readouterr().out
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 10_000

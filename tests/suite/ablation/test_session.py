@@ -20,6 +20,7 @@ from suite.ablation.model import PLANTED, SOUND, Classifier, Shape
 from suite.ablation.session import Request
 from suite.ablation.studies import STUDIES, Compared, Row, Study, study
 from suite.ablation.training import Progress
+from suite.answer import Manner
 from suite.records import Measurement, Record, Skip
 from suite.report.ablation import Accuracies
 from variants import canonical, mechanisms
@@ -53,10 +54,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pages, and in one process: starting them is most of what a small study costs."""
     shrink(monkeypatch)
     monkeypatch.setattr(session, "LANES", 1)
-    monkeypatch.setattr(session, "_finish", finish)
+    monkeypatch.setattr(session.outcome, "finish", finish)
 
 
-def finish(folder: Path, *, interrupted: bool) -> int:
+def finish(folder: Path, manner: Manner, *, interrupted: bool, resume: str) -> int:
     return exits.INTERRUPTED if interrupted else exits.code(store.read(folder))
 
 
@@ -232,6 +233,7 @@ import os, signal, sys
 from pathlib import Path
 import psutil
 from suite.ablation import session
+from suite.answer import Manner
 from suite.ablation.studies import Compared, Row, Study
 
 trained = 0

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.text import Text
 
 from suite import store
+from suite.answer import Answer, give
 from suite.records import Artifact, Finding, Measurement, Record, Skip
 from suite.report import ablation, ablation_plots, attention, page, pareto
 from suite.report.ablation import Accuracies, Interval, change, interval, verdict
@@ -253,7 +254,7 @@ def test_attention_stands_side_by_side_and_the_glimpses_of_one_in_one_row() -> N
 def test_the_terminal_shows_each_row_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     made = [described("pool", ""), described("dense[layers=3]", "pool")]
     made += accuracies_of("pool", SEEDS) + accuracies_of("dense[layers=3]", tuple(value + 0.1 for value in SEEDS))
-    ablation.show(made)
+    give(Answer(code=0, words=ablation.words(made)))
     table, sentence = capsys.readouterr().out.split("dense[layers=3]")[1:]
     assert "81.0 [" in table
     assert "ends 10.0 points above pool" in sentence

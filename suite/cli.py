@@ -1,0 +1,444 @@
+"""The command line, behind ``python run_all.py`` and ``coattention``: what may be asked, and how it ends."""
+
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+import suite
+from suite import errors, exits, interrupts, streams
+from suite.errors import UserError
+
+_OF_THE_PROGRAM = ("--help", "-h", "--version", "--install-completion", "--show-completion")
+"""Options that stand without a command; any other belongs to ``run``."""
+_NAMES = {"help_option_names": ["--help", "-h"]}
+# what may be wrong with a command line, as typer sees it: it exports this one kind, whose base is all of them
+_WrongCommand: type[Any] = typer.BadParameter.__bases__[0]
+
+
+class _RunByDefault(TyperGroup):
+    """No command means ``run``, so that ``python run_all.py --out DIR`` works."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing and (not args or (args[0].startswith("-") and args[0] not in _OF_THE_PROGRAM)):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+class _Command(TyperCommand):
+    """A command to which every argument has to say something."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for before, given in zip(["", *args], args, strict=False):
+            name, equals, value = given.partition("=")
+            if name.startswith("--") and equals and not value.strip():
+                raise UserError(f"{name}: expected a value, found none")
+            if not given.strip():
+                raise UserError(f"{before if before.startswith('-') else self.name}: expected a value, found none")
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_RunByDefault, pretty_exceptions_enable=False, context_settings=_NAMES)
+_command = partial(app.command, cls=_Command, context_settings=_NAMES)
+Json = Annotated[bool, typer.Option("--json", help="The answer alone, as one JSON object on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors, and the path or verdict at the end.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            torch = version("torch")
+        except PackageNotFoundError:
+            torch = "is missing"
+        print(f"coattention {suite.__version__} (Python {sys.version.split()[0]}, torch {torch})")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Benchmarks, masking audit and ablations of co-attention. Without a command: run."""
+
+
+@_command()
+def run(
+    variants: Annotated[
+        list[str] | None, typer.Argument(metavar="VARIANT", help="Such as parallel+bf16; the preset's if left out.")
+    ] = None,
+    workload: Annotated[list[str] | None, typer.Option(help="A workload by name; may be repeated.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A choice of variants and workloads; fits the device if left out.")
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Your own case: batch=8,regions=100,words=20,image_width=2048,fill=0.6")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Sweep an axis of the workloads: batch=1,8,32; may be repeated.")
+    ] = None,
+    phase: Annotated[list[str] | None, typer.Option(help="forward or forward+backward; both if left out.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; the best there is if left out.")] = None,
+    threads: Annotated[str, typer.Option(help="Threads on the CPU; 1,2,4 measures each.")] = "1",
+    probe: Annotated[
+        list[str] | None,
+        typer.Option(help="timing, start, memory, cost, agreement, masking or trace; all if left out."),
+    ] = None,
+    with_: Annotated[
+        list[Path] | None, typer.Option("--with", help="A file that registers mechanisms of your own; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; results/<stamp>-<device> if left out.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue the run in this folder, with its own arguments.")
+    ] = None,
+    budget: Annotated[float | None, typer.Option(help="Seconds to sample within; 0 measures all.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which a task counts as hung.")] = None,
+    largest_batch: Annotated[
+        bool, typer.Option("--largest-batch", help="Also find the largest batch that fits in memory.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure latency, memory, cost, agreement and masking, and leave a run folder with the report."""
+    from suite import run as session
+    from suite.answer import Manner
+    from suite.request import Request
+
+    request = Request(
+        variants=tuple(variants or ()),
+        workloads=tuple(workload or ()),
+        preset=preset,
+        shape=shape,
+        sets=tuple(sets or ()),
+        phases=tuple(phase or ()),
+        device=device,
+        threads=threads,
+        probes=tuple(probe or ()),
+        files=tuple(str(path) for path in with_ or ()),
+        budget_s=budget,
+        timeout_s=timeout,
+        largest_batch=largest_batch,
+    )
+    raise typer.Exit(session.start(request, out=out, resume=resume, manner=Manner(json=json, quiet=quiet)))
+
+
+@_command("list")
+def list_(
+    with_: Annotated[
+        list[Path] | None, typer.Option("--with", help="A file that registers mechanisms of your own; may be repeated.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show mechanisms, options, parts, transforms, workloads and presets, each with a line."""
+    from suite import catalogue, user_files
+    from suite.answer import Answer, Manner, give
+
+    for path in with_ or ():
+        user_files.load(path)
+    found = catalogue.sections()
+    raise typer.Exit(give(Answer(code=exits.DONE, words=catalogue.words(found), data=found), Manner(json=json)))
+
+
+@_command()
+def report(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Run folder, such as results/<stamp>-<device>; not needed with --readme.")
+    ] = None,
+    readme: Annotated[
+        Path | None, typer.Option(help="Also write the tables of results/reference into this file, between its marks.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make the tables, plots and REPORT.md of a run again, from its records alone."""
+    from suite import store
+    from suite.answer import Answer, Manner, give
+    from suite.report import outcome, page
+    from suite.report import readme as front
+
+    if folder is None and readme is None:
+        raise UserError("report: expected a run folder, --readme README.md, or both")
+    found = Answer(code=exits.DONE, last=str(readme), data={"readme": readme})
+    if readme is not None:
+        front.write(readme, front.REFERENCES)
+    if folder is not None:
+        path = page.write(folder)
+        found = outcome.answer(store.read(folder), folder, path, code=exits.DONE)
+    raise typer.Exit(give(found, Manner(json=json, quiet=quiet)))
+
+
+@_command()
+def compare(
+    old: Annotated[Path, typer.Argument(help="A run folder, or a committed reference: the baseline.")],
+    new: Annotated[Path, typer.Argument(help="The run folder to judge.")],
+    across_machines: Annotated[
+        bool, typer.Option("--across-machines", help="Compare runs of different machines all the same.")
+    ] = False,
+    fail_above: Annotated[
+        str, typer.Option(help="Exit 3 where the whole interval of new over old lies beyond this.")
+    ] = "5%",
+    remeasure: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="OLD_TREE NEW_TREE",
+            help="Time suspects of two source trees again, interleaved, in fresh processes; what recurs counts.",
+        ),
+    ] = None,
+    with_: Annotated[
+        list[Path] | None, typer.Option("--with", help="For --remeasure: the files of your own that the runs used.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="For --remeasure: seconds for each suspect and pair; 10 if left out.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="For --remeasure: seconds after which a call counts as hung; 120 if left out.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the page goes; NEW/against-<name of OLD> if left out.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare two runs: a verdict per cell, a table, a plot, and exit 3 on a regression."""
+    from suite import compare as comparing
+    from suite import store
+    from suite.answer import Answer, Manner, give
+    from suite.report import changes
+
+    manner = Manner(json=json, quiet=quiet)
+    if not across_machines:
+        comparing.check_machines(old, new)
+    limit = comparing.share(fail_above)
+    comparison = comparing.compare(store.read(old), store.read(new), fail_above=limit)
+    interrupted = False
+    if remeasure is None:
+        given = {"--with": bool(with_), "--budget": budget is not None, "--timeout": timeout is not None}
+        _refuse("compare measures nothing without --remeasure", given)
+    else:
+        from suite import remeasure as again
+
+        budget, timeout = 10.0 if budget is None else budget, 120.0 if timeout is None else timeout
+        steps = again.suspects(comparison, *remeasure, budget_s=budget, timeout_s=timeout, files=tuple(with_ or ()))
+        comparison, interrupted = changes.watch(steps, suspect_s=again.PAIRS * budget, console=manner.console())
+    names = old.resolve().name, new.resolve().name
+    page = changes.write(comparison, out or new / f"against-{names[0]}", old=names[0], new=names[1])
+    found = Answer(
+        code=exits.INTERRUPTED if interrupted else comparison.exit_code(),
+        words=changes.words(comparison),
+        last=str(page),
+        data={"page": page, "interrupted": interrupted} | changes.data(comparison),
+    )
+    raise typer.Exit(give(found, manner))
+
+
+@_command()
+def ablate(
+    studies: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="STUDY",
+            help="core, levels, masking, precision, mechanism, parts, depth or generalise; core if left out.",
+        ),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Every study, without a budget.")] = False,
+    seeds: Annotated[int, typer.Option(help="Trainings per row, paired: the same seed, the same batches.")] = 5,
+    first_seed: Annotated[
+        int, typer.Option(help="Where they begin. The recipe was chosen with some below 5, which flatter.")
+    ] = 5,
+    epochs: Annotated[int | None, typer.Option(help="Another length of training than the data's own.")] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(help="Seconds after which no training starts; 0 trains all. 840 if no study is named."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; results/<stamp>-ablation if left out.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue the ablation in this folder from its last finished epochs.")
+    ] = None,
+    data: Annotated[str, typer.Option(help="scenes (generated) or vqa2 (VQA v2 from disk).")] = "scenes",
+    root: Annotated[Path | None, typer.Option(help="Folder of the official files and the features, for vqa2.")] = None,
+    device: Annotated[str, typer.Option(help="Where to train: cpu or cuda.")] = "cpu",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train mechanisms with and without their parts over seeds: what each part earns, and what a leaking mask costs."""
+    from suite.ablation import session
+    from suite.answer import Manner
+
+    request = session.Request(
+        studies=tuple(studies or ()),
+        full=full,
+        seeds=seeds,
+        first_seed=first_seed,
+        epochs=epochs,
+        budget_s=budget,
+        data=data,
+        root=None if root is None else str(root),
+        device=device,
+    )
+    raise typer.Exit(session.start(request, out=out, resume=resume, manner=Manner(json=json, quiet=quiet)))
+
+
+@_command()
+def selfcheck(
+    topics: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TOPIC", help="Such as timing or memory; all if left out but masking, which runs alone."
+        ),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="The trials that the README's figures stand on, instead of ten minutes.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; the best there is if left out.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="At most so many trials a row, to try the checks themselves.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Results folder; results/<stamp>-selfcheck-<device> if left out.")
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Of masking: keep the signatures from which causes are inferred.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Examine this program on this machine: planted differences, planted faults, known answers."""
+    if trials is not None and trials < 1:
+        raise UserError(f"--trials {trials}: expected at least 1")
+    if topics == ["masking"]:
+        from suite.audit import selfcheck as masking
+
+        given = {"--full": full, "--device": device is not None, "--out": out is not None, "--quiet": quiet}
+        _refuse("selfcheck masking has its own trials, and no folder", given)
+        raise typer.Exit(masking.start(seeds=100 if trials is None else trials, write=write))
+    from suite.answer import Manner
+    from suite.selfcheck import session
+
+    _refuse("signatures are kept by selfcheck masking alone", {"--write": write})
+    manner = Manner(quiet=quiet)
+    raise typer.Exit(
+        session.start(tuple(topics or ()), device=device, full=full, trials=trials, out=out, manner=manner)
+    )
+
+
+@_command()
+def pareto(
+    ablation: Annotated[Path, typer.Argument(help="Folder of an ablation; the plots and the table go there.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a timing run of the same variants.")],
+    study: Annotated[str, typer.Option(help="Whose accuracies.")] = "core",
+    workload: Annotated[str | None, typer.Option(help="Whose costs; the run's first if left out.")] = None,
+    phase: Annotated[str | None, typer.Option(help="forward or forward+backward; the run's first if left out.")] = None,
+    device: Annotated[str | None, typer.Option(help="The run's first if left out.")] = None,
+) -> None:
+    """Set accuracy beside latency and memory, and name the variants that nothing dominates."""
+    from suite import store
+    from suite.report import pareto as front
+
+    timed = store.read(run)
+    place = front.choose(timed, workload=workload, phase=phase, device=device)
+    print(front.write(store.read(ablation), timed, ablation, study=study, place=place))
+
+
+@_command()
+def checkpoint(
+    source: Annotated[str, typer.Argument(help="Whose weights: dcn/stack, mcan/net, hiecoatt/parallel and so on.")],
+    file: Annotated[Path, typer.Argument(help="What torch.save wrote.")],
+    config: Annotated[str, typer.Option(help='What no weight tells, as JSON: {"MULTI_HEAD": 8}.')] = "{}",
+    prefix: Annotated[str, typer.Option(help="Keep the names that start so, without it; such as module.")] = "",
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Leave out the names that start so, such as an encoder's; may be repeated.")
+    ] = None,
+) -> None:
+    """Audit published weights, correct them, and show what that changes and what it gains."""
+    import json
+
+    from suite import checkpoint as inspection
+
+    inspection.check(source)
+    try:
+        stated = json.loads(config)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--config {config}: not JSON: {error}") from error
+    if not isinstance(stated, dict):
+        raise UserError(f'--config {config}: expected a JSON object, such as {{"MULTI_HEAD": 8}}')
+    weights = inspection.read(file, prefix=prefix, ignore=tuple(ignore or ()))
+    print(inspection.page(inspection.inspect(source, weights, stated)))
+
+
+@_command()
+def audit(
+    target: Annotated[
+        str, typer.Argument(metavar="FILE.py:NAME", help="A class or factory of a module; or a variant's name.")
+    ],
+    strict: Annotated[bool, typer.Option("--strict", help="What is fragile counts as wrong.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the batches.")] = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Is it masked correctly? Any module, of yours too: what is broken, by how much, where, and what to change."""
+    from suite.answer import Manner
+    from suite.audit import command
+
+    raise typer.Exit(command.start(target, strict=strict, seed=seed, manner=Manner(json=json, quiet=quiet)))
+
+
+def _refuse(since: str, given: Mapping[str, bool]) -> None:
+    """Refuse options that would change nothing."""
+    for option, is_given in given.items():
+        if is_given:
+            raise UserError(f"{option} has no effect here: {since}")
+
+
+def main() -> None:
+    """Run a command; what the user got wrong is one line, what we got wrong is a traceback."""
+    arguments = sys.argv[1:]
+    wants_json = "--json" in arguments and not {"--help", "-h"}.intersection(arguments)
+    streams.prepare(keep_stdout=wants_json)
+    interrupts.install()
+    sys.exit(_code(arguments, wants_json))
+
+
+def _code(arguments: Sequence[str], wants_json: bool) -> int:
+    """The exit code; the one place where whatever was raised ends."""
+    try:
+        return app(args=arguments, standalone_mode=False) or exits.DONE
+    except UserError as error:
+        return _fail(str(error), exits.WRONG_COMMAND, wants_json)
+    except _WrongCommand as error:
+        where = f"; {error.ctx.command_path} --help says what there is" if error.ctx is not None else ""
+        return _fail(f"{error.format_message().rstrip('.')}{where}", exits.WRONG_COMMAND, wants_json)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", exits.INTERRUPTED, wants_json)
+    except OSError as error:
+        refused = errors.of_the_system(error)
+        if refused is not None:
+            return _fail(refused, exits.WRONG_COMMAND, wants_json)
+        return _ours(error, wants_json)
+    except Exception as error:  # anything unforeseen is a mistake of ours
+        return _ours(error, wants_json)
+
+
+def _ours(error: Exception, wants_json: bool) -> int:
+    traceback.print_exception(error)
+    message = f"{type(error).__name__}: {error}: a mistake in this program, and not in what was asked; please report it"
+    return _fail(f"{message} with the lines above", exits.INTERNAL_ERROR, wants_json)
+
+
+def _fail(message: str, code: int, wants_json: bool) -> int:
+    streams.error(message)
+    if wants_json:
+        import json
+
+        streams.answer(json.dumps({"exit_code": code, "error": message}))
+    return code
+
+
+if __name__ == "__main__":
+    main()
