@@ -138,11 +138,11 @@ def list_(
     json: Json = False,
 ) -> None:
     """Show mechanisms, options, parts, transforms, workloads and presets, each with a line."""
-    from suite import catalogue, user_files
+    from suite import catalogue, request
     from suite.answer import Answer, Manner, give
 
-    for path in with_ or ():
-        user_files.load(path)
+    if with_:
+        request.introduce([str(path) for path in with_])
     found = catalogue.sections()
     raise typer.Exit(give(Answer(code=exits.DONE, words=catalogue.words(found), data=found), Manner(json=json)))
 

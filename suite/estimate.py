@@ -1,14 +1,13 @@
 """How long things will take on this machine, about: from what it can do and what the variants ask for."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import psutil
 
-from suite.records import Measurement, Record
+from suite.outline import Outline, outline, plain
+from suite.records import ANCHOR, Measurement, Record
 from suite.workloads import WORKLOADS, Phase, Workload
-from variants import CoAttention, Skip
-from variants.build import blueprint
 from variants.spec import Spec
 
 _START_S = 0.3
@@ -24,7 +23,7 @@ class Speed:
     """What the device does in a second; guesses where it was not measured."""
 
     flops_per_s: dict[str, float] = field(default_factory=lambda: {"float32": 3e10, "bfloat16": 3e10, "float16": 3e9})
-    _built: dict[tuple[Spec, int, int], CoAttention | str] = field(default_factory=dict)
+    _outlines: dict[tuple[Spec, Workload], Outline] = field(default_factory=dict)
 
     @classmethod
     def measured(cls, records: Iterable[Record]) -> "Speed":
@@ -77,9 +76,9 @@ class Speed:
 
     def impossible(self, spec: Spec, workload: Workload) -> str:
         """Why this variant cannot run on this workload here, as far as can be known without trying; or empty."""
-        module = self._build(spec, workload)
-        if isinstance(module, str):
-            return module
+        refusal = self._outline(spec, workload).refusal
+        if refusal:
+            return refusal
         inputs = (
             4 * workload.batch * (workload.regions * workload.image_width + workload.words * workload.question_width)
         )
@@ -92,35 +91,19 @@ class Speed:
         return ""
 
     def _flops(self, spec: Spec, workload: Workload) -> float:
-        module = self._build(spec, workload)
-        if isinstance(module, str):
-            return 0.0
-        shape = (workload.batch, workload.regions, workload.words)
-        flops = module.matmul_flops(*shape)
-        if flops is None:
-            anchor = self._build(Spec("parallel"), workload)
-            known = None if isinstance(anchor, str) else anchor.matmul_flops(*shape)
-            flops = _UNKNOWN_FLOPS * (known or 0)
-        return float(flops)
+        flops = self._outline(spec, workload).flops
+        if flops is None and not self._outline(spec, workload).refusal:
+            flops = _UNKNOWN_FLOPS * (self._outline(Spec(ANCHOR), workload).flops or 0)
+        return float(flops or 0)
 
     def _parameters(self, spec: Spec, workload: Workload) -> int:
-        module = self._build(spec, workload)
-        return 0 if isinstance(module, str) else sum(1 for _ in module.parameters())
+        return self._outline(spec, workload).parameters
 
-    def _build(self, spec: Spec, workload: Workload) -> CoAttention | str:
-        """The plain module, or why there is none."""
-        key = (plain(spec), workload.image_width, workload.question_width)
-        if key not in self._built:
-            try:
-                self._built[key] = blueprint(key[0], image_width=key[1], question_width=key[2])
-            except (Skip, ValueError) as error:
-                self._built[key] = str(error)
-        return self._built[key]
-
-
-def plain(spec: Spec) -> Spec:
-    """The same mechanism, options and parts, eager in float32: what speed-ups are over."""
-    return replace(spec, transforms=())
+    def _outline(self, spec: Spec, workload: Workload) -> Outline:
+        key = (plain(spec), workload)
+        if key not in self._outlines:
+            self._outlines[key] = outline(*key)
+        return self._outlines[key]
 
 
 def compiles(spec: Spec) -> bool:

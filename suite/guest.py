@@ -37,7 +37,7 @@ PRELOADED = (
 )
 """Imported once, before the processes fork off; none of them starts a thread or a device."""
 ROOT = Path(__file__).parents[1]
-LONGEST_START_S = 120.0
+LONGEST_START_S = 300.0
 """After which a process that did not begin counts as hung: the first one waits for torch to be loaded."""
 _LONGEST_END_S = 5.0
 _WHOLE_MESSAGES = os.name == "nt"
@@ -264,9 +264,11 @@ def stream(function: Callable[..., Iterable[object]], *arguments: object, timeou
         while one.ending is None:
             wait(one.waitables, 0.25)
             yield from one.hear()
-            if one.ending is None and (one.elapsed_s > timeout_s or one.waited_s > LONGEST_START_S):
-                late_s = one.elapsed_s or one.waited_s
-                raise Lost(Ending(way="killed", reason=f"no end after {late_s:.0f} s", cause="timeout"))
+            if one.ending is None and one.elapsed_s > timeout_s:
+                raise Lost(Ending(way="killed", reason=f"no end after {one.elapsed_s:.0f} s", cause="timeout"))
+            if one.ending is None and one.waited_s > LONGEST_START_S:
+                reason = f"its process did not begin within {one.waited_s:.0f} s"
+                raise Lost(Ending(way="killed", reason=reason, cause="timeout"))
     finally:
         one.close()
     if one.ending.way == "refused":

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from suite.devices import Device
-from suite.estimate import Speed, compiles, plain
+from suite.estimate import Speed, compiles
+from suite.outline import plain
 from suite.records import ANCHOR, Skip
 from suite.request import Asked, Probe, Wanted
 from suite.stats import FEWEST_ROUNDS

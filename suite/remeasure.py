@@ -18,7 +18,7 @@ from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Self
 
-from suite import stats, user_files, workloads
+from suite import request, stats, user_files, workloads
 from suite.compare import Comparison, Place, Step
 from suite.errors import UserError
 from suite.probes.clocks import clock_of
@@ -65,6 +65,8 @@ def suspects(
     for tree in (old_tree, new_tree):
         if not (tree / "variants" / "__init__.py").is_file():
             raise UserError(f"--remeasure {tree}: expected a source tree, with the package 'variants' in it")
+    if files:
+        request.introduce([str(path) for path in files], timeout_s=timeout_s)
     return _one_by_one(comparison, (old_tree, new_tree), budget_s, timeout_s, files)
 
 

@@ -3,14 +3,15 @@
 import itertools
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 
-from suite import devices, user_files
+from suite import devices, guest, outline, user_files
 from suite.devices import Device
 from suite.errors import UserError, as_users
 from suite.records import ANCHOR
@@ -21,6 +22,8 @@ from variants.spec import Spec
 Probe = Literal["timing", "start", "memory", "cost", "agreement", "masking", "trace"]
 PROBES: tuple[Probe, ...] = get_args(Probe)
 T = TypeVar("T")
+_LONGEST_LOAD_S = 60.0
+"""For which the files of a user's own may load, unless ``--timeout`` allows more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +100,70 @@ def understand(request: Request) -> Asked:
     Raises:
         UserError: something in it is unknown or cannot be; one line says what, and what is known.
     """
-    for path in request.files:
-        user_files.load(Path(path))
+    if request.files:
+        _introduce(request)
+    return _understand(request)
+
+
+def introduce(files: Sequence[str], *, timeout_s: float | None = None) -> None:
+    """Make known what files of the user's own register; they run in a process of their own.
+
+    Raises:
+        UserError: one cannot be loaded, or registers nothing; says which, and what is wrong with it.
+    """
+    _hear(Request(files=tuple(files), timeout_s=timeout_s), user_files.describe, tuple(files))
+
+
+def _introduce(request: Request) -> None:
+    """As `introduce`, and what the mechanisms that are asked for say of themselves on the workloads."""
+    outlines = _hear(request, _introductions, request)
+    try:
+        asked = _understand(request)
+    except UserError:  # which is said in its turn
+        return
+    outline.hear(_theirs(asked), asked.workloads, outlines)
+
+
+def _hear(
+    request: Request, function: Callable[..., Iterator[Mapping[str, Any]]], *arguments: object
+) -> list[Mapping[str, Any]]:
+    """Listen to a process that loads the files; the outlines that it sent."""
+    outlines: list[Mapping[str, Any]] = []
+    at = request.files[0]
+    twice = [path for path, count in Counter(map(os.path.abspath, request.files)).items() if count > 1]
+    if twice:
+        raise UserError(f"--with {user_files.shown(Path(twice[0]))} is given twice")
+    try:
+        for told in guest.stream(function, *arguments, timeout_s=max(request.timeout_s or 0.0, _LONGEST_LOAD_S)):
+            match told:
+                case {"file": str(path)}:
+                    at = path
+                case {"mechanism": dict(description)}:
+                    user_files.introduce(description)
+                case {"outline": dict(made)}:
+                    outlines.append(made)
+    except guest.Lost as lost:
+        raise UserError(f"--with {user_files.shown(Path(at))}: {lost}") from lost
+    return outlines
+
+
+def _introductions(request: Request) -> Iterator[Mapping[str, Any]]:
+    """Descriptions, then outlines: what a process tells of the files that it has loaded."""
+    yield from user_files.describe(request.files)
+    try:
+        asked = _understand(request)
+    except UserError:
+        return
+    yield from outline.tell(_theirs(asked), asked.workloads)
+
+
+def _theirs(asked: Asked) -> list[Spec]:
+    """The mechanisms of the user's own among what is asked for, each as it is without transforms."""
+    own = set(_users_own(asked.files))
+    return list(dict.fromkeys(outline.plain(wanted.spec) for wanted in asked.variants if wanted.spec.mechanism in own))
+
+
+def _understand(request: Request) -> Asked:
     kind = kind_of(request.device)
     for option, seconds in (("--budget", request.budget_s), ("--timeout", request.timeout_s)):
         if seconds is not None and not 0 <= seconds < math.inf:
@@ -113,7 +178,7 @@ def understand(request: Request) -> Asked:
         named = dict.fromkeys(map(canonical, request.variants), True)
     variants = named or dict(_variants_of(preset))
     if request.files and not request.variants:
-        variants = {Spec(name): True for name in _users_own()} | variants
+        variants = {Spec(name): True for name in _users_own(request.files)} | variants
     return Asked(
         variants=tuple(Wanted(spec=spec, required=required) for spec, required in variants.items()),
         audited=() if chosen else tuple(spec for spec in map(Spec, _published()) if spec not in variants),
@@ -176,8 +241,13 @@ def _published() -> list[str]:
     return [name for name in mechanisms() if name.startswith("published_")]
 
 
-def _users_own() -> list[str]:
-    return [name for name, mechanism in mechanisms().items() if not mechanism.__module__.startswith("variants.")]
+def _users_own(files: Sequence[str]) -> list[str]:
+    """The mechanisms of these files; in a process that has loaded them, all that are not of this program."""
+    return [
+        name
+        for name, mechanism in mechanisms().items()
+        if not mechanism.__module__.startswith("variants.") and user_files.mechanism_file(name) in (None, *files)
+    ]
 
 
 def _variants_of(preset: Preset) -> Iterator[tuple[Spec, bool]]:

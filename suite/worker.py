@@ -13,11 +13,12 @@ from typing import Protocol, cast
 
 import psutil
 
-from suite import guest
+from suite import guest, user_files
 from suite.errors import printable
 from suite.guest import Ending, Guest
 from suite.plan import LARGEST_BATCH, MACHINE, Task
 from suite.records import Measurement, Record, Skip, decode, encode
+from variants import canonical
 
 _MEMORY_SHARE = 0.95
 """Of the memory that is free, what a worker on the CPU may take: its allocator fails before the kernel kills."""
@@ -36,7 +37,8 @@ class Worker:
         self.task = task
         self.records: list[Record] = []
         self._at: Announcement = guest.context().RawValue("i", -1)
-        self._guest = Guest(_work, task, files, folder, cache, self._at, temporary=cache)
+        own = user_files.needed(files, (canonical(name).mechanism for name in task.variants))
+        self._guest = Guest(_work, task, own, folder, cache, self._at, temporary=cache)
 
     @property
     def waitables(self) -> tuple[Connection | int, ...]:
@@ -106,8 +108,6 @@ def _work(task: Task, files: tuple[str, ...], folder: Path, cache: Path, at: Ann
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
     started, cpu = time.perf_counter(), time.process_time()
-    from suite import user_files  # here: what a task needs is imported in its own process
-
     for path in files:
         user_files.load(Path(path))
 
