@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from suite import environment, exits, stats
+from suite import exits, folders, stats
 from suite.errors import UserError
 from suite.records import ANCHOR, FAILURES, Cell, Finding, Measurement, Record, Skip
 
@@ -173,9 +173,11 @@ def check_machines(old: Path, new: Path) -> None:
 
 
 def _machine(folder: Path) -> Mapping[str, object]:
-    found = environment.read(folder).get("machine")
-    if not isinstance(found, dict):
-        raise UserError(f"{folder / environment.FILE} does not describe a machine: expected an object named 'machine'")
+    found: Mapping[str, object] | None = folders.environment(folder).get("machine")
+    if found is None:
+        raise UserError(
+            f"{folder / folders.ENVIRONMENT} does not describe a machine: expected an object named 'machine'"
+        )
     return found
 
 

@@ -11,15 +11,17 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import psutil
 import torch
 
+from suite import folders
 from suite.errors import UserError
+from suite.records import shown
 from suite.request import Request
 
-FILE = "environment.json"
+FILE = folders.ENVIRONMENT
 ROOT = Path(__file__).parents[1]
 _MEASURING = ("variants/**/*.py", "variants/**/*.json", "suite/probes/*.py", "suite/inputs.py", "suite/workloads.py")
 """Sources that a number depends on."""
@@ -47,22 +49,13 @@ def write(folder: Path, described: Mapping[str, object]) -> None:
     (folder / FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
 
 
-def read(folder: Path) -> dict[str, object]:
+def read(folder: Path) -> dict[str, Any]:
     """The environment of a run folder.
 
     Raises:
         UserError: there is none, or it cannot be read.
     """
-    path = folder / FILE
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{folder} holds no {FILE}: expected the folder of a run") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON: {error}") from error
-    if not isinstance(described, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(described).__name__}")
-    return described
+    return folders.environment(folder)
 
 
 def request_of(described: Mapping[str, object], files: Sequence[str]) -> Request:
@@ -78,16 +71,28 @@ def request_of(described: Mapping[str, object], files: Sequence[str]) -> Request
     stored = described.get("request")
     if not isinstance(stored, dict):
         raise UserError(f"{FILE} holds no request: this run was not started by run_all.py")
-    named = [Path(path).name for path in files]
-    if sorted(named) != sorted(stored.get("files", ())):
-        raise UserError(
-            f"the run used --with {' '.join(stored.get('files', ())) or 'nothing'}: give the same files again"
-        )
+    kinds = get_type_hints(Request)
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    try:
-        return Request(**(values | {"files": tuple(files)}))
-    except TypeError as error:
-        raise UserError(f"{FILE} holds a request of another version: {error}") from error
+    for key, value in values.items():
+        if key not in kinds:
+            raise UserError(f"{FILE} holds a request of another version, which asks for {key!r}")
+        if not _fits(value, kinds[key]):
+            raise UserError(f"{FILE} holds a request whose {key!r} is {shown(stored[key])}: expected {kinds[key]}")
+    named = [Path(path).name for path in files]
+    if sorted(named) != sorted(values.get("files", ())):
+        raise UserError(
+            f"the run used --with {' '.join(values.get('files', ())) or 'nothing'}: give the same files again"
+        )
+    return Request(**(values | {"files": tuple(files)}))
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether what was stored is what a field of a request holds."""
+    if get_args(kind)[1:] == (...,):
+        return isinstance(value, tuple) and all(_fits(item, get_args(kind)[0]) for item in value)
+    if get_args(kind):
+        return any(_fits(value, choice) for choice in get_args(kind))
+    return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
 
 
 def changes(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:

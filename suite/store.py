@@ -4,20 +4,24 @@ import errno
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from suite import folders
 from suite.errors import UserError
-from suite.records import FAILURES, FORMAT, Measurement, Record, Skip, decode, encode
+from suite.records import FAILURES, FORMAT, Measurement, Record, Skip, decode, encode, shown, visible
 
 FILE = "records.jsonl"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """How a system says that a file cannot grow."""
 _HEADER = json.dumps({"format": FORMAT})
 _FREE_DISK_B = 64 * 2**20
+LONGEST_LINE_B = 16 * 2**20
+LARGEST_B = 2**30
+"""A run of a hundred thousand records takes a tenth of it."""
 
 
 class DiskFull(OSError):
@@ -47,12 +51,36 @@ def read(folder: Path) -> list[Record]:
     """Every record of a run folder; a torn last line, as a killed run leaves, is passed over.
 
     Raises:
-        UserError: the folder holds no records, or records of another format, or a line that is none; says which.
+        UserError: the folder holds no records, or records of another format, or a line that is none or that stands
+            there twice; says which.
     """
     path = folder / FILE
     lines = _lines(path)
     _check_header(path, lines[0] if lines else b"")
-    return [decode(line.decode(), where=f"{path}:{number}") for number, line in enumerate(lines[1:], 2)]
+    records = []
+    taken: dict[object, int] = {}
+    for number, line in enumerate(lines[1:], 2):
+        where = f"{path}:{number}"
+        if len(line) > LONGEST_LINE_B:
+            raise UserError(
+                f"{where}: {len(line) / 2**20:.0f} MiB in one line; expected {LONGEST_LINE_B // 2**20} at most"
+            )
+        record = decode(line, where=where)
+        records.append(record)
+        if isinstance(record, Measurement) and record.quantity in _ONCE:
+            before = taken.setdefault(_ONCE[record.quantity](record), number)
+            if before != number:
+                raise UserError(
+                    f"{where}: {record.quantity} of {visible(record.task)!r} stands on line {before} already"
+                )
+    return records
+
+
+_ONCE: Mapping[str, Callable[[Measurement], object]] = {
+    "task_time": lambda record: record.task,
+    "latency": lambda record: (record.task, record.variant, record.workload, record.phase, record.device),
+}
+"""What a task leaves once, and of what: twice means that a file was put together of several, or stands in itself."""
 
 
 def finished(records: Iterable[Record]) -> set[str]:
@@ -166,16 +194,16 @@ def _lock(path: Path, file: IO[bytes]) -> None:
 
 def _lines(path: Path) -> list[bytes]:
     """The whole lines of a file, without their newlines."""
-    if not path.is_file():
-        raise UserError(f"{path.parent} holds no {FILE}: expected the folder of a run")
-    return path.read_bytes().split(b"\n")[:-1]
+    return folders.content(path, at_most=LARGEST_B).split(b"\n")[:-1]
 
 
 def _check_header(path: Path, header: bytes) -> None:
     try:
         found = json.loads(header)["format"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}:1 names no format: expected {_HEADER}") from error
-    if found != FORMAT:
-        age = "an older" if isinstance(found, int) and found < FORMAT else "another"
-        raise UserError(f"{path} is of {age} format, {found}: this program reads format {FORMAT}; measure again")
+    if type(found) is not int or found != FORMAT:
+        age = "an older" if type(found) is int and found < FORMAT else "another"
+        raise UserError(
+            f"{path}:1 is of {age} format, {shown(found)}: this program reads format {FORMAT}; measure again"
+        )

@@ -11,9 +11,9 @@ import pandas as pd
 from rich.console import RenderableType
 from scipy import stats as scipy_stats
 
-from suite import store
+from suite import folders, store
 from suite.records import Artifact, Measurement, Record, Scalar, Skip
-from suite.report import units, wording
+from suite.report import escape, units, wording
 from suite.report.columns import Column, Columns, literal
 
 Verdict = Literal["helps", "hurts", "no difference seen", "unclear"]
@@ -331,12 +331,10 @@ def write(folder: Path, records: Sequence[Record]) -> Path:
     from suite.report import ablation_plots
 
     accuracies = Accuracies(records)
-    (folder / "tables").mkdir(exist_ok=True)
-    table(accuracies).to_csv(folder / "tables" / "ablation.csv", index=False)
+    folders.made(folder, "tables")
+    escape.spreadsheet(table(accuracies)).to_csv(folders.target(folder, "tables/ablation.csv"), index=False)
     plots = ablation_plots.write(accuracies, folder)
-    path = folder / "REPORT.md"
-    path.write_text(_page(accuracies, plots, title=folder.resolve().name), encoding="utf-8")
-    return path
+    return folders.write(folder, "REPORT.md", _page(accuracies, plots, title=escape.name(folder.resolve().name)))
 
 
 def _page(accuracies: Accuracies, plots: Mapping[str, Sequence[str]], *, title: str) -> str:
@@ -374,16 +372,18 @@ def _page(accuracies: Accuracies, plots: Mapping[str, Sequence[str]], *, title: 
         lines += ["## Not trained, tested or drawn", "", wording.markdown(skips), ""]
     if accuracies.digests:
         lines += ["## Tested on", ""]
-        lines += [f"- {data}: SHA-256 `{digest}`" for data, digest in accuracies.digests.items()]
+        lines += [
+            f"- {escape.prose(data)}: SHA-256 {escape.code(digest)}" for data, digest in accuracies.digests.items()
+        ]
     return "\n".join(lines) + "\n"
 
 
 def _skips(skips: Sequence[Skip]) -> pd.DataFrame:
     grouped: dict[tuple[str, str], list[str]] = defaultdict(list)
     for skip in skips:
-        grouped[skip.reason, skip.remedy].append(f"`{skip.details.get('row', skip.variant)}`")
+        grouped[skip.reason, skip.remedy].append(escape.code(str(skip.details.get("row", skip.variant))))
     lines = [
-        {"rows": ", ".join(dict.fromkeys(rows)), "why": reason, "what trains it": f"`{remedy}`" if remedy else ""}
+        {"rows": ", ".join(dict.fromkeys(rows)), "why": escape.prose(reason), "what trains it": escape.code(remedy)}
         for (reason, remedy), rows in grouped.items()
     ]
     return pd.DataFrame(lines)
@@ -423,4 +423,4 @@ def _trained(accuracies: Accuracies) -> list[str]:
 
 def _text(record: Measurement, key: str) -> str:
     value: Scalar = record.details.get(key, "")  # type: ignore[assignment]  # these details are single values
-    return str(value)
+    return escape.name(str(value))

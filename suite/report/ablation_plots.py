@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from suite import folders
 from suite.report import attention, style
 from suite.report.ablation import WAYS, Accuracies, Interval, Row, Verdict, between, change, interval, verdict
 
@@ -37,7 +38,7 @@ def write(accuracies: Accuracies, folder: Path) -> dict[str, list[str]]:
     Returns:
         Paths relative to the folder, by study, and by ``attention``.
     """
-    (folder / "plots").mkdir(exist_ok=True)
+    folders.made(folder, "plots")
     paths: dict[str, list[str]] = defaultdict(list)
     with style.applied():
         for study in accuracies.rows:
@@ -313,6 +314,6 @@ def _finite(value: float) -> float:
 
 
 def _save(figure: Figure, folder: Path, name: str) -> str:
-    path = folder / "plots" / f"{name}.png"
+    path = folders.target(folder, f"plots/{folders.file_name(name)}.png")
     figure.savefig(path, dpi=style.DOTS_PER_INCH)
     return path.relative_to(folder).as_posix()

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from rich.console import Console, RenderableType
 
+from suite import folders
 from suite.compare import Change, Comparison, Place, Step
 from suite.records import ANCHOR
-from suite.report import units, wording
+from suite.report import escape, units, wording
 from suite.report.bar import progress_bar
 from suite.report.columns import Column, Columns, literal
 
@@ -111,21 +112,24 @@ def write(comparison: Comparison, folder: Path, *, old: str, new: str) -> Path:
         new: what to call the second.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    frame(comparison).to_csv(folder / "comparison.csv", index=False)
+    escape.spreadsheet(frame(comparison)).to_csv(folders.target(folder, "comparison.csv"), index=False)
     latencies = [change for change in comparison.changes if change.quantity == "latency"]
     if latencies:
-        plot(latencies, limit=comparison.fail_above).savefig(folder / "comparison.png", dpi=150)
-    lines = [f"# {new} against {old}", "", *(f"- {line}" for line in _sentences(comparison)), ""]
+        plot(latencies, limit=comparison.fail_above).savefig(folders.target(folder, "comparison.png"), dpi=150)
+    lines = [
+        f"# {escape.name(new)} against {escape.name(old)}",
+        "",
+        *(f"- {escape.prose(line)}" for line in _sentences(comparison)),
+        "",
+    ]
     if latencies:
         lines += ["![New over old, per cell, with 95 % intervals](comparison.png)", ""]
     if comparison.changes:
         rows = [_texts(change) for change in _by_size(comparison.changes)]
         lines += [f"| {' | '.join(rows[0])} |", f"|{'---|' * len(rows[0])}"]
-        lines += [f"| {' | '.join(row.values())} |" for row in rows]
+        lines += [f"| {' | '.join(map(escape.prose, row.values()))} |" for row in rows]
         lines += ["", "As numbers in base units: [comparison.csv](comparison.csv).", "", *_reading(comparison), ""]
-    path = folder / FILE
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
+    return folders.write(folder, FILE, "\n".join(lines))
 
 
 def frame(comparison: Comparison) -> pd.DataFrame:

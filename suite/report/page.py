@@ -1,6 +1,5 @@
 """The page of a run: REPORT.md, its tables and its plots, from the records alone."""
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -8,10 +7,9 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from suite import store
-from suite.errors import UserError
+from suite import folders, store
 from suite.records import Finding
-from suite.report import ablation, plots, published, tables, units, wording
+from suite.report import ablation, escape, plots, published, tables, units, wording
 from suite.report.plots import Plot
 from suite.report.tables import Tables
 
@@ -30,36 +28,24 @@ def write(folder: Path) -> Path:
     records = store.read(folder)
     if ablation.is_ablation(records):
         return ablation.write(folder, records)
+    environment = folders.environment_or_nothing(folder)
     made = tables.make(records)
-    _write_tables(made, folder / "tables")
-    drawn = plots.write(made, (record for record in records if isinstance(record, Finding)), folder / "plots")
-    apart = published.section(made.cells, records)
-    text = _page(made, drawn, apart, environment_of(folder), title=folder.resolve().name)
-    path = folder / "REPORT.md"
-    path.write_text(text, encoding="utf-8")
-    return path
+    _write_tables(made, folders.made(folder, "tables"))
+    drawn = plots.write(
+        made, (record for record in records if isinstance(record, Finding)), folders.made(folder, "plots")
+    )
+    # from here on for Markdown: what the records say is shown and not obeyed
+    made = escape.tables(made)
+    apart = published.section(made.cells, map(escape.record, records))
+    text = _page(made, drawn, apart, environment, title=escape.name(folder.resolve().name))
+    return folders.write(folder, "REPORT.md", text)
 
 
 def _write_tables(made: Tables, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
     for name in ("cells", "findings", "masking", "skips", "growth", "peaks", "artifacts", "conditions"):
         table: pd.DataFrame = getattr(made, name)
         if not table.empty:
-            table.to_csv(folder / f"{name}.csv", index=False)
-
-
-def environment_of(folder: Path) -> Mapping[str, object]:
-    """What a run folder says of its machine; nothing where it says nothing."""
-    path = folder / "environment.json"
-    if not path.exists():
-        return {}
-    try:
-        environment = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON: {error}") from error
-    if not isinstance(environment, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(environment).__name__}")
-    return environment
+            escape.spreadsheet(table).to_csv(folders.target(folder, f"{name}.csv"), index=False)
 
 
 def _page(made: Tables, drawn: Sequence[Plot], apart: str, environment: Mapping[str, object], *, title: str) -> str:
@@ -72,7 +58,7 @@ def _page(made: Tables, drawn: Sequence[Plot], apart: str, environment: Mapping[
         opening=_opening(made, environment),
         places=_places(made.cells),
         incorrect=[f"`{row.variant}`: **{row.property}** {row.summary}" for row in broken.itertuples()],
-        plots=[{"title": plot.title, "path": f"plots/{plot.path.name}"} for plot in drawn],
+        plots=[{"title": escape.prose(plot.title), "path": f"plots/{plot.path.name}"} for plot in drawn],
         growth=_growth(made.growth),
         published=apart,
         masking=_masking(made.masking),
@@ -105,7 +91,11 @@ def _places(cells: pd.DataFrame) -> list[dict[str, object]]:
 def _opening(made: Tables, environment: Mapping[str, object]) -> list[str]:
     variants = made.cells["variant"].nunique()
     lines = [f"{variants} variants on {made.cells['workload'].nunique()} workload(s), made from `records.jsonl` alone."]
-    said = [f"{name}: {value}" for name, value in environment.items() if isinstance(value, str | int | float) and value]
+    said = [
+        escape.prose(f"{name}: {value}")
+        for name, value in environment.items()
+        if isinstance(value, str | int | float) and value
+    ]
     return [*lines, "", " · ".join(said)] if said else lines
 
 
@@ -157,7 +147,7 @@ def _skips(skips: pd.DataFrame) -> str:
         {
             "variants": ", ".join(f"`{name}`" if name else "all" for name in dict.fromkeys(group["variant"])),
             "why": reason,
-            "what measures it": f"`{remedy}`" if remedy else units.MISSING,
+            "what measures it": escape.code(str(remedy)) or units.MISSING,
         }
         for (reason, remedy), group in skips.groupby(["reason", "remedy"], sort=False)
     ]

@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from suite import folders
 from suite.errors import UserError
 from suite.records import Record
-from suite.report import style, tables, units, wording
+from suite.report import escape, style, tables, units, wording
 from suite.report.ablation import Accuracies, Interval, interval, points
 from suite.report.scatter import moved_apart
 from suite.report.tables import Place
@@ -149,7 +150,7 @@ def page(found: Sequence[Point], place: Place, plots: Sequence[str], *, study: s
         "",
         wording.markdown(table(found)),
         "",
-        *(f"- {doubt}" for doubt in wording.doubts(_trust(found))),
+        *(f"- {escape.prose(doubt)}" for doubt in wording.doubts(_trust(found))),
         "",
         *(f"![{name}](plots/{name}.png)\n" for name in plots),
     ]
@@ -256,17 +257,17 @@ def write(ablation: Sequence[Record], run: Sequence[Record], folder: Path, *, st
     """
     found = join(ablation, run, study=study, place=place)
     for name in ("tables", "plots"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    table(found).to_csv(folder / "tables" / "pareto.csv", index=False)
+        folders.made(folder, name)
+    table(found).to_csv(folders.target(folder, "tables/pareto.csv"), index=False)
     plots = []
     with style.applied():
         for memory in (False, True):
             if not memory or any(point.memory_B is not None for point in found):
                 plots.append(f"pareto-{'memory' if memory else 'latency'}")
-                path = folder / "plots" / f"{plots[-1]}.png"
+                path = folders.target(folder, f"plots/{plots[-1]}.png")
                 draw(found, place, memory=memory).savefig(path, dpi=style.DOTS_PER_INCH)
     text = page(found, place, plots, study=study)
-    (folder / "PARETO.md").write_text(text, encoding="utf-8")
+    folders.write(folder, "PARETO.md", text)
     return text
 
 

@@ -1,6 +1,5 @@
 """Every plot that a run has numbers for."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from suite import folders
 from suite.records import Finding
 from suite.report import matrix, rows, scatter, style
 from suite.report.tables import Tables
@@ -35,7 +35,7 @@ def write(made: Tables, findings: Iterable[Finding], folder: Path) -> list[Plot]
     plots = []
     with style.applied():
         for kind, name, (figure, title) in _drawn(made, findings):
-            path = folder / f"{re.sub(r'[^A-Za-z0-9.+_-]+', '-', f'{kind}-{name}').strip('-')}.png"
+            path = folders.target(folder, f"{folders.file_name(f'{kind}-{name}')}.png")
             # without its own version in the file the same records give the same bytes
             figure.savefig(path, dpi=style.DOTS_PER_INCH, facecolor="white", metadata={"Software": None})
             plots.append(Plot(path=path, title=title, kind=kind))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from suite import store
+from suite import folders, store
 from suite.errors import UserError
-from suite.report import page, published, tables, units, wording
+from suite.report import published, tables, units, wording
 from suite.report.wording import number
 from suite.workloads import PHASES
 
@@ -45,12 +45,12 @@ def made_of(references: Path) -> str:
     Raises:
         UserError: there is no reference run.
     """
-    folders = sorted(path.parent for path in references.glob(f"*/{store.FILE}"))
-    if not folders:
+    found = sorted(path.parent for path in references.glob(f"*/{store.FILE}"))
+    if not found:
         raise UserError(f"{references} holds no run: measure one with python run_all.py --out {references}/<device>")
     parts = []
-    for folder in folders:
-        environment = page.environment_of(folder)
+    for folder in found:
+        environment = folders.environment_or_nothing(folder)
         device, torch = (str(environment.get(name, "unknown")) for name in ("device", "torch"))
         made = tables.make(store.read(folder))
         for (workload, label), cells in made.cells.groupby(["workload", "device"], sort=False):

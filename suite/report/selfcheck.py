@@ -1,6 +1,5 @@
 """The page of a self-check: every row with its counts, its exact interval, and the samples behind it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median_low
@@ -8,9 +7,9 @@ from statistics import median_low
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from suite import stats, store
+from suite import folders, stats, store
 from suite.records import Finding, Measurement, Record
-from suite.report import units
+from suite.report import escape, units
 from suite.selfcheck.row import QUANTITY
 
 FILE = "SELFCHECK.md"
@@ -42,13 +41,10 @@ def write(folder: Path) -> Path:
     ]
     pairs = ratios(records)
     if pairs:
-        path = folder / PLOT
-        path.parent.mkdir(exist_ok=True)
-        plot(pairs).savefig(path, dpi=150)
+        folders.made(folder, "plots")
+        plot(pairs).savefig(folders.target(folder, PLOT), dpi=150)
         lines += [f"![Every pair with its interval]({PLOT})", "", *_plotted(pairs)]
-    path = folder / FILE
-    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
-    return path
+    return folders.write(folder, FILE, "\n".join([*lines, ""]))
 
 
 def ratios(records: Sequence[Record]) -> dict[str, list[stats.Ratio]]:
@@ -94,16 +90,15 @@ def _opening(folder: Path, records: Sequence[Record], rows: Sequence[Finding], f
         (record.value for record in records if isinstance(record, Measurement) and record.task == "selfcheck"), None
     )
     verdict = f"**{len(failed)} of {judged} rows fail.**" if failed else f"**All {judged} rows hold.**"
-    path = folder / "environment.json"
-    environment = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    environment = folders.environment_or_nothing(folder)
     said = [
-        f"{key}: {environment[key]}"
+        escape.prose(f"{key}: {environment[key]}")
         for key in ("device", "torch", "python", "commit", "started")
         if environment.get(key)
     ]
     machine = environment.get("machine", {})
     if machine.get("cores"):
-        said.insert(1, f"{machine['cores']} cores")
+        said.insert(1, escape.prose(f"{machine['cores']} cores"))
     return [f"{verdict} It took {units.seconds(took)}.", "", " · ".join(said)]
 
 
@@ -118,11 +113,11 @@ def _line(row: Finding) -> str:
     )
     cells = (
         "for show" if row.verdict == "holds" and not details.get("limit") else _GLYPHS.get(row.verdict, row.verdict),
-        str(details.get("check", "")),
-        f"{details.get('count')} of {trials}" if trials else units.MISSING,
+        escape.prose(str(details.get("check", ""))),
+        escape.prose(f"{details.get('count')} of {trials}") if trials else units.MISSING,
         interval,
-        str(details.get("limit") or units.MISSING),
-        row.summary or units.MISSING,
+        escape.prose(str(details.get("limit") or units.MISSING)),
+        escape.prose(row.summary) or units.MISSING,
     )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

@@ -53,6 +53,7 @@ _SETTINGS = {
     "axes.labelcolor": INK,
     "xtick.color": INK,
     "ytick.color": INK,
+    "text.parse_math": False,  # a dollar sign in a reason opens no formula
 }
 
 
