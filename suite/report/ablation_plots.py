@@ -58,10 +58,7 @@ def write(accuracies: Accuracies, folder: Path) -> dict[str, list[str]]:
 def accuracy(accuracies: Accuracies, study: str) -> Figure:
     """Each row's accuracy with its interval and seeds, and beside it each family."""
     rows = accuracies.trained(study)
-    seeing = [row for row in rows if not row.is_blindfolded] or rows
-    best = max(seeing, key=lambda row: interval(accuracies.of(study, row.label).values()).mean)
-    reached = interval(accuracies.of(study, best.label).values())
-    title = f"{best.label} has the highest mean, {100 * reached.mean:.1f} % {between(reached)} of {reached.seeds} seeds"
+    title = _highest({row.label: accuracies.of(study, row.label) for row in rows})
     figure = style.figure(f"{study}: {title}", 1.5 + 0.3 * len(rows))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for place, row in enumerate(rows):
@@ -96,11 +93,30 @@ def accuracy(accuracies: Accuracies, study: str) -> Figure:
     right.grid(visible=False)
     for (place, column), share in np.ndenumerate(shares):
         colour = "white" if share > 65 else style.INK
-        right.text(column, place, f"{share:.0f}", ha="center", va="center", color=colour, fontsize=8)
+        said = "" if math.isnan(share) else f"{share:.0f}"
+        right.text(column, place, said, ha="center", va="center", color=colour, fontsize=8)
     right.set_xticks(range(len(accuracies.families)), accuracies.families, rotation=30, ha="right")
     right.set_title("by family of questions, %")
     right.tick_params(labelleft=False)
     return figure
+
+
+def _highest(by_row: Mapping[str, Mapping[int, float]]) -> str:
+    """Who has the highest mean of all that are drawn, and whom its seeds do not tell from it."""
+    means = {label: interval(by_seed.values()).mean for label, by_seed in by_row.items() if by_seed}
+    if not means:
+        return "nothing was measured"
+    best = max(means, key=means.__getitem__)
+    reached = interval(by_row[best].values())
+    title = f"{best} has the highest mean, {100 * reached.mean:.1f} % {between(reached)}"
+    title += f" of {reached.seeds} seeds" if reached.seeds > 1 else ""
+    level = [
+        label for label in means
+        if label != best and verdict(change(by_row[best], by_row[label])) != "helps"
+    ]  # fmt: skip
+    if level:
+        title += f"; not told from {level[0]}" + (f" and {len(level) - 1} more" if len(level) > 1 else "")
+    return title
 
 
 def changes(accuracies: Accuracies, study: str) -> Figure:
@@ -183,10 +199,7 @@ def longer(accuracies: Accuracies, study: str) -> Figure:
     """Each row on sets as long as in training, hollow, and on longer ones, filled."""
     rows = [row for row in accuracies.trained(study) if not row.is_blindfolded]
     found = {row.label: accuracies.of(study, row.label, evaluation="longer") for row in rows}
-    best = max(rows, key=lambda row: _finite(interval(found[row.label].values()).mean))
-    short, reached = (interval(by_seed.values()) for by_seed in (accuracies.of(study, best.label), found[best.label]))
-    means = f"{100 * reached.mean:.1f} % after {100 * short.mean:.1f} %"
-    title = f"{best.label} has the highest mean on longer sets, {means}"
+    title = f"on longer sets, {_highest(found)}"
     figure = style.figure(f"{study}: {title}", 1.3 + 0.34 * len(rows))
     axis = figure.subplots()
     for place, row in enumerate(rows):

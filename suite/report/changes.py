@@ -206,10 +206,11 @@ def plot(changes: list[Change], *, limit: float) -> Figure:
 def _finding(changes: list[Change], limit: float, common: list[str], *, shown: int) -> str:
     """What the plot says, for its title."""
     slower = [change.place.variant for change in changes if change.regressed]
-    beyond = f"beyond {units.percent(limit)}"
-    said = f"{len(slower)} of {len(changes)} times regressed {beyond}" if slower else f"No time regressed {beyond}"
+    said = f"{len(slower) or 'None'} of {len(changes)} times regressed beyond {units.percent(limit)}"
     names = list(dict.fromkeys(slower))
-    said += f": {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}" if names else f", of {len(changes)}"
+    said += f": {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}" if names else ""
+    unclear = sum(change.ratio.verdict == "unclear" for change in changes)
+    said += f"; {unclear} unclear" if unclear else ""
     where = f"\n{', '.join(common)}" if common else ""
     return said + where + (f"; the {shown} largest changes" if len(changes) > shown else "")
 

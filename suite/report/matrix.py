@@ -108,19 +108,18 @@ def _marker(glyph: str) -> Path:
 
 
 def _summary(table: pd.DataFrame) -> str:
-    judged = [set(row) for row in table.to_numpy()]
-    broken = [str(name) for name, said in zip(table.index, judged, strict=True) if "broken" in said]
-    known = sum("known" in said and "broken" not in said for said in judged)
-    unclear = sum("unclear" in said and not said & {"broken", "known"} for said in judged)
-    unjudged = sum("not judged" in said and not said & {"broken", "known", "unclear"} for said in judged)
-    held = len(table) - len(broken) - known - unclear - unjudged
-    text = f"{held} of {len(table)} variants hold every property"
+    """How many rows have nothing against them, and what there is against the others, each counted once."""
+    by_worst: dict[str, list[str]] = {}
+    for name, row in zip(table.index, table.to_numpy(), strict=True):
+        said = set(row)
+        worst = next((word for word in ("broken", "known", "unclear", "not judged", "holds") if word in said), "")
+        by_worst.setdefault(worst or "not judged", []).append(str(name))
+    text = f"{len(by_worst.get('holds', ()))} of {len(table)} variants hold every property"
+    broken = by_worst.get("broken", [])
     if broken:
         text += f"; broken: {', '.join(broken[:3])}" + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
-    if known:
-        text += f"; {known} with known defects"
-    text += f"; {unclear} unclear" if unclear else ""
-    return text + (f"; {unjudged} not judged in everything" if unjudged else "")
+    others = {"known": "with known defects", "unclear": "unclear", "not judged": "not judged in everything"}
+    return text + "".join(f"; {len(by_worst[worst])} {words}" for worst, words in others.items() if worst in by_worst)
 
 
 def leak(finding: Finding) -> Drawn | None:

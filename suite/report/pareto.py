@@ -221,10 +221,9 @@ def _title(front: Sequence[Point], costs: dict[str, float], count: int, *, memor
     if count == 1:
         return f"{told(front[0])} stands alone"
     if len(front) == 1:
-        return f"{told(front[0])} dominates all others in accuracy and {price}"
-    return (
-        f"Nothing dominates {len(front)} of {count} in accuracy and {price}: from {told(front[0])} to {told(front[-1])}"
-    )
+        return f"By means, {told(front[0])} dominates all others in accuracy and {price}"
+    ends = f"from {told(front[0])} to {told(front[-1])}"
+    return f"By means, nothing dominates {len(front)} of {count} in accuracy and {price}: {ends}"
 
 
 def _name_points(axis: Axes, margin: Axes, chosen: Sequence[Point], costs: dict[str, float], best: set[str]) -> None:

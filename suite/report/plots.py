@@ -50,7 +50,7 @@ def _drawn(made: Tables, findings: Iterable[Finding]) -> Iterator[tuple[str, str
         "latency": rows.latency,
         "memory": rows.memory,
         "error": scatter.error,
-        "roofline": lambda cells: scatter.roofline(cells, made.peaks),
+        "roofline": scatter.roofline,
     }
     for (workload, device), cells in places[: 1 if huge else MOST_PLACES]:
         for kind in list(kinds)[: 1 if huge else None]:

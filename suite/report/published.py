@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from suite import stats
-from suite.records import ANCHOR, Finding, Measurement, Record
-from suite.report import units, wording
-from suite.report.wording import number
+from suite.records import Finding, Measurement, Record
+from suite.report import standing, units, wording
 
 MOST_SHOWN = 4
 """Ways in which one defect shows that are quoted, the largest first; the findings hold all of them."""
@@ -124,7 +123,7 @@ def _part(
             lines.append(f"  - and as {', '.join(finding.quantity for finding in shown[MOST_SHOWN:])}")
     examined = [finding for finding in findings if finding.verdict not in ("not applicable", "not judged")]
     if examined and not by_defect:
-        lines.append("- none of its known defects was examined in this run")
+        lines.append("- none of its known defects showed in this run")
     speeds = _speeds(name, origin.ours, cells)
     return [*lines, *([""] if speeds else []), *speeds]
 
@@ -180,27 +179,7 @@ def corrected(name: str, cells: pd.DataFrame) -> str:
 
 def _beside(name: str, ours: str, found: dict[str, wording.Row]) -> tuple[str, stats.Ratio] | None:
     for other in dict.fromkeys((ours, ours.partition("[")[0])):
-        ratio = _over(found[name], found[other]) if other in found else None
+        ratio = standing.over(found[name], found[other]) if other in found else None
         if ratio is not None:
             return other, ratio
     return None
-
-
-def _over(published: wording.Row, ours: wording.Row) -> stats.Ratio | None:
-    """Time of the published form over ours; None where one of them has no anchor beside it."""
-    ratios = [_to_anchor(published), _to_anchor(ours)]
-    if ratios[0] is None or ratios[1] is None:
-        return None
-    return stats.relative(ratios[0], ratios[1])
-
-
-def _to_anchor(row: wording.Row) -> stats.Ratio | None:
-    """Time over the anchor's; the anchor's own is 1 exactly."""
-    if row["variant"] == ANCHOR:
-        return stats.Ratio(estimate=1.0, low=1.0, high=1.0, verdict="same", count=int(number(row, "samples") or 0))
-    gain, low, high = (number(row, f"over_anchor{end}") for end in ("", "_low", "_high"))
-    if gain is None or low is None or high is None:
-        return None
-    return stats.Ratio(
-        estimate=1 / gain, low=1 / high, high=1 / low, verdict="unclear", count=int(number(row, "samples") or 0)
-    )

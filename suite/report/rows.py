@@ -1,14 +1,14 @@
 """Plots with a row per variant: how long it takes, and what it holds in memory."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from suite.report import style, units, wording
+from suite.report import standing, style, units, wording
 from suite.report.style import Line
 from suite.report.wording import number
 from suite.workloads import PHASES
@@ -16,81 +16,116 @@ from suite.workloads import PHASES
 Drawn = tuple[Figure, str]
 
 
+class Label(NamedTuple):
+    """Words beside a mark, which reaches from `low` to `high`."""
+
+    low: float
+    high: float
+    height: float
+    said: str
+    colour: str = style.INK
+    weight: str = "normal"
+
+
 def latency(cells: pd.DataFrame) -> Drawn | None:
     """Which variant is the fastest on one workload and device, and what each transform buys its mechanism?"""
     if not cells["latency_s"].notna().any():
         return None
-    title = f"{_fastest(cells)} on {_where(cells)}"
-    rows = style.lines(cells)
+    phases = [phase for phase in PHASES if (cells["phase"] == phase).any()]
+    said = [f"{phase}: {standing.fastest(cells[cells['phase'] == phase])}" for phase in phases]
+    title = f"Latency, {'; '.join(said)} ({_where(cells)})"
+    rows = style.lines(cells, by="latency_s")
     made, panels = _panels(cells, rows, title)
     for phase, axes in panels:
         here = cells[cells["phase"] == phase]
-        best = _best(here)
-        shown = wording.trusted(here)["latency_s"]
+        contenders = standing.contenders(here)
+        first = standing.leaders(contenders)
+        best = first[0]["variant"] if len(first) == 1 < len(contenders) else ""
         axes.set_xscale("log")
-        axes.set_title(phase)
-        axes.set_xlabel("median latency, 95 % interval")
-        axes.text(1.01, 1.004, "over its eager float32", transform=axes.transAxes, color=style.QUIET, fontsize=7.5)
-        lowest = shown.min() if not shown.empty else 1.0
+        axes.set_title(f"{phase}: median latency, 95 % as a line")
+        axes.set_xlabel("in figures: times as fast as its own eager float32 (95 %)", fontsize=7.5)
+        labels: list[Label] = []
         for line, row in _matched(rows, here):
-            _speed(axes, line, row, best=line.variant == best, start=lowest)
+            if row["hidden"] or number(row, "latency_s") is None:
+                _excuse(axes, line, row)
+            else:
+                labels.append(_speed(axes, line, row, best=line.variant == best))
+        _place(axes, labels)
         style.log_axis(axes.xaxis, units.round_seconds)
     style.legend(made, cells["variant"], [style.doubted()] if (cells["trust"] != "").any() else [])
     return made, title
 
 
-def _speed(axes: Axes, line: Line, row: wording.Row, *, best: bool, start: float) -> None:
-    """One variant: its point and its speed-up, or in their place what was found, or why it was not measured."""
-    if row["hidden"] or number(row, "latency_s") is None:
-        said = wording.short(str(row["hidden"] or row["skipped"]), 42)
-        colour = style.RED if row["hidden"] else style.QUIET
-        if said:
-            axes.text(start, line.height, f" {said}", va="center", color=colour, fontsize=7, style="italic")
-        return
+def _excuse(axes: Axes, line: Line, row: wording.Row) -> None:
+    """In place of a point, what was found, or why it was not measured."""
+    said = wording.short(str(row["hidden"] or row["skipped"]), 42)
+    axes.text(
+        0.01, line.height, said, transform=axes.get_yaxis_transform(), va="center", fontsize=7, style="italic",
+        color=style.RED if row["hidden"] else style.QUIET,
+    )  # fmt: skip
+
+
+def _speed(axes: Axes, line: Line, row: wording.Row, *, best: bool) -> Label:
+    """One variant: its point with its interval; what it gains, or how long it takes, is for beside it."""
     time_s, low, high = (number(row, name) for name in ("latency_s", "latency_low_s", "latency_high_s"))
     assert time_s is not None
+    style.point(axes, time_s, line.height, row, size=5)
     if low is not None and high is not None:
-        axes.plot([low, high], [line.height] * 2, color=style.QUIET, linewidth=1.1, zorder=2)
-    style.point(axes, time_s, line.height, row)
+        # above the mark: below it most intervals would not be seen
+        axes.plot([low, high], [line.height] * 2, color=style.INK, linewidth=0.9, zorder=4)
     said = wording.speedup(row)
     if number(row, "speedup") is None:
         said = units.seconds(time_s)
-    verdict = row["verdict"]
-    colour = {"faster": style.INK, "slower": style.RED}.get(str(verdict), style.QUIET)
-    axes.text(
-        1.01, line.height, said, transform=axes.get_yaxis_transform(), va="center", color=colour, fontsize=7.5,
-        fontweight="bold" if best else "normal",
-    )  # fmt: skip
+    colour = {"faster": style.INK, "slower": style.RED}.get(str(row["verdict"]), style.QUIET)
+    return Label(low or time_s, high or time_s, line.height, said, colour, "bold" if best else "normal")
 
 
 def memory(cells: pd.DataFrame) -> Drawn | None:
     """How much memory does each variant need at its peak, and how much of it waits for the backward pass?"""
-    if not cells["peak_memory_bytes"].notna().any():
+    shown = cells[(cells["hidden"] == "") & (cells["peak_memory_bytes"] > 0)]
+    if shown.empty:
         return None
-    title = f"{_leanest(cells)} on {_where(cells)}"
-    rows = style.lines(cells)
+    title = _leanest(shown)
+    rows = style.lines(cells, by="peak_memory_bytes")
     made, panels = _panels(cells, rows, title)
     for phase, axes in panels:
-        here = cells[cells["phase"] == phase]
         axes.set_xscale("log", base=2)
-        axes.set_title(phase)
-        axes.set_xlabel("bytes")
-        for line, row in _matched(rows, here):
+        axes.set_title(f"{phase}: peak above what stood before")
+        labels: list[Label] = []
+        for line, row in _matched(rows, cells[cells["phase"] == phase]):
             peak, saved = number(row, "peak_memory_bytes"), number(row, "saved_for_backward_bytes")
+            if row["hidden"]:
+                _excuse(axes, line, row)
+                continue
             if saved:
                 axes.plot([saved], [line.height], marker="|", color=style.INK, markersize=8, markeredgewidth=1.6)
             if peak:
                 if saved:
                     axes.plot([saved, peak], [line.height] * 2, color=style.FAINT, linewidth=1.4, zorder=1)
-                style.point(axes, peak, line.height, {**row, "trust": ""})  # doubts are about times
-                axes.text(
-                    1.01, line.height, units.binary(peak), transform=axes.get_yaxis_transform(), va="center",
-                    fontsize=7.5,
-                )  # fmt: skip
+                style.point(axes, peak, line.height, {**row, "trust": ""}, size=5)  # doubts are about times
+                ends = (saved or peak, peak)
+                labels.append(Label(min(ends), max(ends), line.height, units.binary(peak)))
+        _place(axes, labels)
         style.log_axis(axes.xaxis, units.round_binary, base=2)
     kept = Line2D([], [], color=style.INK, marker="|", linestyle="", markersize=8, label="saved for backward")
     style.legend(made, cells["variant"], [kept] if cells["saved_for_backward_bytes"].notna().any() else [])
     return made, title
+
+
+def _place(axes: Axes, labels: Sequence[Label]) -> None:
+    """Words at the right of what stands in the left half, and at the left of the rest; so marks have all the width."""
+    if not labels:
+        return
+    low, high = min(label.low for label in labels), max(label.high for label in labels)
+    span = max(high / low, 4.0)
+    axes.set_xlim(low * span**-0.06, low * span**1.06)
+    for label in labels:
+        at_left = label.low * label.high > low**2 * span
+        axes.annotate(
+            label.said, (label.low if at_left else label.high, label.height), (-7 if at_left else 7, 0),
+            textcoords="offset points", va="center", ha="right" if at_left else "left", color=label.colour,
+            fontsize=7.5, fontweight=label.weight,
+        )  # fmt: skip
 
 
 def _panels(cells: pd.DataFrame, rows: Sequence[Line], title: str) -> tuple[Figure, list[tuple[str, Axes]]]:
@@ -115,37 +150,19 @@ def _where(cells: pd.DataFrame) -> str:
     return f"{first['workload']}, {first['device']}"
 
 
-def _best(cells: pd.DataFrame) -> str:
-    ours = wording.contenders(cells)
-    return str(ours.iloc[0]["variant"]) if not ours.empty else ""
-
-
-def _fastest(cells: pd.DataFrame) -> str:
-    """Such as ``parallel+bf16 is the fastest forward (×2.6 over parallel)``, once per phase."""
-    said = []
-    for phase, here in cells.groupby("phase", sort=False):
-        ours = wording.contenders(here)
-        if not ours.empty:
-            (best,) = wording.rows(ours.head(1))
-            gain, verdict = number(best, "over_anchor"), best["over_anchor_verdict"]
-            doubt = "" if verdict in ("faster", "slower") else f", {verdict}"
-            said.append(
-                f"{best['variant']} {phase}" + (f" ({units.factor(gain)} over parallel{doubt})" if gain else "")
-            )
-    return f"Fastest: {', '.join(said)}," if said else "No speed may be shown"
-
-
 def _leanest(cells: pd.DataFrame) -> str:
-    last = cells[cells["phase"] == cells["phase"].iloc[-1]]
-    ours = last[~last["mechanism"].isin(wording.CONTROLS)].dropna(subset="peak_memory_bytes")
-    ours = ours.sort_values("peak_memory_bytes")
-    if ours.empty:
-        return "Peak memory"
-    least, most = ours.iloc[0], ours.iloc[-1]
-    times = float(most["peak_memory_bytes"]) / float(least["peak_memory_bytes"])
-    return (
-        f"{last['phase'].iloc[0]}: {least['variant']} needs {units.binary(float(least['peak_memory_bytes']))}, "
-        f"{most['variant']} {times:.0f} times as much,"
-        if np.isfinite(times)
-        else "Peak memory"
-    )
+    """The least and the most that any row needs, phase by phase."""
+    said = []
+    for phase in PHASES:
+        here = cells[cells["phase"] == phase]
+        if here.empty:
+            continue
+        peaks = here["peak_memory_bytes"]
+        least, most = (f"{_named(here[peaks == end])} {units.binary(float(end))}" for end in (peaks.min(), peaks.max()))
+        said.append(f"{phase}: {least}" if peaks.min() == peaks.max() else f"{phase}: from {least} to {most}")
+    return f"Peak memory, {'; '.join(said)} ({_where(cells)})"
+
+
+def _named(cells: pd.DataFrame) -> str:
+    names = list(map(str, cells["variant"]))
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

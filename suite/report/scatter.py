@@ -13,6 +13,8 @@ from suite.report.wording import number
 from suite.workloads import PHASES
 
 Drawn = tuple[Figure, str]
+LIKE_FLOAT32 = 1e-5
+"""Errors below this are those of float32 itself."""
 
 
 def error(cells: pd.DataFrame) -> Drawn | None:
@@ -22,19 +24,9 @@ def error(cells: pd.DataFrame) -> Drawn | None:
     if shown.empty:
         return None
     shown["transforms"] = ["+" + "+".join(tables.transforms_of(str(name))) for name in shown["variant"]]
-    typical = shown.groupby("transforms")[["speedup", "agreement_error"]].median().sort_values("speedup")
-    gain, cost = (float(typical[name].iloc[-1]) for name in ("speedup", "agreement_error"))
-    exact = typical[typical["agreement_error"] < 1e-5].tail(1)
-    title = (
-        f"{typical.index[-1]} is {units.factor(gain)} as fast, in the median of mechanisms and phases, "
-        f"with an error of {units.error(cost)}"
-    )
-    if gain < 1:
-        title = f"No transform is faster than eager float32; {title}"
-    elif len(exact) and exact.index[0] != typical.index[-1]:
-        title += f"; at float32's own error {exact.index[0]} is {units.factor(exact['speedup'].iloc[0])}"
+    title = f"{_gains(shown)} ({_where(cells)})"
     phases = [phase for phase in PHASES if (shown["phase"] == phase).any()]
-    made = style.figure(f"{title} ({_where(cells)})", 4.3)
+    made = style.figure(title, 4.3)
     panels = made.subplots(1, len(phases), sharey=True, squeeze=False)[0]
     for phase, axes in zip(phases, panels, strict=True):
         here = shown[shown["phase"] == phase]
@@ -44,6 +36,9 @@ def error(cells: pd.DataFrame) -> Drawn | None:
             x, y = number(row, "speedup"), number(row, "agreement_error")
             assert x is not None
             assert y is not None
+            low, high = number(row, "speedup_low"), number(row, "speedup_high")
+            if low and high:
+                axes.plot([low, high], [y, y], color=style.FAINT, linewidth=1, zorder=1)
             style.point(axes, x, y, row, size=5)
         axes.margins(x=0.08, y=0.1)
         style.log_axis(axes.xaxis, lambda value: f"×{value:g}")
@@ -51,6 +46,35 @@ def error(cells: pd.DataFrame) -> Drawn | None:
     panels[0].set_ylabel("error relative to float64 (lower is better)")
     style.legend(made, shown["variant"], [style.doubted()] if (shown["trust"] != "").any() else [])
     return made, title
+
+
+def _gains(shown: pd.DataFrame) -> str:
+    """How many points gain; the transform with the largest median gain, of all and of those as exact as float32."""
+    told = int(((shown["verdict"] == "faster") & (shown["trust"] == "")).sum())
+    text = f"{told} of {len(shown)} points are told faster than eager float32"
+    exact = shown[shown["agreement_error"] < LIKE_FLOAT32]
+    named = ""
+    for some, where in ((shown, "largest median gain"), (exact, "and at an error like float32")):
+        if some.empty:
+            continue
+        gains = some.groupby("transforms", sort=False)["speedup"].median()
+        best = str(gains.idxmax())
+        own = some[some["transforms"] == best]
+        if best != named:
+            text += f"; {where}: {best}, {_between(own['speedup'])} over {len(own)}"
+            text += "" if named else f", error {_errors(own['agreement_error'])}"
+        named = named or best
+    return text
+
+
+def _between(values: pd.Series) -> str:
+    low, high = (units.factor(float(end)) for end in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
+
+
+def _errors(values: pd.Series) -> str:
+    low, high = (units.error(float(end)) for end in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
 
 
 MOST_MARKS = 25
@@ -61,7 +85,7 @@ COSTS = {"latency_s": ("latency", units.round_seconds), "peak_memory_bytes": ("p
 
 def growth(line: pd.DataFrame, quantity: str) -> Drawn | None:
     """How does the cost of each mechanism grow with one axis of the workload?"""
-    seen = line[line[quantity].notna() & (line["hidden"] == "")]
+    seen = line[(line[quantity] > 0) & (line["hidden"] == "")]
     if seen["value"].nunique() < 2:
         return None
     axis, (cost, text) = str(line["axis"].iloc[0]), COSTS[quantity]
@@ -98,7 +122,7 @@ def growth(line: pd.DataFrame, quantity: str) -> Drawn | None:
             axes.xaxis.set_tick_params(labelbottom=True)
         style.log_axis(axes.yaxis, text, base=2 if text is units.round_binary else 10)
     for (_, own), axes in zip(panels_of, grid.flat, strict=False):
-        _name_lines(axes, own, quantity, slopes, symbol)
+        _name_lines(axes, own, seen, quantity, slopes, symbol)
     for axes in grid[:, 0]:
         axes.set_ylabel(cost)
     style.legend(made, seen["variant"], [style.doubted()] if (seen["trust"] != "").any() else [])
@@ -134,17 +158,20 @@ def _room_for_names(values: Sequence[float], *, logarithmic: bool) -> tuple[floa
     return first * (last / first) ** -0.06, last * (last / first) ** 0.85
 
 
-def _name_lines(axes: Axes, cells: pd.DataFrame, quantity: str, slopes: Mapping[str, float], symbol: str) -> None:
+def _name_lines(
+    axes: Axes, cells: pd.DataFrame, seen: pd.DataFrame, quantity: str, slopes: Mapping[str, float], symbol: str
+) -> None:
     """Each line's name and slope at its end, moved apart where ends meet."""
     low, high = axes.get_ylim()
     ends = []
+    whole = _whole(seen)
     for name, group in cells.groupby("variant", sort=False):
         short = "+".join(("", *tables.transforms_of(str(name)))) or "eager float32"
         short = short if not str(name).startswith("published_") else str(name).removeprefix("published_")
         height = np.log(group[quantity].iloc[-1] / low) / np.log(high / low)
         power = f"  {symbol}$^{{{slopes[str(name)]:.2f}}}$" if str(name) in slopes else ""
         if symbol.endswith("fill"):  # a share of real slots has no law of powers
-            power = f"  {units.factor(_change(group, quantity))}"
+            power = f"  {units.factor(_change(group, quantity))}" if str(name) in whole else ""
         ends.append((height, short + power, style.PRECISIONS[style.precision_of(str(name))]))
     ends.sort()
     heights = moved_apart([height for height, _, _ in ends], 0.078)
@@ -174,22 +201,32 @@ def _change(line: pd.DataFrame, quantity: str) -> float:
     return float(ordered.iloc[-1] / ordered.iloc[0])
 
 
+def _whole(cells: pd.DataFrame) -> list[str]:
+    """Variants that were measured at both ends of the sweep: of the others the ends say something else."""
+    ends = {cells["value"].min(), cells["value"].max()}
+    return [str(name) for name, line in cells.groupby("variant", sort=False) if ends <= set(line["value"])]
+
+
 def _growth_title(slopes: Mapping[str, float], cost: str, quantity: str, symbol: str, cells: pd.DataFrame) -> str:
-    ours = {name: power for name, power in slopes.items() if tables.mechanism_of(name) not in wording.CONTROLS}
-    ours = ours or dict(slopes)
+    """From the least to the most over all lines that are drawn."""
     workload = _without(str(cells["axis"].iloc[0]), str(cells["start"].iloc[0]))
     where = f"{workload}, {cells['phase'].iloc[0]}, {cells['device'].iloc[0]}"
-    least, most = min(ours, key=ours.__getitem__), max(ours, key=ours.__getitem__)
     if symbol.endswith("fill"):
-        first, last = cells["value"].min(), cells["value"].max()
-        changes = [
-            f"{name} {units.factor(_change(cells[cells['variant'] == name], quantity))}" for name in (least, most)
-        ]
-        said = f"{cost.capitalize()} from {units.percent(first)} to {units.percent(last)} of real slots: "
-        said += " to ".join(dict.fromkeys(changes))
-        return f"{said}, {where}"
-    text = f"{cost.capitalize()} grows with {symbol} to the power {ours[least]:.2f} ({least})"
-    return f"{text} to {ours[most]:.2f} ({most}): {where}" if least != most else f"{text}: {where}"
+        first, last = (units.percent(float(end)) for end in (cells["value"].min(), cells["value"].max()))
+        changes = {name: _change(cells[cells["variant"] == name], quantity) for name in _whole(cells)}
+        said = _ends({name: units.factor(change) for name, change in changes.items()}, changes)
+        return f"{cost.capitalize()} from {first} to {last} of real slots: {said} ({where})"
+    said = _ends({name: f"{power:.2f}" for name, power in slopes.items()}, slopes)
+    return f"{cost.capitalize()} goes with {symbol} to the power {said} ({where})"
+
+
+def _ends(texts: Mapping[str, str], values: Mapping[str, float]) -> str:
+    if not values:
+        return "not known"
+    least, most = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+    if texts[least] == texts[most]:
+        return texts[least] if len(values) > 1 else f"{texts[least]} ({least})"
+    return f"{texts[least]} ({least}) to {texts[most]} ({most})"
 
 
 def _without(axis: str, workload: str) -> str:
@@ -199,78 +236,54 @@ def _without(axis: str, workload: str) -> str:
     return f"{name}[{','.join(kept)}]" if kept else name
 
 
-def roofline(cells: pd.DataFrame, peaks: pd.DataFrame) -> Drawn | None:
+def roofline(cells: pd.DataFrame) -> Drawn | None:
     """How near does each variant come to what this machine was measured to do?"""
     shown = wording.trusted(cells)
-    shown = shown[shown["of_machine"].notna() & (shown["least_bytes"] > 0)]
+    shown = shown[shown["of_machine"].notna()]
     if shown.empty:
         return None
-    (best,) = wording.rows(_named(shown).nlargest(1, "of_machine"))
-    eager = shown[shown["variant"] == shown["parent"]]["of_machine"].median()
-    title = (
-        f"{best['variant']} reaches {units.percent(number(best, 'of_machine'))} of what this machine can do"
-        f"; median of eager float32 {units.percent(eager)} ({_where(cells)})"
-    )
-    parents = list(dict.fromkeys(shown["parent"]))
-    made = style.figure(title, max(4.2, 0.27 * len(parents) + 1.9))
-    left, right = made.subplots(1, 2, width_ratios=(1.25, 1))
-    both = shown["phase"].nunique() > 1
-    _roofs(left, shown, peaks)
-    for row in wording.rows(shown):
-        flops, moved, share = (number(row, name) for name in ("matmul_flops", "least_bytes", "of_machine"))
-        rate = number(row, "flop_per_s")
-        assert flops is not None
-        assert moved is not None
-        assert share is not None
-        if flops and rate:
-            style.point(left, flops / moved, rate, row, size=4.5)
-        offset = 0.14 * (1 if row["phase"] == PHASES[0] else -1) if both else 0
-        style.point(right, share, offset - parents.index(row["parent"]), row, size=4)
-    left.set(title="work done a second", xlabel="FLOP per byte that must move", ylabel="FLOP a second")
-    style.log_axis(left.xaxis, units.round_count)
-    style.log_axis(left.yaxis, units.round_count)
-    right.set(title="share of it reached", xlim=(0, max(1.0, shown["of_machine"].max() * 1.05)))
-    right.set_xlabel(f"above {PHASES[0]}, below {PHASES[1]}" if both else shown["phase"].iloc[0])
-    right.set_yticks([-index for index in range(len(parents))], parents)
-    right.xaxis.set_major_formatter(PercentFormatter(1.0))
-    right.axvline(1, color=style.QUIET, linewidth=0.8, linestyle=":")
+    title = f"{_shares(shown)} ({_where(cells)})"
+    rows = style.lines(shown.assign(variant=shown["parent"]), by="latency_s")
+    made = style.figure(title, style.rows_height_in(rows, each=0.24) + 1.4)
+    phases = [phase for phase in PHASES if (shown["phase"] == phase).any()]
+    panels = made.subplots(1, len(phases), sharey=True, squeeze=False)[0]
+    style.name_rows(panels[0], rows)
+    for phase, axes in zip(phases, panels, strict=True):
+        axes.set(title=phase, xlim=(0, 1.03), xlabel="share of the least time; a line is the range over tasks")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.axvline(1, color=style.QUIET, linewidth=0.8, linestyle=":")
+        for line in rows:
+            axes.axhline(line.height, color="#f3f3f3", linewidth=0.8, zorder=0)
+            forms = wording.rows(shown[(shown["phase"] == phase) & (shown["parent"] == line.variant)])
+            for row, height in zip(forms, _spread(line.height, len(forms)), strict=True):
+                low, share, high = (number(row, f"of_machine{end}") for end in ("_low", "", "_high"))
+                assert low is not None
+                assert share is not None
+                assert high is not None
+                axes.plot([low, high], [height] * 2, color=style.QUIET, linewidth=0.9, zorder=2)
+                style.point(axes, share, height, row, size=4)
     style.legend(made, shown["variant"], [style.doubted()] if (shown["trust"] != "").any() else [])
     return made, title
 
 
-def _named(shown: pd.DataFrame) -> pd.DataFrame:
-    """What a title may name, as far as there is any: a mechanism of ours, and a point without a doubt."""
-    ours = shown[[wording.may_win(str(mechanism)) for mechanism in shown["mechanism"]]]
-    ours = ours if len(ours) else shown
-    sure = ours[ours["trust"] == ""]
-    return sure if len(sure) else ours
+def _spread(middle: float, count: int) -> list[float]:
+    """Heights around the middle of a row, so that forms as good as each other do not cover each other."""
+    return [middle + 0.6 * ((count - 1) / 2 - index) / max(count - 1, 2) for index in range(count)]
 
 
-def _roofs(axes: Axes, cells: pd.DataFrame, peaks: pd.DataFrame) -> None:
-    """The measured copy rate as a slope, the measured matrix products as ceilings."""
-    axes.set(xscale="log", yscale="log")
-    here = peaks[peaks["device"] == cells["device"].iloc[0]].set_index("what")["per_second"]
-    intensity = cells["matmul_flops"] / cells["least_bytes"]
-    lowest = max(float(intensity[intensity > 0].min()) / 2, 1e-3)
-    highest = float(intensity.max()) * 2
-    used = {tables.dtype_of(str(name)) for name in cells["variant"]}
-    roofs: list[tuple[float, str, str]] = []
-    for dtype, ceiling in here.drop("copy", errors="ignore").items():
-        if dtype not in used:
-            continue
-        colour = style.PRECISIONS[{"float16": "fp16", "bfloat16": "bf16"}.get(str(dtype), "float32")]
-        right = max(highest, ceiling / here["copy"] * 2)
-        xs = np.array([lowest, ceiling / here["copy"], right])
-        axes.plot(xs, np.minimum(xs * here["copy"], ceiling), color=colour, linewidth=1.2, zorder=1)
-        roofs.append((float(ceiling), f"{dtype}\n{units.per_second(float(ceiling), 'FLOP')}", colour))
-    bottom, top = axes.get_ylim()
-    apart = (top / bottom) ** 0.085  # two lines of type
-    height = 0.0
-    for ceiling, label, colour in sorted(roofs):
-        height = max(ceiling, height * apart)
-        axes.text(
-            1.01, height, label, va="center", fontsize=7, color=colour, transform=axes.get_yaxis_transform()
-        )  # fmt: skip
+def _shares(shown: pd.DataFrame) -> str:
+    """From the least to the most that any form reached in any task, and the same of eager float32."""
+    (least,) = wording.rows(shown.nsmallest(1, "of_machine_low"))
+    (most,) = wording.rows(shown.nlargest(1, "of_machine_high"))
+    low, high = units.percent(number(least, "of_machine_low")), units.percent(number(most, "of_machine_high"))
+    eager = shown[shown["variant"] == shown["parent"]]
+    ends = [units.percent(float(end)) for end in (eager["of_machine_low"].min(), eager["of_machine_high"].max())]
+    names = [f"{row['variant']}{', doubted' if row['trust'] else ''}" for row in (least, most)]
+    text = f"{low} ({names[0]})" + ("" if low == high else f" to {high} ({names[1]})")
+    text += " of what this machine can do by its fastest route"
+    if len(eager) and len(eager) < len(shown):
+        text += f"; eager float32 {' to '.join(dict.fromkeys(ends))}"
+    return text
 
 
 def _where(cells: pd.DataFrame) -> str:

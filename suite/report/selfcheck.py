@@ -89,7 +89,11 @@ def _opening(folder: Path, records: Sequence[Record], rows: Sequence[Finding], f
     took = next(
         (record.value for record in records if isinstance(record, Measurement) and record.task == "selfcheck"), None
     )
-    verdict = f"**{len(failed)} of {judged} rows fail.**" if failed else f"**All {judged} rows hold.**"
+    verdict = f"**All {judged} rows that were tried hold.**" if judged else "**No row was tried.**"
+    if failed:
+        verdict = f"**{len(failed)} of {judged} rows that were tried fail.**"
+    untried = sum(row.verdict == "unclear" for row in rows)
+    verdict += f" {untried} had no trials." if untried else ""
     environment = folders.environment_or_nothing(folder)
     said = [
         escape.prose(f"{key}: {environment[key]}")

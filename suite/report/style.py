@@ -20,8 +20,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from suite.report import wording
-from suite.report.tables import parent_of, transforms_of
+from suite.report import standing, wording
+from suite.report.tables import mechanism_of, parent_of, transforms_of
 
 WIDTH_IN = 9.0
 DOTS_PER_INCH = 200
@@ -98,35 +98,68 @@ class Line(NamedTuple):
     variant: str
     height: float
     label: str
-    is_parent: bool
+    block: str = ""
+    """What to write above it, where it is the first of its block."""
 
 
-def lines(cells: pd.DataFrame) -> list[Line]:
-    """One row per variant, downwards; transformed forms below their parent, the fastest first, under a short name."""
-    typical = cells.groupby("variant", sort=False)["latency_s"].min().to_dict()
+BLOCKS = ("mechanisms", "controls", "published code")
+
+
+def block_of(mechanism: str) -> str:
+    """What may win, what people would use instead, and what others published."""
+    if standing.may_win(mechanism):
+        return BLOCKS[0]
+    return BLOCKS[2] if standing.is_published(mechanism) else BLOCKS[1]
+
+
+def lines(cells: pd.DataFrame, *, by: str) -> list[Line]:
+    """One row per variant, downwards, under short names: block by block, each with the least first.
+
+    Transformed forms stand below their parent. Controls and published code are blocks of their own.
+
+    Args:
+        cells: of one place, in all its phases.
+        by: the column to sort by.
+    """
+    # a variant's number is its least over phases; without one it comes last
+    typical = {str(name): float(value) for name, value in cells.groupby("variant", sort=False)[by].min().items()}
+    ranks = {name: (value != value, value) for name, value in typical.items()}
+    families: dict[str, list[str]] = {}
+    for name in typical:
+        families.setdefault(parent_of(name), []).append(name)
     made: list[Line] = []
     height = 0.0
-    for parent in dict.fromkeys(cells["parent"]):
-        forms = [name for name in typical if parent_of(str(name)) == parent]
-        forms.sort(key=lambda name: (name != parent, typical[name] != typical[name], typical[name]))
-        for index, name in enumerate(map(str, forms)):
-            whole = index == 0
-            made.append(Line(name, height, name if whole else name.removeprefix(str(parent)), name == parent))
-            height -= 1.0
-        height -= 0.45
+    for block in BLOCKS:
+        own = [parent for parent in families if block_of(mechanism_of(parent)) == block]
+        above = block if own and len(families) > len(own) else ""
+        height -= 1.1 if above else 0.0
+        for parent in sorted(own, key=lambda parent: min(ranks[name] for name in families[parent])):
+            forms = sorted(families[parent], key=lambda name: (name != parent, ranks[name]))
+            for index, name in enumerate(forms):
+                label = name if index == 0 else name.removeprefix(parent)
+                made.append(Line(name, height, label, above))
+                above = ""
+                height -= 1.0
+            height -= 0.45 if len(forms) > 1 else 0.1
     return made
 
 
 def rows_height_in(rows: Sequence[Line], *, each: float = 0.18) -> float:
-    return each * (rows[0].height - rows[-1].height + 1)
+    return each * (rows[0].height - rows[-1].height + 2)
 
 
 def name_rows(axes: Axes, rows: Sequence[Line]) -> None:
-    """Names at the left; a faint band behind every other group keeps the eye in its row."""
+    """Names at the left, and above each block what it is."""
     axes.set_yticks([row.height for row in rows], [row.label for row in rows])
     for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
         tick.set_fontweight("bold" if not row.label.startswith("+") else "normal")
-    axes.set_ylim(rows[-1].height - 0.8, rows[0].height + 0.8)
+    axes.set_ylim(rows[-1].height - 0.8, rows[0].height + (1.9 if rows[0].block else 0.8))
+    for row in rows:
+        if row.block:
+            axes.annotate(
+                row.block, (0, row.height + 1.1), (-4, 0), xycoords=("axes fraction", "data"),
+                textcoords="offset points", ha="right", va="center", color=QUIET, fontsize=7.5, style="italic",
+            )  # fmt: skip
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
 
@@ -146,8 +179,8 @@ def legend(made: Figure, variants: Iterable[str], extra: Sequence[Line2D] = ()) 
     ]
     handles += extra
     made.legend(
-        handles=handles, loc="outside lower left", ncols=min(len(handles), 9), frameon=False,
-        handletextpad=0.2, columnspacing=1.2,
+        handles=handles, loc="outside lower left", ncols=min(len(handles), 10), frameon=False,
+        handletextpad=0.1, columnspacing=0.9, fontsize=7.5,
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ CELL_COLUMNS = (
     *("parent", "speedup", "speedup_low", "speedup_high", "verdict"),
     *("over_anchor", "over_anchor_low", "over_anchor_high", "over_anchor_verdict"),
     *_MEASURED.values(),
-    *("flop_per_s", "of_machine", "bound"),
+    *("flop_per_s", "of_machine", "of_machine_low", "of_machine_high", "bound"),
     *("masking", "agreement", "hidden", "known", "trust", "skipped", "remedy"),
 )
 
@@ -86,7 +86,7 @@ class Tables:
     growth: pd.DataFrame
     """One row per cell of a sweep, with the axis, its value, and the slope over the whole sweep."""
     peaks: pd.DataFrame
-    """What the machine can do: the fastest matrix product by dtype, and the fastest copy."""
+    """What the machine can do: the fastest matrix product by dtype, and the fastest copy, that anything reached."""
     artifacts: pd.DataFrame
     """Files beside the records."""
     conditions: pd.DataFrame
@@ -106,7 +106,7 @@ def make(records: Iterable[Record]) -> Tables:
     skips = [record for record in by_kind[Skip] if isinstance(record, Skip)]
     artifacts = [record for record in by_kind[Artifact] if isinstance(record, Artifact)]
     peaks = _peaks(measurements)
-    cells = _cells(measurements, findings, skips, peaks)
+    cells, peaks = _cells(measurements, findings, skips, peaks)
     return Tables(
         cells=cells,
         findings=_findings(findings),
@@ -144,7 +144,7 @@ def property_order(name: str) -> tuple[int, int, str]:
 
 def _cells(
     measurements: Sequence[Measurement], findings: Sequence[Finding], skips: Sequence[Skip], peaks: pd.DataFrame
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     latencies: dict[tuple[str, Place], dict[str, Measurement]] = defaultdict(dict)
     measured: dict[tuple[Place, str], dict[str, Measurement]] = defaultdict(dict)
     for record in measurements:
@@ -187,8 +187,8 @@ def _cells(
     numbers += ["speedup", "speedup_low", "speedup_high", "over_anchor", "over_anchor_low", "over_anchor_high"]
     numbers += ["spread", "samples", "agreement_error", "graphs", "graph_breaks", "recompiles"]
     cells[numbers] = cells[numbers].apply(pd.to_numeric)
-    _add_roofline(cells, peaks)
-    return _in_reading_order(cells)
+    peaks = _add_roofline(cells, peaks, _task_medians(latencies))
+    return _in_reading_order(cells), peaks
 
 
 def _place(record: Cell) -> Place:
@@ -312,7 +312,7 @@ def _peaks(measurements: Sequence[Measurement]) -> pd.DataFrame:
     return pd.DataFrame(
         [(device, what, rate, "B" if what == "copy" else "1") for (device, what), rate in best.items()],
         columns=["device", "what", "per_second", "unit"],
-    )
+    ).assign(reached_by="")
 
 
 def _conditions(measurements: Sequence[Measurement]) -> pd.DataFrame:
@@ -344,16 +344,74 @@ def dtype_of(variant: str) -> str:
     return next((_PRECISIONS[word] for word in transforms_of(variant) if word in _PRECISIONS), "float32")
 
 
-def _add_roofline(cells: pd.DataFrame, peaks: pd.DataFrame) -> None:
-    """How near each cell comes to the least time that this machine's measured peaks allow."""
-    rates = {(row.device, row.what): row.per_second for row in peaks.itertuples()}
-    products = [rates.get((row.device, dtype_of(str(row.variant)))) for row in cells.itertuples()]
-    copies = [rates.get((row.device, "copy")) for row in cells.itertuples()]
-    computing = cells["matmul_flops"] / pd.Series(products, index=cells.index, dtype=float)
-    moving = cells["least_bytes"] / pd.Series(copies, index=cells.index, dtype=float)
-    cells["flop_per_s"] = cells["matmul_flops"] / cells["latency_s"]
-    cells["of_machine"] = np.maximum(computing, moving) / cells["latency_s"]
+_ROUTES = {
+    "float32": ("float32",),
+    "float16": ("float16", "float32"),
+    "bfloat16": ("bfloat16", "float32"),
+}
+"""The products by which a form may be computed: in its own dtype, or wider where the machine is faster there."""
+
+
+def _task_medians(
+    latencies: Mapping[tuple[str, Place], Mapping[str, Measurement]],
+) -> dict[tuple[Place, str], tuple[float, float]]:
+    """The lowest and the highest median over the tasks in which a variant was timed."""
+    medians: dict[tuple[Place, str], list[float]] = defaultdict(list)
+    for (_, place), side_by_side in latencies.items():
+        for variant, record in side_by_side.items():
+            if record.samples:
+                medians[place, variant].append(float(np.median(record.samples)))
+    return {key: (min(found), max(found)) for key, found in medians.items()}
+
+
+def _add_roofline(
+    cells: pd.DataFrame, peaks: pd.DataFrame, medians: Mapping[tuple[Place, str], tuple[float, float]]
+) -> pd.DataFrame:
+    """How near each cell comes to the least time that this machine allows by its fastest route to the same function.
+
+    What a variant does is itself a measurement of the machine: where one without a doubt exceeds a measured peak, the
+    peak is what it did. So no share exceeds 1; where a doubted time would, there is none.
+
+    Returns:
+        The peaks, with the variant in ``reached_by`` where one exceeded what was measured.
+    """
+    rates = dict(zip(zip(peaks["device"], peaks["what"], strict=True), peaks["per_second"].tolist(), strict=True))
+    reached = dict.fromkeys(rates, "")
+    devices, dtypes = list(map(str, cells["device"])), [dtype_of(str(name)) for name in cells["variant"]]
+    keys = zip(cells["workload"], cells["phase"], devices, cells["variant"], strict=True)
+    ranges = [medians.get((Place(*key[:3]), key[3]), (math.nan, math.nan)) for key in keys]
+    shortest, longest = (np.array([ends[end] for ends in ranges], dtype=float) for end in (0, 1))
+    flops, moved = (cells[name].to_numpy(dtype=float) for name in ("matmul_flops", "least_bytes"))
+    sure = ((cells["trust"] == "") & (cells["hidden"] == "")).to_numpy()
+    done, copied = flops / shortest, moved / shortest
+    for at in np.nonzero(sure)[0]:
+        device, variant = devices[at], str(cells["variant"].iloc[at])
+        for what, rate, roof in (
+            (dtypes[at], done[at], _route(rates, device, dtypes[at])),
+            ("copy", copied[at], rates.get((device, "copy"), math.nan)),
+        ):
+            if rate > roof:  # never where the machine was not measured
+                rates[device, what], reached[device, what] = float(rate), variant
+    products = np.array([_route(rates, *key) for key in zip(devices, dtypes, strict=True)])
+    copies = np.array([rates.get((device, "copy"), math.nan) for device in devices])
+    computing, moving = flops / products, moved / copies
+    latency_s = cells["latency_s"].to_numpy(dtype=float)
+    least_s = np.maximum(computing, moving)
+    cells["flop_per_s"] = flops / latency_s
+    for name, time_s in (("of_machine", latency_s), ("of_machine_low", longest), ("of_machine_high", shortest)):
+        share = least_s / time_s
+        cells[name] = np.where(least_s / shortest <= 1 + 1e-9, np.minimum(share, 1.0), math.nan)
     cells["bound"] = np.where(cells["of_machine"].isna(), "", np.where(computing >= moving, "arithmetic", "memory"))
+    table = [
+        (device, what, rate, "B" if what == "copy" else "1", reached[device, what])
+        for (device, what), rate in rates.items()
+    ]
+    return pd.DataFrame(table, columns=list(peaks.columns))
+
+
+def _route(rates: Mapping[tuple[str, str], float], device: str, dtype: str) -> float:
+    """The fastest product for a dtype on a device; ``nan`` where none was measured."""
+    return max((rates[device, what] for what in _ROUTES[dtype] if (device, what) in rates), default=math.nan)
 
 
 def _findings(findings: Sequence[Finding]) -> pd.DataFrame:

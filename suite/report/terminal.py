@@ -6,7 +6,7 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from suite.report import units, wording
+from suite.report import standing, units, wording
 from suite.report.columns import Column, Columns, indented, literal
 from suite.report.tables import SEVERITY, Tables
 from suite.workloads import PHASES
@@ -60,7 +60,7 @@ def _phases(cells: pd.DataFrame) -> list[str]:
 
 
 def _sentence(cells: pd.DataFrame, phase: str) -> str:
-    return wording.headline(cells[cells["phase"] == phase]).replace("**", "")
+    return standing.headline(cells[cells["phase"] == phase]).replace("**", "")
 
 
 def _broken(tables: Tables) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Numbers as a person reads them: the cells of a table as text, and the sentences above it."""
 
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 
 import pandas as pd
 
@@ -9,8 +9,6 @@ from suite.records import ANCHOR
 from suite.report import units
 
 Row = Mapping[Hashable, object]
-CONTROLS = ("pool", "cross")
-"""What people would use instead: in every table, but never its winner."""
 
 
 def number(row: Row, name: str) -> float | None:
@@ -19,7 +17,7 @@ def number(row: Row, name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and units.is_number(float(value)) else None
 
 
-def rows(cells: pd.DataFrame) -> Iterable[Row]:
+def rows(cells: pd.DataFrame) -> list[Row]:
     """The rows of a table as mappings from column to value."""
     # not to_dict or itertuples: they make an object per column of every group, which takes seconds for a large run
     names = list(cells.columns)
@@ -46,6 +44,14 @@ def speedup(row: Row, prefix: str = "speedup") -> str:
     return said if verdict in ("faster", "slower") else f"{said} {verdict}"
 
 
+def of_machine(row: Row) -> str:
+    """``67 %``, or from the least to the most over the tasks in which it was timed, such as ``70–90 %``."""
+    if row["hidden"]:
+        return units.MISSING
+    low, high = (units.percent(number(row, f"of_machine_{end}")) for end in ("low", "high"))
+    return high if low == high else f"{low.removesuffix(' %')}–{high}"
+
+
 def short(sentence: str, limit: int = 90) -> str:
     """As much of a sentence as fits, cut at a word."""
     first = sentence.split("; ")[0]
@@ -55,77 +61,6 @@ def short(sentence: str, limit: int = 90) -> str:
 def trusted(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells whose speed may be shown: measured, and without an unexpected finding."""
     return cells[cells["latency_s"].notna() & (cells["hidden"] == "")]
-
-
-def contenders(cells: pd.DataFrame) -> pd.DataFrame:
-    """What may win: co-attentions of ours whose speed may be shown, the fastest first."""
-    shown = trusted(cells).sort_values("latency_s")
-    return shown[[may_win(str(mechanism)) for mechanism in shown["mechanism"]]]
-
-
-def headline(cells: pd.DataFrame) -> str:
-    """Which co-attention of one place is the fastest, by how much and how surely, and what the controls cost."""
-    # plain rows, since a large run has hundreds of places and each filter of a table takes a third of a millisecond
-    timed = [row for row in rows(cells) if number(row, "latency_s") is not None and not row["hidden"]]
-    shown = sorted(timed, key=lambda row: number(row, "latency_s") or 0.0)
-    ours = [row for row in shown if may_win(str(row["mechanism"]))]
-    if not ours:
-        return _without_a_winner(cells)
-    best = ours[0]
-    text = f"**{best['variant']}** is the fastest co-attention: {latency(best)}"
-    if best["variant"] != ANCHOR and number(best, "over_anchor") is not None:
-        ends = (number(best, f"over_anchor{end}") for end in ("", "_low", "_high"))
-        verdict = best["over_anchor_verdict"]
-        text += f", {units.factor_between(*ends)} as fast as {ANCHOR} in eager float32"
-        text += "" if verdict in ("faster", "slower") else f" ({verdict})"
-    level = [str(row["variant"]) for row in ours[1:] if _overlap(best, row)]
-    if level:
-        text += f"; not told apart from {', '.join(level)}"
-    controls = {row["mechanism"]: row for row in reversed(shown) if row["mechanism"] in CONTROLS}
-    beside = [
-        f"{row['variant']} takes {units.seconds(number(row, 'latency_s'))}" for row in reversed(controls.values())
-    ]
-    return text + (f" (beside it, {' and '.join(beside)})." if beside else ".")
-
-
-def may_win(mechanism: str) -> bool:
-    """Whether it is a co-attention of ours: neither a control nor published code."""
-    return mechanism not in CONTROLS and not mechanism.startswith("published_")
-
-
-def _without_a_winner(cells: pd.DataFrame) -> str:
-    """What there is to say of a place in which no co-attention of ours has a time that may be shown."""
-    said = []
-    timed = cells[cells["latency_s"].notna()]
-    hidden = timed[timed["hidden"] != ""]
-    if not hidden.empty:
-        said.append(f"no speed is shown of {_names(hidden)}, because of what was found")
-    shown = trusted(cells).sort_values("latency_s")
-    said += [f"{row['variant']} takes {latency(row)}" for row in rows(shown.head(1))]
-    if timed.empty:
-        said.append("no time was taken")
-    for column, verb in (("agreement", "agree with float64"), ("masking", "are masked correctly")):
-        examined = cells[~cells[column].isin(("", "not applicable"))]
-        if not examined.empty:
-            holding = int((examined[column] == "holds").sum())
-            others = examined[examined[column] != "holds"]
-            said.append(f"{holding} of {len(examined)} {verb}" + (f", not {_names(others)}" if len(others) else ""))
-    lean = cells.dropna(subset="peak_memory_bytes").sort_values("peak_memory_bytes")
-    said += [f"{row['variant']} needs the least memory, {units.binary(number(row, 'peak_memory_bytes'))}"
-             for row in rows(lean.head(1))]  # fmt: skip
-    text = "; ".join(said)
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def _names(cells: pd.DataFrame) -> str:
-    return ", ".join(dict.fromkeys(map(str, cells["variant"])))
-
-
-def _overlap(best: Row, other: Row) -> bool:
-    """Whether two variants' intervals over the anchor meet; the anchor itself is 1 exactly."""
-    low = number(best, "over_anchor_low") if best["variant"] != ANCHOR else 1.0
-    high = number(other, "over_anchor_high") if other["variant"] != ANCHOR else 1.0
-    return low is not None and high is not None and low <= high
 
 
 def footnotes(cells: pd.DataFrame) -> dict[str, str]:
@@ -167,7 +102,7 @@ def place_table(cells: pd.DataFrame) -> pd.DataFrame:
                 "saved for backward": units.binary(number(row, "saved_for_backward_bytes")),
                 "error": units.error(number(row, "agreement_error")),
                 "masking": row["masking"] or units.MISSING,
-                "of this machine": units.MISSING if row["hidden"] else units.percent(number(row, "of_machine")),
+                "of this machine": of_machine(row),
                 "first call": units.seconds(number(row, "first_call_s")),
                 "of it compiling": units.seconds(number(row, "compile_time_s")),
                 "cold start": units.seconds(number(row, "cold_start_s")),

@@ -57,7 +57,7 @@ def drawn(made: Tables, records: list[Record]) -> dict[str, tuple[Figure, str]]:
             "latency": rows.latency(cells),
             "memory": rows.memory(cells),
             "error": scatter.error(cells),
-            "roofline": scatter.roofline(cells, made.peaks),
+            "roofline": scatter.roofline(cells),
             "growth": scatter.growth(made.growth[made.growth["phase"] == "forward"], "latency_s"),
             "matrix": matrix.verdicts(made.masking),
             "leak": matrix.leak(leak_of(records)),
@@ -101,15 +101,13 @@ def test_names_of_fifty_variants_do_not_run_into_each_other(name: str, drawn: di
 
 def test_titles_are_findings(drawn: dict[str, tuple[Figure, str]]) -> None:
     titles = {name: title for name, (_, title) in drawn.items()}
-    assert titles["latency"].startswith("Fastest: alternating+bf16+compile forward (×3.4")
-    assert "parallel+bf16 needs 80.6 MiB, modular" in titles["memory"]
-    assert titles["error"].startswith("+bf16+compile is ×4.0")
+    assert titles["latency"].startswith("Latency, forward: alternating+bf16+compile and parallel+bf16+compile not told")
+    assert titles["memory"].startswith("Peak memory, forward: from pool")
+    assert "points are told faster than eager float32; largest median gain: +bf16+compile, ×4" in titles["error"]
     assert "of what this machine can do" in titles["roofline"]
-    assert titles["growth"].startswith("Latency grows with N to the power")
-    assert (
-        titles["matrix"]
-        == "39 of 51 variants hold every property; broken: dense+compile; 3 with known defects; 8 unclear"
-    )
+    assert titles["growth"].startswith("Latency goes with N to the power")
+    counts = "; broken: dense+compile; 3 with known defects; 8 unclear"
+    assert titles["matrix"] == f"39 of 51 variants hold every property{counts}"
     assert titles["leak"].startswith("dense+compile leaks (P1): padded word ")
 
 
@@ -126,23 +124,14 @@ def test_a_broken_variant_has_its_finding_where_its_point_would_be(cells: pd.Dat
     assert len(points) == 2, "dense in two phases, and dense+compile in none"
 
 
-def test_a_roofline_names_neither_a_doubted_point_nor_published_code_as_long_as_there_is_another(made: Tables) -> None:
-    cells = made.cells.copy()
-    for variant, share, trust in (
-        ("published_csdn", 5.0, ""),
-        ("dense", 4.0, "it spread"),
-        ("cross", 3.0, ""),
-        ("parallel", 2.0, ""),
-    ):
-        cells.loc[cells["variant"] == variant, ["of_machine", "trust"]] = share, trust
-    for shown, named in (
-        (set(cells["variant"]), "parallel"),
-        ({"published_csdn", "dense"}, "dense"),
-        ({"published_csdn"}, "published_csdn"),
-    ):
-        drawn = scatter.roofline(cells[cells["variant"].isin(shown)], made.peaks)
-        assert drawn is not None
-        assert drawn[1].startswith(f"{named} reaches ")
+def test_a_share_of_the_machine_says_where_it_is_doubted_and_spans_tasks(cells: pd.DataFrame) -> None:
+    cells = cells.copy()
+    shares = ["of_machine", "of_machine_low", "of_machine_high"]
+    cells[shares] = 0.5, 0.4, 0.6
+    cells.loc[cells["variant"] == "dense", ["trust", *shares]] = "it spread", 0.9, 0.9, 0.95
+    drawn = scatter.roofline(cells)
+    assert drawn is not None
+    assert drawn[1].startswith("40 % (parallel) to 95 % (dense, doubted) of what this machine can do")
 
 
 def test_a_doubted_cell_is_hollow(cells: pd.DataFrame) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from suite import stats
 from suite.records import Finding, Measurement, Record, Skip
-from suite.report import tables, wording
+from suite.report import standing, tables, wording
 from tests.suite.report import synthetic
 
 CELL = {"workload": "tiny", "phase": "forward", "device": "cpu"}
@@ -217,7 +217,8 @@ def test_a_place_without_times_says_what_was_found_instead() -> None:
         Measurement(**cell, variant="parallel", quantity="agreement_error", unit="1", value=1e-7),
         Measurement(**cell, variant="pool", quantity="agreement_error", unit="1", value=2.0),
     ]
-    assert wording.headline(tables.make(records).cells) == "No time was taken; 1 of 2 agree with float64, not pool."
+    said = standing.headline(tables.make(records).cells)
+    assert said == "No time was taken; 1 of 2 agree with float64, broken: pool."
 
 
 def test_every_series_of_samples_names_its_task_and_why_it_ended() -> None:

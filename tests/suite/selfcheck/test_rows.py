@@ -218,7 +218,7 @@ def test_the_page_shows_counts_intervals_and_the_pairs(tmp_path: Path) -> None:
     with store.Writer(tmp_path) as writer:
         writer.write([*pairs, *rows])
     text = page.write(tmp_path).read_text()
-    assert "**1 of 2 rows fail.**" in text
+    assert "**1 of 2 rows that were tried fail.**" in text
     assert "| ✓ | the same variant twice is called faster or slower | 0 of 60 | 0.0 % to 6.0 % | at most 1.0% |" in text
     assert "| ✗ FAILS | a cheat is caught | 1 of 2 |" in text
     assert "| for show | what the naive rule says | 9 of 20 |" in text
