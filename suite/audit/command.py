@@ -10,8 +10,9 @@ from suite import exits, user_files
 from suite.answer import SPOKEN, Answer, Manner, fail, give
 from suite.audit.findings import findings
 from suite.audit.properties import examine
+from suite.audit.reading import NotUnderstood, Understood, understand
+from suite.audit.reading.doubt import doubted
 from suite.audit.subject import from_variant
-from suite.audit.understand import NotUnderstood, Understood, understand
 from suite.errors import UserError, as_users
 from suite.probes.masking import WIDTH
 from suite.records import Finding
@@ -46,7 +47,7 @@ def start(target: str, *, strict: bool = False, seed: int = 0, manner: Manner = 
         manner: in which the answer is wanted.
 
     Returns:
-        0 where nothing is wrong, 1 where something is, 2 where the signature is not understood.
+        0 where nothing is wrong, 1 where something is, 2 where the signature is not understood, or not well enough.
 
     Raises:
         UserError: there is no such file, name or variant.
@@ -54,15 +55,19 @@ def start(target: str, *, strict: bool = False, seed: int = 0, manner: Manner = 
     try:
         understood = _subject(target, seed)
     except NotUnderstood as error:
-        return fail(str(error), exits.WRONG_COMMAND, manner)
+        if error.adapter and not manner.json:
+            print(f"# an adapter to complete, beside it in the same file; audit that instead\n{error.adapter}")
+        return fail(error.why, exits.WRONG_COMMAND, manner, data={"adapter": error.adapter})
     subject = understood.subject
-    found = tuple(findings(subject, examine(subject, seed=seed), task="audit", device=subject.device.type, seed=seed))
+    rows = findings(subject, examine(subject, seed=seed), task="audit", device=subject.device.type, seed=seed)
+    found = tuple(doubted(rows, understood.doubts))
     wrong = [
         f for f in found if f.verdict == "broken" and (strict or f.severity == "wrong" or f.details.get("missing"))
     ]
-    verdict, *further = paragraph(found)
+    doubted_of = any(f.details.get("doubted") for f in found)
+    verdict, *further = [*paragraph(found), *understood.remarks]
     answer = Answer(
-        code=exits.INCORRECT if wrong else exits.DONE,
+        code=exits.INCORRECT if wrong else exits.WRONG_COMMAND if doubted_of else exits.DONE,
         words=[
             literal(subject.name, style="bold"),
             *(indented(said) for said in understood.account),

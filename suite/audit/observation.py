@@ -35,6 +35,7 @@ WHAT: Mapping[str, str] = {
     "hidden": "a hidden {slot} must matter",
     "mask inverted": "an inverted mask of {slots} must matter",
     "sides of one width": "as many slots on every side",
+    "booleans for a mask": "booleans for {slots}",
     "integers for a mask": "integers 0 and 1 for {slots}",
     "bytes for a mask": "bytes 0 and 1 for {slots}",
     "floats for a mask": "floats 0 and 1 for {slots}",

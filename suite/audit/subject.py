@@ -254,6 +254,8 @@ class Subject:
     """The same call without masks, where it can be made."""
     by_lengths: Call | None = None
     """The same call with lengths in place of masks, where there are both."""
+    by_booleans: Call | None = None
+    """The same call with boolean masks in place of numbers, where it takes numbers."""
     zeros_when_empty: bool = True
     """Whether a side without a valid slot is promised vectors of exact zeros; its weights are zero in any case."""
     names_arguments: bool = False
@@ -318,6 +320,7 @@ class Subject:
             eager=True,
             unmasked=None,
             by_lengths=None,
+            by_booleans=None,
         )
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 
 from suite.audit.findings import findings
 from suite.audit.properties import PROPERTIES, examine
-from suite.audit.understand import understand
+from suite.audit.reading import understand
+from suite.audit.reading.doubt import doubted
 from suite.records import Finding
 
 
@@ -19,9 +20,11 @@ def judge(target: object, *, only: Iterable[str] | None = None, seed: int = 0) -
     Raises:
         NotUnderstood: its signature is none of the usual forms; the message holds the adapter to write.
     """
-    subject = understand(target).subject
+    understood = understand(target)
+    subject = understood.subject
     outcomes = examine(subject, seed=seed, only=only)
-    return tuple(findings(subject, outcomes, task="audit", device=subject.device.type, seed=seed))
+    found = findings(subject, outcomes, task="audit", device=subject.device.type, seed=seed)
+    return tuple(doubted(found, understood.doubts))
 
 
 def assert_masked(

@@ -119,7 +119,8 @@ def answer(target: Any, name: str, how: str) -> dict[str, Any]:
     from suite.audit.command import paragraph
     from suite.audit.findings import findings
     from suite.audit.properties import examine
-    from suite.audit.understand import NotUnderstood, understand
+    from suite.audit.reading import NotUnderstood, understand
+    from suite.audit.reading.doubt import doubted
 
     start = time.perf_counter()
     said: dict[str, Any] = {"how": how, "answer": "not judged", "account": [], "says": [], "findings": [], "holds": []}
@@ -128,7 +129,8 @@ def answer(target: Any, name: str, how: str) -> dict[str, Any]:
             understood = understand(target(), name=name)
             subject = understood.subject
             said["account"] = [line[:LETTERS] for line in understood.account]
-            found = tuple(findings(subject, examine(subject), task="audit", device="cpu"))
+            rows = findings(subject, examine(subject), task="audit", device="cpu")
+            found = tuple(doubted(rows, understood.doubts))
             said["says"] = [line[:LETTERS] for line in paragraph(found)]
             said["findings"] = [
                 {

@@ -47,9 +47,23 @@ def encodings(lab: Lab) -> Iterator[Observation]:
             again = valid_from_lengths(lengths.to(dtype), valid.shape[1])
             outputs = lab.forward(with_side(lab.batch, side, valid=again))
             yield from lab.compare(what, lab.reference, outputs, "exact", sides=(side,))
+    if lab.subject.by_booleans is not None:
+        yield from _by_booleans(lab)
     if lab.subject.by_lengths is not None:
         by_lengths = Lab(replace(lab.subject, call=lab.subject.by_lengths), lab.seed)
         yield from attempt("lengths", (), lambda: lab.compare("lengths", lab.reference, by_lengths.reference, "exact"))
+
+
+def _by_booleans(lab: Lab) -> Iterator[Observation]:
+    """Where numbers are meant, a boolean mask means the same or is refused."""
+    assert lab.subject.by_booleans is not None
+    other, what = Lab(replace(lab.subject, call=lab.subject.by_booleans), lab.seed), "booleans for a mask"
+    try:
+        outputs = other.forward(lab.batch)
+    except RAISES:
+        yield Observation(what=what, sides=lab.subject.masked, output=ANY, leak=0.0, limit=0.0, note="refused")
+        return
+    yield from lab.compare(what, lab.reference, outputs, "band", sides=lab.subject.masked, note=SILENT)
 
 
 SILENT = "accepted in silence"

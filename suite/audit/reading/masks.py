@@ -1,0 +1,470 @@
+"""Which slots a mask tells of, in which form and polarity: found by changing what it ought to hide.
+
+A reading is right where what a mask hides moves nothing and what it shows moves something. All masks are judged
+together, since one may hide only what another has left: each trial sums, over the sides, how far the outputs move when
+padding changes, relative to how far they move when valid slots change.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+
+from suite.audit.reading.arguments import Argument, kinship
+from suite.audit.reading.forms import Form, forms
+from suite.audit.reading.inputs import Fit, Stated, heads_of
+from suite.audit.reading.trial import EXAMPLES, Outputs, Reading, Spent, Trials, kept, moved
+from suite.audit.subject import Scene, Side
+
+CLEAN = 1e-3
+"""A score below which what is hidden moves nothing that counts."""
+BLIND, BROKEN = 10.0, 100.0
+"""The score of a side none of whose slots moves anything; and of a call that raises, or gives what is not finite."""
+DECISIVE = 2.0
+"""How many times worse the opposite reading has to be for a trial to have decided."""
+NOISE = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """What was found of one mask."""
+
+    form: Form
+    shown: bool
+    """Whether a trial decided it; else it is assumed."""
+    how: str
+    effect: bool = True
+    """Whether anything it may be given changes an output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """A reading with its masks, and what became of those that are not in it."""
+
+    reading: Reading
+    placed: Mapping[str, Placed] = field(default_factory=dict)
+    unused: Mapping[str, Side] = field(default_factory=dict)
+    """Masks that change nothing whatever they say, and the side that they would be for."""
+    left: Mapping[str, str] = field(default_factory=dict)
+    """Masks that were not placed, and why."""
+    scores: Mapping[Side, float] = field(default_factory=dict)
+    """How far padding moves outputs, relative to valid slots."""
+    finite: bool = True
+    """Whether some reading gave finite outputs on a padded batch."""
+    reaches: frozenset[Side] = frozenset()
+    """Sides whose slots change what stands elsewhere."""
+
+    @property
+    def score(self) -> float:
+        return max(self.scores.values(), default=0.0)
+
+    @property
+    def decided(self) -> bool:
+        return all(mask.shown or not mask.effect for mask in self.placed.values())
+
+
+def place(trials: Trials, fit: Fit, stated: Stated) -> Placement:
+    """Place the masks of a fit."""
+    return _Placing(trials, fit, stated).found()
+
+
+class _Placing:
+    def __init__(self, trials: Trials, fit: Fit, stated: Stated) -> None:
+        self.trials, self.stated = trials, stated
+        self.base = fit.reading
+        self.sides = [side for side in self.base.sides if self.base.lengths.get(side, 2) > 1]
+        self.arguments = {a.name: a for a in fit.masks if a.name not in stated.ignore}
+        self.heads = heads_of(trials.module)
+        self.kept: dict[object, dict[Side, float]] = {}
+        self.finite = False
+        self.never: set[str] = set()
+        """Arguments that may be anything at all."""
+
+    def found(self) -> Placement:
+        if not self.arguments or not self.sides:
+            nothing = dict.fromkeys(self.arguments, "no side has slots that it could hide")
+            return Placement(reading=self.base, reaches=self._reaching(self.base), left=nothing)
+        first = [
+            a for a in self.arguments.values() if a.guess != "structure" or a.required or a.name in self.stated.masks
+        ]
+        reading, left = self._jointly(first or list(self.arguments.values()))
+        if reading.masks and not self.finite:  # no form will mend that
+            return self._told(reading, left)
+        reading = self._refined(reading, [a for a in self.arguments.values() if a in first or not first])
+        open_sides = [side for side in self.sides if self._scores(reading, self.sides)[side] > CLEAN]
+        late = [a for a in self.arguments.values() if a not in first and first]
+        if open_sides and late:
+            reading = self._refined(reading, late)
+        reading, left = self._pruned(reading, left)
+        return self._told(reading, left)
+
+    # --- trials
+
+    def _scores(self, reading: Reading, sides: Sequence[Side], salt: int = 0) -> dict[Side, float]:
+        key = (tuple(reading.masks.items()), tuple(sides), salt)
+        if key not in self.kept:
+            self.kept[key] = {side: self._score(reading, side, salt) for side in sides}
+        return self.kept[key]
+
+    def _score(self, reading: Reading, side: Side, salt: int) -> float:
+        """How far hidden slots move outputs, over how far valid ones do."""
+        slots = self._slots(reading, side)
+        count = max(slots // 2, 1)
+        hidden = range(slots - count, slots)
+        scene = self.trials.scene(reading, hidden={side: count}, salt=salt)
+        before = self.trials.outputs(reading, scene)
+        if before is None:
+            return BROKEN
+        leak = self._moved(reading, before, scene, side, hidden, salt)
+        live = self._moved(reading, before, scene, side, range(max((slots - count) // 2, 1)), salt, without=hidden)
+        if not math.isfinite(leak) or not math.isfinite(live):
+            return BROKEN
+        self.finite = True
+        if live < 1e-9:
+            return BLIND
+        return min(leak / live, BLIND)
+
+    def _moved(
+        self,
+        reading: Reading,
+        before: Outputs,
+        scene: Scene,
+        side: Side,
+        changed: range,
+        salt: int,
+        *,
+        without: range | None = None,
+    ) -> float:
+        """How far outputs move when some slots of a side change, those of the slots left out not counted."""
+        features = scene.features[side].clone()
+        generator = torch.Generator().manual_seed(99 + salt)
+        noise = NOISE * torch.randn(features[:, list(changed)].shape, generator=generator)
+        features[:, list(changed)] = noise.to(features)
+        after = self.trials.outputs(reading, replace(scene, features={**scene.features, side: features}))
+        if after is None:
+            return math.inf
+        out = self._places(reading, side, without or changed)
+        return moved(before, after, lambda value: kept(value, out))
+
+    def _slots(self, reading: Reading, side: Side) -> int:
+        return self.trials.scene(reading, examples=1).features[side].shape[1]
+
+    def _places(self, reading: Reading, side: Side, slots: range) -> list[tuple[int, list[int]]]:
+        """Axes along which these slots may lie, alone or joined with other sides, and their places there."""
+        own = self._slots(reading, side)
+        found = {own: list(slots)}
+        others = [self._slots(reading, other) for other in reading.sides if other != side]
+        for size in range(1, len(others) + 1):
+            for chosen in itertools.combinations(others, size):
+                before = {0, *chosen, sum(chosen)}
+                places = sorted({offset + slot for offset in before for slot in slots})
+                found.setdefault(own + sum(chosen), places)
+        return list(found.items())
+
+    def _reaching(self, reading: Reading) -> frozenset[Side]:
+        """Sides whose slots change what stands elsewhere."""
+        return frozenset(side for side in self.sides if self._reaches(reading, side))
+
+    def _reaches(self, reading: Reading, side: Side) -> bool:
+        slots = self._slots(reading, side)
+        scene = self.trials.scene(reading)
+        before = self.trials.outputs(reading, scene)
+        if before is None:
+            return True
+        far = self._moved(reading, before, scene, side, range(slots - max(slots // 2, 1), slots), 0)
+        return not far < 1e-6
+
+    def _runs(self, reading: Reading) -> bool:
+        """Whether a reading runs and no mask spreads examples over a second axis."""
+        outputs = self.trials.outputs(reading, self.trials.scene(reading))
+        if outputs is None:
+            return False
+        return all(
+            sum(size == EXAMPLES for size in value.shape) <= self.axes.get(name, 1) for name, value in outputs.items()
+        )
+
+    @cached_property
+    def axes(self) -> dict[str, int]:
+        """How many axes of each output are as long as there are examples, without the optional masks."""
+        outputs = self.trials.outputs(self.base, self.trials.scene(self.base)) or {}
+        counts = {name: sum(size == EXAMPLES for size in value.shape) for name, value in outputs.items()}
+        return {} if self.base.masks else counts
+
+    # --- the search
+
+    def _forms(self, argument: Argument, side: Side) -> Iterator[Form]:
+        said = self.stated.masks.get(argument.name)
+        for form in forms(side, self.sides, counts=argument.counts, heads=self.heads):
+            if said in ("lengths", "additive") and form.values != said:
+                continue
+            if said in ("valid", "padding") and form.values in ("lengths", "additive"):
+                continue
+            yield replace(form, real=said != "padding" and not (said is None and argument.says_padding is True))
+
+    def _owners(self, argument: Argument) -> list[Side]:
+        return sorted(self.sides, key=lambda side: -kinship(argument.name, side))
+
+    def _jointly(self, arguments: Sequence[Argument]) -> tuple[Reading, dict[str, str]]:
+        """All masks in one form, over sides and polarities; those that no form lets run are left."""
+        able = [a for a in arguments if a.required or self._runs_alone(a)]
+        left = {a.name: "the call raises with every form that was tried" for a in arguments if a not in able}
+        self.never |= {a.name for a in able if self._never_read(a, able)}
+        able = [a for a in able if a.required or a.name not in self.never]
+        best, lowest = self.base, self._total(self.base)
+        if not able:
+            return best, left
+        owners = itertools.islice(self._assignments(able), 4)
+        for chosen in owners:  # what the names suggest in every form before anything else
+            for pattern in self._patterns(able):
+                masks = {}
+                for argument, side in zip(able, chosen, strict=True):
+                    form = next((f for f in self._forms(argument, side) if _alike(f, pattern)), None)
+                    if form is None:
+                        break
+                    masks[argument.name] = form
+                if len(masks) < len(able):
+                    continue
+                tried = replace(self.base, masks=masks)
+                if not self._runs(tried):
+                    continue
+                for polar in self._polarities(tried, able):
+                    total = self._total(polar)
+                    # a form that comes later has to be better by what counts
+                    if total < 0.9 * lowest - CLEAN or not best.masks:
+                        best, lowest = polar, total
+                if lowest < CLEAN * len(self.sides):
+                    return best, left
+        return best, left
+
+    def _never_read(self, argument: Argument, beside: Sequence[Argument]) -> bool:
+        """Whether an argument may be anything at all: it is passed beside the others what no operation takes."""
+        for chosen in itertools.islice(self._assignments(beside), 2):
+            for pattern in self._patterns(beside):
+                masks = {}
+                for other, side in zip(beside, chosen, strict=True):
+                    form = next((f for f in self._forms(other, side) if _alike(f, pattern)), None)
+                    if form is not None:
+                        masks[other.name] = form
+                tried = replace(self.base, masks=masks)
+                scene = self.trials.scene(tried)
+                before = self.trials.outputs(tried, scene)
+                if before is None or len(masks) < len(beside):
+                    continue
+                try:
+                    after = self.trials.call(tried.arguments(scene, self.trials.dtype) | {argument.name: object()})
+                except Spent:
+                    raise
+                except Exception:
+                    return False
+                return _same(before, after)
+        return False
+
+    def _runs_alone(self, argument: Argument) -> bool:
+        for side in self.sides:
+            for form in self._forms(argument, side):
+                tried = self.base.with_mask(argument.name, form)
+                if self.trials.outputs(tried, self.trials.scene(tried)) is not None:
+                    return True
+        return False
+
+    def _patterns(self, arguments: Sequence[Argument]) -> Iterator[Form]:
+        counts = all(a.counts for a in arguments)
+        yield from forms(self.sides[0], self.sides, counts=counts, heads=self.heads)
+
+    def _assignments(self, arguments: Sequence[Argument]) -> Iterator[tuple[Side, ...]]:
+        """Sides for the masks: by names first, every side told of before one is told of twice."""
+        options = [self._owners(a) for a in arguments]
+        ranked = sorted(
+            itertools.product(*options),
+            key=lambda chosen: (
+                len(set(chosen)) < min(len(chosen), len(self.sides)) and len(chosen) <= len(self.sides),
+                -sum(kinship(a.name, side) for a, side in zip(arguments, chosen, strict=True)),
+            ),
+        )
+        yield from ranked
+
+    def _polarities(self, reading: Reading, arguments: Sequence[Argument]) -> Iterator[Reading]:
+        """The reading with each mask either way round, and pairs that hide rows too."""
+        free = [
+            a.name
+            for a in arguments
+            if a.name in reading.masks
+            and a.name not in self.stated.masks
+            and a.name not in self.never
+            and reading.masks[a.name].values not in ("lengths", "additive")
+        ]
+        paired = [name for name, form in reading.masks.items() if form.rows not in (None, form.side)]
+        variants = [reading]
+        if paired:
+            both = {
+                name: replace(form, hides="pairs") if name in paired else form for name, form in reading.masks.items()
+            }
+            variants.append(replace(reading, masks=both))
+        for variant in variants:
+            flips: list[tuple[str, ...]] = [(), tuple(free)]
+            if len(free) <= 3:
+                flips += [c for size in range(1, len(free)) for c in itertools.combinations(free, size)]
+            else:
+                flips += [(name,) for name in free]
+            for flip in dict.fromkeys(flips):
+                masks = {n: form.flipped if n in flip else form for n, form in variant.masks.items()}
+                yield replace(variant, masks=masks)
+
+    def _total(self, reading: Reading) -> float:
+        return sum(self._scores(reading, self.sides).values())
+
+    def _refined(self, reading: Reading, arguments: Sequence[Argument]) -> Reading:
+        """The reading after each mask was tried in every form, the others kept."""
+        arguments = [a for a in arguments if a.name not in self.never]
+        for _ in range(2):
+            before = self._total(reading)
+            if before < CLEAN * len(self.sides) and all(self._matters(reading, a.name) for a in arguments):
+                return reading
+            for argument in arguments:
+                reading = self._best(reading, argument)
+            if self._total(reading) > 0.9 * before - CLEAN:
+                break
+        return reading
+
+    def _best(self, reading: Reading, argument: Argument) -> Reading:
+        lowest, best = self._total(reading), reading
+        dull = argument.name not in reading.masks or not self._matters(reading, argument.name)
+        for side in self._owners(argument):
+            for form in self._forms(argument, side):
+                tried = reading.with_mask(argument.name, form)
+                if not self._runs(tried) or (dull and not self._matters(tried, argument.name)):
+                    continue
+                for polar in self._polarities(tried, [argument]):
+                    total = self._total(polar)
+                    better = total < 0.9 * lowest - CLEAN
+                    if better or (dull and total <= lowest + CLEAN and self._matters(polar, argument.name)):
+                        lowest, best, dull = total, polar, False
+        return best
+
+    def _matters(self, reading: Reading, name: str) -> bool:
+        """Whether what a mask says changes an output: hiding some slots, all of them, or the others."""
+        form = reading.masks.get(name)
+        if form is None:
+            return False
+        hidden = {side: max(self._slots(reading, side) // 2, 1) for side in form.sides}
+        scene = self.trials.scene(reading, hidden=hidden)
+        full = self.trials.scene(reading)
+        seen: list[Outputs] = []
+        for told in (scene, full):
+            for way in (form, form.flipped):
+                given = reading.arguments(full, self.trials.dtype)
+                try:
+                    given[name] = way.given(told, self.trials.dtype)
+                    seen.append(self.trials.call(given))
+                except Exception:
+                    if way is form:
+                        return True
+        return any(not _same(seen[0], other) for other in seen[1:])
+
+    def _pruned(self, reading: Reading, left: dict[str, str]) -> tuple[Reading, dict[str, str]]:
+        """The reading without optional masks that another one makes needless."""
+        order = sorted(reading.masks, key=lambda name: self.arguments[name].guess != "structure")
+        for name in order:
+            if self.arguments[name].required or name in self.stated.masks:
+                continue
+            form = reading.masks[name]
+            others = {side for n, f in reading.masks.items() if n != name for side in f.sides}
+            if not set(form.sides) <= others or not self._matters(reading, name):
+                continue
+            without = reading.with_mask(name, None)
+            before, after = self._scores(reading, self.sides), self._scores(without, self.sides)
+            if all(after[side] <= before[side] + CLEAN / 10 for side in self.sides):
+                told = next(n for n, f in reading.masks.items() if n != name and set(f.sides) & set(form.sides))
+                reading, left = without, {**left, name: f"{told} tells of the same padding, and it can do without"}
+        return reading, left
+
+    def _told(self, reading: Reading, left: dict[str, str]) -> Placement:
+        placed: dict[str, Placed] = {}
+        unused: dict[str, Side] = {}
+        told = {side for n, f in reading.masks.items() if self._matters(reading, n) for side in f.sides}
+        for name, argument in self.arguments.items():
+            form = reading.masks.get(name)
+            if form is None:
+                if name not in left and not self._ever_matters(reading, argument):
+                    unused[name] = next((s for s in self._owners(argument) if s not in told), self._owners(argument)[0])
+                else:
+                    covered = next((n for n in reading.masks if argument.guess == "structure"), None)
+                    left.setdefault(
+                        name,
+                        f"{covered} tells of the padding" if covered else "in no form that ran did it hide a slot",
+                    )
+                continue
+            if not self._matters(reading, name):
+                owner = next((s for s in self._owners(argument) if s not in told), form.side)
+                unused[name] = owner
+                form = replace(form, side=owner) if form.rows is None else form
+                fits = reading.with_mask(name, form)
+                if self.trials.outputs(fits, self.trials.scene(fits)) is not None:
+                    reading = fits
+                placed[name] = Placed(
+                    form=reading.masks[name], shown=True, effect=False, how="nothing changes whatever it says"
+                )
+                continue
+            placed[name] = self._shown(reading, argument)
+        for name, mask in placed.items():
+            reading = reading.with_mask(name, mask.form)
+        reading = replace(reading, masks={n: reading.masks[n] for n in self.arguments if n in reading.masks})
+        return Placement(
+            reading=reading,
+            placed=placed,
+            unused=unused,
+            left=left,
+            scores=self._scores(reading, self.sides),
+            finite=self.finite,
+            reaches=self._reaching(reading),
+        )
+
+    def _ever_matters(self, reading: Reading, argument: Argument) -> bool:
+        """Whether a mask that is not in a reading changes an output, or is looked at, in any form."""
+        if argument.name in self.never:
+            return False
+        return any(
+            self._matters(reading.with_mask(argument.name, form), argument.name)
+            for side in self.sides
+            for form in self._forms(argument, side)
+        )
+
+    def _shown(self, reading: Reading, argument: Argument) -> Placed:
+        """The mask with how its polarity was found: by trial, or from its name and its neighbours."""
+        name, form = argument.name, reading.masks[argument.name]
+        if name in self.stated.masks:
+            return Placed(form=form, shown=True, how="as stated")
+        opposite = reading.with_mask(name, form.flipped)
+        own = [sum(self._scores(reading, self.sides, salt).values()) for salt in (0, 1)]
+        other = [sum(self._scores(opposite, self.sides, salt).values()) for salt in (0, 1)]
+        finite = max(own) < BROKEN
+        if finite and all(b > DECISIVE * a + 10 * CLEAN for a, b in zip(own, other, strict=True)):
+            return Placed(form=form, shown=True, how="found by trial")
+        if finite and max(own) < CLEAN * len(self.sides) and form.values == "lengths":
+            return Placed(form=form, shown=True, how="found by trial")
+        if form.values in ("lengths", "additive"):
+            return Placed(form=form, shown=False, how="assumed: no trial decides")
+        said = argument.says_padding
+        neighbours = {f.real for n, f in reading.masks.items() if n != name and f.values == form.values}
+        if said is not None:
+            return Placed(form=replace(form, real=not said), shown=False, how="assumed from its name: no trial decides")
+        if len(neighbours) == 1:
+            form = replace(form, real=neighbours.pop())
+            return Placed(form=form, shown=False, how="assumed to be like the other: no trial decides")
+        return Placed(form=replace(form, real=True), shown=False, how="assumed: no trial decides")
+
+
+def _alike(form: Form, pattern: Form) -> bool:
+    if (form.values, form.shape, form.heads) != (pattern.values, pattern.shape, pattern.heads):
+        return False
+    return (form.rows == form.side) == (pattern.rows == pattern.side)
+
+
+def _same(one: Outputs, two: Outputs) -> bool:
+    return one.keys() == two.keys() and all(
+        value.shape == two[name].shape and bool(torch.equal(value.nan_to_num(nan=7e7), two[name].nan_to_num(nan=7e7)))
+        for name, value in one.items()
+    )

@@ -1,0 +1,59 @@
+"""The search over readings of one signature: the first that trials confirm, else the best of a few."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from suite.audit.reading.arguments import Argument
+from suite.audit.reading.inputs import Stated, fits
+from suite.audit.reading.masks import Placement, place
+from suite.audit.reading.trial import EXAMPLES, Reading, Spent, Trials
+
+MOST = 4
+"""How many readings that run are tried further where none is confirmed."""
+
+
+def search(trials: Trials, arguments: Sequence[Argument], stated: Stated) -> Placement | None:
+    """The likeliest reading under which the module runs; None where there is none."""
+    best: tuple[tuple[float, ...], Placement] | None = None
+    try:
+        for fit in itertools.islice(fits(trials, arguments, stated), MOST):
+            found = place(trials, fit, stated)
+            mixes = not independent(trials, found.reading)
+            if not mixes and found.decided and not found.left:
+                return found
+            key = (float(mixes), float(len(found.left)))
+            if best is None or key < best[0]:
+                best = key, found
+    except Spent:
+        pass
+    return best[1] if best else None
+
+
+def independent(trials: Trials, reading: Reading) -> bool:
+    """Whether examples keep to themselves: what tells the axis of examples from that of slots."""
+    scene = trials.scene(reading)
+    features = {side: tensor.clone() for side, tensor in scene.features.items()}
+    for tensor in features.values():
+        tensor[0] = 2 * tensor[0].flip(-1) + 1
+    before, after = trials.outputs(reading, scene), trials.outputs(reading, replace(scene, features=features))
+    if before is None or after is None:
+        return False
+    for name, value in before.items():
+        other = after.get(name)
+        if other is None or other.shape != value.shape or not value.is_floating_point():
+            continue
+        axes = [axis for axis, size in enumerate(value.shape) if size == EXAMPLES]
+        if not axes:
+            continue
+        rest = torch.arange(1, EXAMPLES, device=value.device)
+        still = []
+        for axis in axes:
+            one, two = value.index_select(axis, rest).double(), other.index_select(axis, rest).double()
+            scale = float(one.nan_to_num().square().mean().sqrt()) or 1.0
+            still.append(float((one - two).nan_to_num().abs().max()) <= 1e-4 * scale)
+        if not any(still):
+            return False
+    return True

@@ -1,0 +1,491 @@
+"""From a user's object to a subject, with an account of what was made of its signature."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from suite.audit.reading.adapter import Adapter
+from suite.audit.reading.arguments import Argument, arguments_of, takes_any
+from suite.audit.reading.forms import Form
+from suite.audit.reading.inputs import Stated
+from suite.audit.reading.masks import Placement
+from suite.audit.reading.outputs import Seen, Sizes, classify, in_words, with_cuts
+from suite.audit.reading.refusal import NotUnderstood, lost, one_line
+from suite.audit.reading.search import independent, search
+from suite.audit.reading.trial import LENGTHS, Outputs, Reading, Trials, flat, moved
+from suite.audit.subject import Call, Order, Scene, Side, SideOf, Subject, from_module, make_scene
+from variants import CoAttention
+
+STILL = 1e-4
+"""How far outputs may move, relative, and count as the same in a trial."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Understood:
+    """A subject, and in words what was made of its signature."""
+
+    subject: Subject
+    account: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """What a user should know beside the verdict: polarities that differ, or are not what a name says."""
+    doubts: tuple[str, ...] = ()
+    """Why nothing may be called wrong: masks that were not placed, or whose meaning is assumed."""
+
+
+def understand(target: object, *, name: str = "", stated: Stated | None = None) -> Understood:
+    """Make a subject of a module, a class or factory of one, or an adapter.
+
+    Args:
+        target: what to audit.
+        name: what the user calls it.
+        stated: what the user says of arguments; the rest is found by trial.
+
+    Raises:
+        NotUnderstood: no reading of its signature runs; the message says why and holds the adapter to write.
+    """
+    name = name or getattr(target, "__name__", type(target).__name__)
+    if isinstance(target, type) or (callable(target) and not isinstance(target, nn.Module | Adapter | Subject)):
+        target = _made(target, name)
+    if isinstance(target, Subject):
+        return Understood(subject=target)
+    if isinstance(target, CoAttention):
+        return Understood(subject=from_module(target.eval(), name=name), account=("it follows the contract",))
+    if isinstance(target, Adapter):
+        return _adapted(target, name)
+    if not isinstance(target, nn.Module):
+        raise lost(f"{name} gives a {type(target).__name__}: expected a torch.nn.Module", name)
+    return _read(target.eval(), name, stated or Stated())
+
+
+def _made(factory: Callable[..., object], name: str) -> object:
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # whatever weights it starts with, they are the same in every audit
+            return factory()
+    except TypeError as error:
+        if any(p.default is p.empty and p.kind in (0, 1, 3) for p in _parameters(factory)):
+            raise lost(f"{name} cannot be called without arguments: {one_line(error)}", "make_it") from error
+        raise lost(f"{name}() raises {one_line(error)}", name) from error
+    except Exception as error:  # it is the user's, and may raise anything
+        raise lost(f"{name}() raises {one_line(error)}", name) from error
+
+
+def _parameters(factory: Callable[..., object]) -> Sequence[inspect.Parameter]:
+    try:
+        return list(inspect.signature(factory).parameters.values())
+    except (TypeError, ValueError):
+        return ()
+
+
+# --- modules
+
+
+def _read(module: nn.Module, name: str, stated: Stated) -> Understood:
+    arguments = arguments_of(module)
+    _check(stated, arguments, name)
+    if not arguments and takes_any(module):
+        raise lost(f"{name}.forward takes *arguments, and no signature says what they are", name)
+    trials = Trials(module)
+    with trials.quietly():
+        placement = search(trials, arguments, stated)
+        if placement is None:
+            raise _unread(trials, name, arguments)
+        reading = placement.reading
+        _refuse_ids(name, arguments, reading)
+        _refuse_lists(trials, name, arguments, placement)
+        reading, more = _with_unused(trials, placement)
+        seen = _seen(trials, reading)
+        account = [*_of_inputs(reading), *_of_masks(arguments, placement, reading), *more]
+        account += [f"{one.output.name} is {in_words(one)}" for one in seen]
+        if not any(one.output.kind != "unknown" for one in seen):
+            why = "; ".join(f"{one.output.name}: {one.why}" for one in seen) or "it returns no tensor"
+            raise lost(f"{name} returns nothing that can be judged ({why})", name, arguments=arguments, reading=reading)
+        if not independent(trials, reading):
+            account.append("its examples are not independent of each other, without any padding")
+        told = {side for form in reading.masks.values() for side in form.sides}
+        orders = {side: _order(trials, reading, seen, side) for side in reading.sides}
+    counted = {form.side for form in reading.masks.values() if form.values == "lengths"}
+    account += [f"where a slot of {side} stands matters" for side, order in orders.items() if order == "position"]
+    optional = [a.name for a in arguments if a.name in reading.masks and not a.required]
+    bare = replace(reading, masks={n: form for n, form in reading.masks.items() if n not in optional})
+
+    def bind_as(read: Reading) -> Callable[[nn.Module], Call]:
+        def bind(copy: nn.Module) -> Call:
+            def call(scene: Scene) -> Mapping[str, Tensor]:
+                dtype = next(iter(scene.features.values())).dtype
+                return _laid(seen, flat(copy(**read.arguments(scene, dtype))))
+
+            return call
+
+        return bind
+
+    bind = bind_as(reading)
+    numbers = {n: replace(f, values="booleans") for n, f in reading.masks.items() if f.values in ("integers", "floats")}
+    sides = tuple(
+        SideOf(
+            name=side,
+            width=reading.width(side),
+            masked=side in told,
+            length=reading.lengths.get(side),
+            # a count has no holes
+            order="position" if side in counted else orders[side],
+        )
+        for side in reading.sides
+    )
+    subject = _subject(name, module, bind, sides, seen)
+    able = optional and not bare.masks and _runs(trials, bare)
+    subject = replace(
+        subject,
+        unmasked=bind_as(bare)(module) if able else None,
+        by_booleans=bind_as(replace(reading, masks={**reading.masks, **numbers}))(module) if numbers else None,
+    )
+    return Understood(
+        subject=subject,
+        account=tuple(account),
+        remarks=_remarks(arguments, placement),
+        doubts=_doubts(arguments, placement),
+    )
+
+
+def _runs(trials: Trials, reading: Reading) -> bool:
+    with trials.quietly():
+        return trials.outputs(reading, trials.scene(reading)) is not None
+
+
+def _check(stated: Stated, arguments: Sequence[Argument], name: str) -> None:
+    known = {a.name for a in arguments}
+    for given in (*stated.masks, *stated.inputs, *stated.ignore):
+        if given not in known:
+            raise NotUnderstood(f"{name}.forward has no argument {given!r}; it has {', '.join(known) or 'none'}")
+    for given in stated.ignore:
+        if next(a for a in arguments if a.name == given).required:
+            raise NotUnderstood(f"{name}.forward needs {given}, which has no default: it cannot be left out")
+
+
+def _unread(trials: Trials, name: str, arguments: Sequence[Argument]) -> NotUnderstood:
+    """Why no reading was found: lists, one example at a time, or nothing that runs."""
+    shown = ", ".join(a.name for a in arguments)
+    inputs = [a for a in arguments if a.guess == "features" and a.required]
+    return lost(
+        f"no reading of {name}.forward({shown}) was found under which it runs, in {trials.made} trials of widths, "
+        "layouts and forms of masks; it may want lists, one example at a time, or something other than tensors",
+        name,
+        arguments=arguments,
+        lists=tuple(a.name for a in inputs if "list" in str(a.value)),
+    )
+
+
+def _refuse_ids(name: str, arguments: Sequence[Argument], reading: Reading) -> None:
+    ids = {n: feature.width for n, feature in reading.features.items() if feature.integers and feature.first}
+    if ids:
+        verb = "takes token ids, whole numbers," if len(ids) == 1 else "take token ids, whole numbers,"
+        raise lost(
+            f"{' and '.join(ids)} {verb} and not features: padding cannot hold anything else there. Audit what comes "
+            "behind the embedding, or pass whole numbers made from features as below, which leaves to be judged how "
+            "much padding there is, and not what it holds",
+            name,
+            arguments=arguments,
+            reading=reading,
+            ids=ids,
+        )
+
+
+def _refuse_lists(trials: Trials, name: str, arguments: Sequence[Argument], placement: Placement) -> None:
+    """Refuse a module that takes a list of tensors of different lengths where no mask tells of padding."""
+    reading = placement.reading
+    told = {side for mask in placement.placed.values() for side in mask.form.sides} | set(placement.unused.values())
+    scene = trials.scene(reading)
+    given = reading.arguments(scene, trials.dtype)
+    lists = []
+    for argument, feature in reading.features.items():
+        if feature.side in told or feature.layout != "[B, L, D]" or feature.side in reading.lengths:
+            continue
+        whole = given[argument]
+        assert isinstance(whole, Tensor)
+        bags = [bag[: len(bag) - index] for index, bag in enumerate(whole)]
+        try:
+            outputs = trials.call({**given, argument: bags})
+        except Exception:  # it takes no lists
+            continue
+        if outputs and all(bool(value.isfinite().all()) for value in outputs.values() if value.is_floating_point()):
+            lists.append(argument)
+    if lists:
+        raise lost(
+            f"{' and '.join(lists)} may be a list of tensors of different lengths, and no mask tells of padding: "
+            f"{name} is to be given bags cut to their own lengths, which the adapter below does",
+            name,
+            arguments=arguments,
+            reading=reading,
+            lists=lists,
+        )
+
+
+def _with_unused(trials: Trials, placement: Placement) -> tuple[Reading, list[str]]:
+    """The reading with unused masks of sides that no other mask tells of: what they promise is held against them."""
+    reading, lines = placement.reading, []
+    told = {side for n, f in reading.masks.items() if n not in placement.unused for side in f.sides}
+    real = next((mask.form.real for mask in placement.placed.values() if mask.effect), True)
+    for name, side in placement.unused.items():
+        lines.append(f"{name} is never used: nothing changes, whatever it says")
+        if name not in reading.masks and side not in told:
+            tried = reading.with_mask(name, Form(side=side, real=real))
+            if trials.outputs(tried, trials.scene(tried)) is not None:
+                reading = tried
+    return reading, lines
+
+
+def _of_inputs(reading: Reading) -> list[str]:
+    lines = []
+    for argument, feature in reading.features.items():
+        what = f"{argument} is " if feature.side == argument else f"{argument} is of {feature.side}: "
+        layout = (
+            feature.layout.replace("D", str(feature.width), 1)
+            if feature.layout != "[B, D]"
+            else f"[B, {feature.width}]"
+        )
+        if feature.layout == "[B, D]":
+            lines.append(f"{what}one vector per example, {layout}, and never padded")
+            continue
+        length = reading.lengths.get(feature.side)
+        fixed = f", always with {length} slots" if length is not None else ""
+        beside = "" if feature.first else ", made from the same slots"
+        lines.append(f"{what}a feature input, {layout}{fixed}{beside}")
+    told = {side for form in reading.masks.values() for side in form.sides}
+    lines += [
+        f"{side} has no mask, so it is never padded here"
+        for side in reading.sides
+        if side not in told and reading.lengths.get(side) != 1
+    ]
+    return lines
+
+
+def _of_masks(arguments: Sequence[Argument], placement: Placement, reading: Reading) -> list[str]:
+    lines = []
+    for name, mask in placement.placed.items():
+        form = reading.masks[name]
+        whose = " and ".join(form.sides)
+        if mask.effect:
+            lines.append(f"{name} tells of the padding of {whose}: it takes {form.encoding} ({mask.how})")
+    lines += [f"{name} is left out: {why}" for name, why in placement.left.items()]
+    used = {*reading.features, *placement.placed, *placement.left, *placement.unused, *reading.fixed}
+    flags = [a.name for a in arguments if a.guess == "flag" and a.name not in used]
+    rest = [a.name for a in arguments if a.guess != "flag" and a.name not in used]
+    if flags:
+        lines.append(f"left at their defaults: {', '.join(flags)}")
+    if rest:
+        lines.append(f"left out, since it runs without: {', '.join(rest)}")
+    return lines
+
+
+def _remarks(arguments: Sequence[Argument], placement: Placement) -> tuple[str, ...]:
+    told = {a.name: a for a in arguments}
+    lines = []
+    real: dict[bool, list[str]] = {}
+    for name, mask in placement.placed.items():
+        if not mask.effect or not mask.shown or mask.form.values in ("lengths", "additive"):
+            continue
+        real.setdefault(mask.form.real, []).append(name)
+        said = told[name].says_padding
+        if said is not None and said == mask.form.real:
+            means = "real" if mask.form.real else "padding"
+            lines.append(f"{name} is True where {means}, though its name says the opposite: callers may get it wrong")
+    if len(real) > 1:
+        lines.append(
+            f"{', '.join(real[True])} is True where real, and {', '.join(real[False])} is True where padding: "
+            "the two are easily mixed up"
+        )
+    for name, side in placement.unused.items():
+        if side not in placement.reaches:
+            lines.append(f"{name} is never used; no slot of {side} reaches another output, so none is needed")
+    return tuple(lines)
+
+
+def _doubts(arguments: Sequence[Argument], placement: Placement) -> tuple[str, ...]:
+    """What was not shown; NaN under every reading needs no more showing."""
+    if not placement.finite and placement.placed:
+        return ()
+    lines = [
+        f"what {name} means is {mask.how.partition(':')[0]}"
+        for name, mask in placement.placed.items()
+        if mask.effect and not mask.shown
+    ]
+    told = {side for mask in placement.placed.values() for side in mask.form.sides}
+    open_ = [side for side in placement.reading.sides if side not in told and placement.reading.lengths.get(side) != 1]
+    guesses = {a.name: a.guess for a in arguments}
+    lines += [
+        f"{name} was not placed: {why}" for name, why in placement.left.items() if open_ and guesses[name] == "mask"
+    ]
+    return tuple(lines)
+
+
+# --- adapters
+
+
+def _adapted(adapter: Adapter, name: str) -> Understood:
+    sides = adapter.sides()
+    if not sides:
+        raise lost(f"the adapter {name} gives no widths: expected image_width and question_width, or widths", name)
+    masked = tuple(sides) if adapter.masked is None else tuple(adapter.masked)
+    for given in (*masked, *adapter.lengths):
+        if given not in sides:
+            raise NotUnderstood(f"the adapter {name} names {given!r}, which is none of its sides: {', '.join(sides)}")
+    trials = Trials(adapter.module)
+
+    def scene(examples: int, more: int, hidden: Mapping[Side, int] | None = None) -> Scene:
+        generator = torch.Generator().manual_seed(17)
+        made = {}
+        for index, (side, width) in enumerate(sides.items()):
+            slots = adapter.lengths.get(side, LENGTHS[index] + more)
+            features = torch.randn(examples, slots, width, generator=generator).to(trials.device, trials.dtype)
+            valid = torch.arange(slots) < slots - (hidden or {}).get(side, 0)
+            made[side] = (features, valid.to(trials.device).expand(examples, -1).contiguous())
+        return make_scene(made)
+
+    def run(given: Scene) -> Outputs:
+        torch.default_generator.manual_seed(0)
+        try:
+            return flat(adapter.call(adapter.batch(given)))
+        except Exception as error:  # the adapter is the user's, and may raise anything
+            shapes = ", ".join(f"{side} {list(features.shape)}" for side, features in given.features.items())
+            first = next(iter(sides))
+            raise NotUnderstood(
+                f"the adapter {name} raises {one_line(error)}; it was called with {shapes}. Where it takes one number "
+                f'of slots only, say so: Adapter(..., lengths={{"{first}": 12}})'
+            ) from error
+
+    with trials.quietly():
+        small, large = scene(3, 0), scene(2, 2)
+        seen = classify(
+            Sizes(scene=small, outputs=run(small)),
+            Sizes(scene=large, outputs=run(large)),
+            run,
+            stated=adapter.outputs,
+        )
+        less = {side: max(small.features[side].shape[1] // 3, 1) for side in masked}
+        seen = with_cuts(seen, run(small), run(scene(3, 0, less)), less)
+        unknown = [kind for kind in adapter.outputs if kind not in {one.output.name for one in seen}]
+        if unknown:
+            names = ", ".join(one.output.name for one in seen)
+            raise NotUnderstood(f"the adapter {name} states {unknown[0]!r}, which is none of its outputs: {names}")
+        if not any(one.output.kind != "unknown" for one in seen):
+            why = "; ".join(f"{one.output.name}: {one.why}" for one in seen) or "it returns no tensor"
+            raise NotUnderstood(f"the adapter {name} returns nothing that can be judged: {why}")
+        orders = {side: _order_of(run, small, seen, side) for side in sides}
+
+    def bind(copy: nn.Module) -> Call:
+        return lambda given: _laid(seen, flat(adapter.swapped(copy, given)))
+
+    words = {"image": ("region", "regions"), "question": ("word", "words")} if not adapter.widths else {}
+    made = tuple(
+        SideOf(
+            name=side,
+            width=width,
+            one=words.get(side, ("", ""))[0],
+            many=words.get(side, ("", ""))[1],
+            masked=side in masked,
+            length=adapter.lengths.get(side),
+            order=orders[side],
+        )
+        for side, width in sides.items()
+    )
+    account = ["read through its adapter"]
+    account += [f"{side} is never padded here, as the adapter says" for side in sides if side not in masked]
+    account += [f"{one.output.name} is {in_words(one)}" for one in seen]
+    account += [f"where a slot of {side} stands matters" for side, order in orders.items() if order == "position"]
+    subject = replace(_subject(name, adapter.module, bind, made, seen), takes_encodings=False)
+    return Understood(subject=subject, account=tuple(account))
+
+
+# --- both
+
+
+def _subject(
+    name: str, module: nn.Module, bind: Callable[[nn.Module], Call], sides: tuple[SideOf, ...], seen: Sequence[Seen]
+) -> Subject:
+    some = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
+    outputs = tuple(one.output for one in seen)
+    return Subject(
+        name=name,
+        module=module,
+        call=bind(module),
+        bind=bind,
+        sides=sides,
+        dtype=some.dtype,
+        computes_in=some.dtype,
+        device=some.device,
+        outputs=outputs,
+        guided=tuple((o.name, o.rows) for o in outputs if o.kind == "weights" and o.rows not in (None, o.side)),
+        zeros_when_empty=False,
+    )
+
+
+def _laid(seen: Sequence[Seen], outputs: Outputs) -> Outputs:
+    """The judged outputs, laid for the audit."""
+    laid = {}
+    for one in seen:
+        if one.output.kind == "unknown":
+            continue
+        if one.output.name not in outputs:
+            raise RuntimeError(f"it returned no {one.output.name} this time")
+        laid[one.output.name] = one.laid(outputs[one.output.name])
+    return laid
+
+
+def _seen(trials: Trials, reading: Reading) -> tuple[Seen, ...]:
+    def run(scene: Scene) -> Outputs:
+        return trials.call(reading.arguments(scene, trials.dtype))
+
+    small, large = trials.scene(reading), trials.scene(reading, examples=2, more=2)
+    first = run(small)
+    second = trials.outputs(reading, large)
+    if second is None:  # it runs at one size only
+        second = {}
+    seen = classify(Sizes(scene=small, outputs=first), Sizes(scene=large, outputs=second), run)
+    less = {side: max(small.features[side].shape[1] // 3, 1) for side in reading.masked}
+    padded = trials.outputs(reading, trials.scene(reading, hidden=less))
+    return with_cuts(seen, first, padded or {}, less)
+
+
+def _order(trials: Trials, reading: Reading, seen: Sequence[Seen], side: Side) -> Order:
+    def run(scene: Scene) -> Outputs:
+        return trials.call(reading.arguments(scene, trials.dtype))
+
+    return _order_of(run, trials.scene(reading), seen, side)
+
+
+def _order_of(run: Callable[[Scene], Outputs], scene: Scene, seen: Sequence[Seen], side: Side) -> Order:
+    """Whether permuting a side's slots, without any padding, does nothing but permute."""
+    slots = scene.features[side].shape[1]
+    order = torch.randperm(slots, generator=torch.Generator().manual_seed(3))
+    turned = replace(
+        scene,
+        features={**scene.features, side: scene.features[side][:, order]},
+        places={**scene.places, side: scene.places[side][:, order]},
+    )
+    try:
+        before, after = _laid(seen, run(scene)), _laid(seen, run(turned))
+    except NotUnderstood:
+        raise
+    except Exception:  # what cannot be told is taken to matter
+        return "position"
+    for one in seen:
+        if one.output.kind == "unknown":
+            continue
+        expected = before[one.output.name]
+        for axis, owners in one.output.slot_axes():
+            start = 0
+            index = torch.arange(expected.shape[axis])
+            for owner in owners:
+                length = scene.features[owner].shape[1]
+                if owner == side and start + length <= len(index):
+                    index[start : start + length] = start + order
+                start += length
+            expected = expected.index_select(axis % expected.dim(), index.to(expected.device))
+        distance = moved({"": expected}, {"": after[one.output.name]}, lambda value: value)
+        if not distance <= STILL or math.isnan(distance):
+            return "position"
+    return "free"
