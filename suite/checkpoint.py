@@ -1,27 +1,31 @@
 """A published checkpoint: audited as it behaves, corrected with the same weights, and both timed side by side."""
 
+import itertools
 import math
-import pickle
 import random
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from suite import weights
 from suite.audit.findings import findings
 from suite.audit.lab import Lab, relative
 from suite.audit.properties import examine
 from suite.audit.subject import as_batch, from_module
 from suite.errors import UserError, as_users
-from suite.records import Finding, Measurement, Record
+from suite.records import Finding, Measurement, Record, visible
 from suite.report.units import factor_between, seconds
 from suite.stats import ratio, summarise
 from variants import CoAttention, load_published
 from variants.published import TRANSFERS, Config
 
 ROUNDS = 21
+_DEEPEST_PREFIX = 4
+_MOST_PREFIXES = 60
 ENCODES = ("hiecoatt/hierarchical",)
 """Sources whose published mechanism encodes its features itself, where ours starts from what comes out of that."""
 
@@ -36,28 +40,19 @@ def check(source: str) -> None:
         raise UserError(f"{source!r} is no source of a mechanism; known are {', '.join(TRANSFERS)}")
 
 
-def read(path: Path, *, prefix: str = "", ignore: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """The weights in a file that ``torch.save`` wrote, by themselves or under ``state_dict`` or ``model``.
+def read(path: Path, *, key: str = "", prefix: str = "", ignore: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """The weights in a file, as `suite.weights` finds them.
 
     Args:
         path: the file.
+        key: under which name in it they stand; found where it is left out.
         prefix: kept are the names that start with it, without it; such as ``module.``.
         ignore: left out are the names that then start with one of these, such as an encoder's.
 
     Raises:
         UserError: the file cannot be read, there are no weights in it, or none under that prefix.
     """
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}: expected a file that torch.save wrote") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise UserError(f"{path}: expected a file that torch.save wrote, of weights alone") from error
-    for key in ("state_dict", "model"):
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise UserError(f"{path}: expected weights by name, by themselves or under state_dict or model")
+    found = weights.read(path, key=key).named
     named = {name.removeprefix(prefix): weight for name, weight in found.items() if name.startswith(prefix)}
     kept = {name: weight for name, weight in named.items() if not name.startswith(ignore or ("\0",))}
     if not kept:
@@ -65,7 +60,72 @@ def read(path: Path, *, prefix: str = "", ignore: tuple[str, ...] = ()) -> dict[
     return kept
 
 
-def pair(source: str, weights: Mapping[str, Tensor], config: Config) -> dict[str, CoAttention]:
+def fitted(source: str, found: Mapping[str, Tensor], config: Config) -> tuple[dict[str, Tensor], str]:
+    """The weights by the names that the source gives them, and the prefix that was taken from them.
+
+    A wrapper puts its own name before all others: ``module.``, ``_orig_mod.``, ``model.`` or whatever. Tried are the
+    names as they are, and then what stands under each prefix, as long as it takes to find the one that fits.
+
+    Raises:
+        UserError: nothing fits, or weights under several prefixes do; or some numbers are not finite.
+    """
+    check(source)
+    fitting: dict[str, dict[str, Tensor]] = {}
+    first: ValueError | None = None
+    for prefix in _prefixes(found):
+        under = {name.removeprefix(prefix): weight for name, weight in found.items() if name.startswith(prefix)}
+        try:
+            load_published(source, under, config=config)
+        except ValueError as error:
+            first = error if first is None or prefix == _shared(found) else first
+        else:
+            fitting[prefix] = under
+            if not prefix:
+                break
+    if not fitting:
+        options = "; --ignore NAME leaves out what starts so, --prefix NAME keeps what starts so, without it"
+        raise UserError(f"{visible(str(first))}{options}") from first
+    if len(fitting) > 1:
+        raise UserError(f"weights of {source} stand under {' and '.join(fitting)}: choose with --prefix")
+    ((prefix, under),) = fitting.items()
+    _check_finite(under)
+    return under, prefix
+
+
+def _prefixes(found: Mapping[str, Tensor]) -> list[str]:
+    """Nothing, and every beginning of a name that ends in a dot, those that most names share first."""
+    counts: Counter[str] = Counter()
+    for name in found:
+        parts = name.split(".")
+        counts.update(".".join(parts[:depth]) + "." for depth in range(1, min(len(parts), _DEEPEST_PREFIX + 1)))
+    return ["", *(prefix for prefix, _ in counts.most_common(_MOST_PREFIXES))]
+
+
+def _shared(found: Mapping[str, Tensor]) -> str:
+    """The longest beginning that all names share and that ends in a dot."""
+    parts = [name.split(".")[:-1] for name in found]
+    shared = itertools.takewhile(lambda words: len(set(words)) == 1, zip(*parts, strict=False))
+    return ".".join(words[0] for words in shared) + "."
+
+
+def _check_finite(found: Mapping[str, Tensor]) -> None:
+    wrong = {
+        name: int((~torch.isfinite(weight)).sum())
+        for name, weight in found.items()
+        if weight.is_floating_point() and not torch.isfinite(weight).all()
+    }
+    if wrong:
+        named = ", ".join(
+            f"{visible(name)} ({count} of {found[name].numel()})" for name, count in list(wrong.items())[:6]
+        )
+        more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
+        raise UserError(
+            f"weights that are NaN or infinite: {named}{more}; whatever is computed with them is so too, and nothing "
+            "can be told: take a checkpoint from before the training diverged"
+        )
+
+
+def pair(source: str, named: Mapping[str, Tensor], config: Config) -> dict[str, CoAttention]:
     """The published mechanism and the corrected one with the same weights, by name.
 
     Raises:
@@ -73,7 +133,7 @@ def pair(source: str, weights: Mapping[str, Tensor], config: Config) -> dict[str
     """
     check(source)
     with as_users():
-        return {into: load_published(source, weights, config=config, into=into).float() for into in TRANSFERS[source]}
+        return {into: load_published(source, named, config=config, into=into).float() for into in TRANSFERS[source]}
 
 
 def audit(modules: Mapping[str, CoAttention], *, task: str, seed: int = 0) -> Iterator[Record]:
@@ -139,9 +199,9 @@ def time_both(
         )
 
 
-def inspect(source: str, weights: Mapping[str, Tensor], config: Config) -> Iterator[Record]:
+def inspect(source: str, named: Mapping[str, Tensor], config: Config) -> Iterator[Record]:
     """Everything about a checkpoint: audits, what the correction changes, and latencies."""
-    modules = pair(source, weights, config)
+    modules = pair(source, named, config)
     yield from audit(modules, task=source)
     if source not in ENCODES:
         yield from changes(modules, task=source)

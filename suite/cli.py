@@ -349,9 +349,14 @@ def pareto(
 @_command()
 def checkpoint(
     source: Annotated[str, typer.Argument(help="Whose weights: dcn/stack, mcan/net, hiecoatt/parallel and so on.")],
-    file: Annotated[Path, typer.Argument(help="What torch.save wrote.")],
+    file: Annotated[Path, typer.Argument(help="What torch.save wrote, or safetensors.")],
     config: Annotated[str, typer.Option(help='What no weight tells, as JSON: {"MULTI_HEAD": 8}.')] = "{}",
-    prefix: Annotated[str, typer.Option(help="Keep the names that start so, without it; such as module.")] = "",
+    key: Annotated[
+        str, typer.Option(help="Under which name in the file the weights stand, where there are several.")
+    ] = "",
+    prefix: Annotated[
+        str, typer.Option(help="Keep the names that start so, without it; such as module. Found if left out.")
+    ] = "",
     ignore: Annotated[
         list[str] | None, typer.Option(help="Leave out the names that start so, such as an encoder's; may be repeated.")
     ] = None,
@@ -368,8 +373,11 @@ def checkpoint(
         raise UserError(f"--config {config}: not JSON: {error}") from error
     if not isinstance(stated, dict):
         raise UserError(f'--config {config}: expected a JSON object, such as {{"MULTI_HEAD": 8}}')
-    weights = inspection.read(file, prefix=prefix, ignore=tuple(ignore or ()))
-    print(inspection.page(inspection.inspect(source, weights, stated)))
+    found = inspection.read(file, key=key, prefix=prefix, ignore=tuple(ignore or ()))
+    named, wrapper = inspection.fitted(source, found, stated)
+    if wrapper:
+        print(f"names taken without {wrapper!r}, as --prefix would")
+    print(inspection.page(inspection.inspect(source, named, stated)))
 
 
 @_command()
