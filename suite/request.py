@@ -253,10 +253,10 @@ def _users_own(files: Sequence[str]) -> list[str]:
 def _variants_of(preset: Preset) -> Iterator[tuple[Spec, bool]]:
     """Modes in the preset's order: a mode of every mechanism comes before the next mode of any."""
     published = _published()
-    own = [name for name in mechanisms() if name not in published]
     for number, mode in enumerate(preset.modes):
-        for name in published if preset.published else own:
+        for name in published if preset.published else preset.mechanisms:
             # the budget never puts off a mechanism's first modes, nor any mode of the anchor
             yield canonical(f"{name}{mode}"), number < preset.modes_required or name == ANCHOR
         if number == 0 and not preset.published and "published_csdn" in published:
             yield Spec("published_csdn"), True
+    yield from ((canonical(name), False) for name in preset.besides)

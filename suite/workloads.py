@@ -97,6 +97,10 @@ class Preset:
     """Transforms that each mechanism is measured in, in the order in which a budget is spent on them."""
     modes_required: int = 2
     """How many of these modes a budget never puts off."""
+    mechanisms: tuple[str, ...] = ()
+    """Of our own, those that are measured in these modes."""
+    besides: tuple[str, ...] = ()
+    """Of our own, those that follow in eager float32 where the budget allows."""
     published: bool = False
     """Whether the mechanisms are the published implementations instead of our own."""
     budget_s: float | None = None
@@ -107,6 +111,11 @@ class Preset:
             yield override(WORKLOADS[name], {"batch": str(batch)})
 
 
+CLASSIC = ("parallel", "alternating", "hierarchical", "cross", "pool", "dense", "modular")
+"""Lu et al. 2016 and what followed until 2019, with the two that any of them has to beat."""
+TODAY = ("bidirectional", "bilinear", "bags", "dynamic", "flow", "queries", "transformer")
+"""What people pair two sets with today."""
+
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
@@ -114,15 +123,27 @@ PRESETS: dict[str, Preset] = {
             name="cpu",
             summary="the paper's shape at batch 2, every mechanism, in three minutes",
             batches=(("vqa-grid", 2),),
+            mechanisms=CLASSIC,
+            besides=TODAY,
             budget_s=140.0,
         ),
         Preset(
             name="gpu",
             summary="the paper's shape and detected regions at their own batch sizes, in five minutes",
             batches=(("vqa-grid", 300), ("bottom-up", 256)),
+            mechanisms=CLASSIC,
+            besides=TODAY,
             modes=("", "+fp16", "+bf16", "+compile", "+fp16+compile", "+bf16+compile", "+cudagraph"),
             modes_required=4,
             budget_s=285.0,
+        ),
+        Preset(
+            name="today",
+            summary="what people pair two sets with today beside parallel and cross, in three minutes",
+            batches=(("vqa-grid", 2),),
+            mechanisms=("parallel", "cross", *TODAY),
+            modes_required=1,
+            budget_s=140.0,
         ),
         Preset(
             name="published",
@@ -134,6 +155,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="full",
             summary="every workload at its own batch size, without a budget",
+            mechanisms=CLASSIC + TODAY,
             batches=tuple((name, workload.batch) for name, workload in WORKLOADS.items()),
         ),
     )

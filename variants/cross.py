@@ -2,13 +2,13 @@
 
 from collections.abc import Collection
 
-from torch import Tensor, nn
+from torch import nn
 
 from variants.heads import Heads
 from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
-from variants.masking import masked_mean, masked_softmax, pool
-from variants.regions import region
+from variants.masking import masked_mean
 from variants.registry import register
+from variants.scored import scored_pool
 
 
 @register("cross")
@@ -62,25 +62,18 @@ class Cross(CoAttention):
             image_vector, image_weights = masked_mean(image, image_valid)  # [B, V], [B, N]
         else:
             image_tokens = image + self.image_reads(image, question, question_valid)  # [B, N, V]
-            image_vector, image_weights = self._pool(self.image_score, image_tokens, image_valid)
+            image_vector, image_weights = scored_pool(self.image_score, image_tokens, image_valid)
         if "question_attention" in self.without:
             question_vector, question_weights = masked_mean(question, question_valid)  # [B, Q], [B, T]
         else:
             question_tokens = question + self.question_reads(question, image, image_valid)  # [B, T, Q]
-            question_vector, question_weights = self._pool(self.question_score, question_tokens, question_valid)
+            question_vector, question_weights = scored_pool(self.question_score, question_tokens, question_valid)
         return Attended(
             image_vector.unsqueeze(1),
             question_vector.unsqueeze(1),
             image_weights.unsqueeze(1),
             question_weights.unsqueeze(1),
         )
-
-    def _pool(self, score: nn.Linear, tokens: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        with region("scores"):
-            scores = score(tokens).squeeze(-1)  # [B, L]
-        with region("pooling"):
-            weights = masked_softmax(scores, valid)
-            return pool(weights, tokens), weights
 
     def matmul_flops(self, examples: int, regions: int, words: int) -> int:
         image, question = regions * self.image_width, words * self.question_width

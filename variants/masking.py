@@ -79,6 +79,28 @@ def masked_softmax(scores: Tensor, valid: Tensor) -> Tensor:
     return weights.masked_fill(~valid, 0).to(scores.dtype)
 
 
+def joint_softmax(scores: Tensor, image_valid: Tensor, question_valid: Tensor) -> Tensor:
+    """Softmax over all pairs of a valid region and a valid word; every other pair gets exactly zero weight.
+
+    An example without a valid slot on one side has no pair, and zeros.
+
+    Args:
+        scores: ``[B, G, N, T]``.
+        image_valid: ``[B, N]`` bool.
+        question_valid: ``[B, T]`` bool.
+
+    Returns:
+        ``[B, G, N, T]``, computed in float32 at least.
+    """
+    pairs = (image_valid.unsqueeze(-1) & question_valid.unsqueeze(-2)).flatten(1)  # [B, N T]
+    return masked_softmax(scores.flatten(2), pairs.unsqueeze(1)).view_as(scores)
+
+
+def uniform(valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """Equal weights over valid slots, ``[B, L]``; zeros for a row without any."""
+    return masked_softmax(torch.zeros(valid.shape, dtype=dtype, device=valid.device), valid)
+
+
 def masked_mean(features: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """The mean over valid slots, and the uniform weights that give it.
 
@@ -89,7 +111,7 @@ def masked_mean(features: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         ``[B, D]`` means and ``[B, L]`` weights, both zero for a row without a valid slot.
     """
-    weights = masked_softmax(features.new_zeros(valid.shape), valid)  # [B, L]
+    weights = uniform(valid, features.dtype)  # [B, L]
     return pool(weights, blank(features, valid)), weights
 
 

@@ -8,7 +8,7 @@ from suite.estimate import Speed
 from suite.plan import Plan, Task, command, duration, plan, shortened
 from suite.records import Skip
 from suite.request import Asked, Request, understand
-from suite.workloads import PRESETS
+from suite.workloads import CLASSIC, PRESETS, TODAY
 from variants import mechanisms
 
 
@@ -28,13 +28,22 @@ def timed(made: Plan) -> set[str]:
 
 
 def test_a_budget_never_puts_off_the_first_modes_nor_any_mode_of_parallel(default: tuple[Asked, Plan]) -> None:
-    own = [name for name in mechanisms() if not name.startswith("published_")]
-    must = {f"{name}{mode}" for name in own for mode in ("", "+bf16")}
+    must = {f"{name}{mode}" for name in CLASSIC for mode in ("", "+bf16")}
     must |= {"parallel+fp16", "parallel+compile", "published_csdn"}
     assert timed(default[1]) >= must
     assert must.isdisjoint(skip.variant for skip in default[1].skips)
     required = {name for task in default[1].tasks if task.required for name in task.variants}
     assert required >= must
+
+
+def test_every_mechanism_of_ours_is_in_the_default_presets_of_today_last() -> None:
+    own = {name for name in mechanisms() if not name.startswith("published_")}
+    assert own == {*CLASSIC, *TODAY}
+    assert set(TODAY) <= set(PRESETS["today"].mechanisms)
+    for name in ("cpu", "gpu"):
+        asked = understand(Request(preset=name, device="cpu")).variants
+        assert {str(wanted.spec) for wanted in asked[-len(TODAY) :]} == set(TODAY)
+        assert not any(wanted.required for wanted in asked[-len(TODAY) :])
 
 
 def test_every_published_implementation_is_audited_by_default(default: tuple[Asked, Plan]) -> None:

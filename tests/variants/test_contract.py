@@ -14,8 +14,8 @@ ONE_LAYER = {"dense": "dense[heads=2,layers=1]", "modular": "modular[heads=2,lay
 # published implementations behave as published, and the audit holds them to their known defects
 OURS = [ONE_LAYER.get(name, name) for name in sorted(mechanisms()) if not name.startswith("published_")]
 OURS.insert(OURS.index("hierarchical") + 1, "hierarchical[inner=alternating]")
-# plain pooling sees nobody, and a modular encoder of the question never sees the image
-SEEING = [name for name in OURS if not name.startswith(("pool", "modular"))]
+# plain pooling sees nobody, and neither a modular encoder of the question nor the tokens of a bag see the image
+SEEING = [name for name in OURS if not name.startswith(("pool", "modular", "bags"))]
 PRECISIONS = ["", "+fp16", "+bf16", "+amp_fp16", "+amp_bf16"]
 WIDTH = 8
 

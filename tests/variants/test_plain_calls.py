@@ -21,6 +21,13 @@ SMALL = [
     "hierarchical",
     "dense[heads=2,layers=1]",
     "modular[heads=2,layers=1]",
+    "bidirectional[heads=2]",
+    "bilinear",
+    "transformer[heads=2,layers=1]",
+    "flow",
+    "dynamic",
+    "queries[count=2,heads=2,layers=1]",
+    "bags",
 ]
 # torch has no rule that batches its LSTM
 BATCHED = [name for name in SMALL if name != "hierarchical"]
