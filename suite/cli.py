@@ -387,6 +387,16 @@ def audit(
     ],
     strict: Annotated[bool, typer.Option("--strict", help="What is fragile counts as wrong.")] = False,
     seed: Annotated[int, typer.Option(help="Of the batches.")] = 0,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=KIND", help="What a mask means: valid, padding, additive or lengths."),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=SIDE", help="A feature input, and the side whose slots it has.")
+    ] = None,
+    ignore: Annotated[list[str] | None, typer.Option(metavar="NAME", help="An argument to leave out.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="PATH", help="Write a page of the audit there.")] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="After which it counts as hung.")] = 600.0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -394,7 +404,17 @@ def audit(
     from suite.answer import Manner
     from suite.audit import command
 
-    raise typer.Exit(command.start(target, strict=strict, seed=seed, manner=Manner(json=json, quiet=quiet)))
+    raise typer.Exit(
+        command.start(
+            target,
+            strict=strict,
+            seed=seed,
+            stated=command.told(mask or (), inputs or (), ignore or ()),
+            html=html,
+            timeout_s=timeout,
+            manner=Manner(json=json, quiet=quiet),
+        )
+    )
 
 
 def _refuse(since: str, given: Mapping[str, bool]) -> None:

@@ -1,23 +1,22 @@
-"""``run_all.py audit``: what was understood, one paragraph, one line per property."""
+"""``run_all.py audit``: what was understood, one paragraph, one line per property; a page and JSON of the same."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
-from suite import exits, user_files
+from suite import exits, guest
 from suite.answer import SPOKEN, Answer, Manner, fail, give
-from suite.audit.findings import findings
-from suite.audit.properties import examine
-from suite.audit.reading import NotUnderstood, Understood, understand
-from suite.audit.reading.doubt import doubted
-from suite.audit.subject import from_variant
-from suite.errors import UserError, as_users
-from suite.probes.masking import WIDTH
-from suite.records import Finding
+from suite.audit.rows import rows
+from suite.errors import UserError
+from suite.records import Finding, decode
+from suite.report.audit import page
 from suite.report.columns import Column, Columns, indented, literal
-from variants import Skip, build
+
+TIMEOUT_S = 600.0
+"""After which an audit counts as hung, unless asked otherwise."""
 
 _COLOUR = {
     "holds": "green",
@@ -37,53 +36,172 @@ _COLUMNS = (
 )
 
 
-def start(target: str, *, strict: bool = False, seed: int = 0, manner: Manner = SPOKEN) -> int:
+def start(
+    target: str,
+    *,
+    strict: bool = False,
+    seed: int = 0,
+    manner: Manner = SPOKEN,
+    stated: Mapping[str, object] | None = None,
+    html: Path | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> int:
     """Audit a module in a file, or a built-in variant, and print what was found.
+
+    A user's file runs in a process of its own: whatever it does there, hang, exit or crash, what was found until then
+    is told.
 
     Args:
         target: ``path/to/file.py:NAME`` or a variant's name.
         strict: whether what is merely fragile counts.
         seed: of the batches.
         manner: in which the answer is wanted.
+        stated: what `told` makes of the flags about arguments.
+        html: where a page of the audit is written.
+        timeout_s: after how many seconds an audit counts as hung.
 
     Returns:
-        0 where nothing is wrong, 1 where something is, 2 where the signature is not understood, or not well enough.
+        0 where nothing is wrong, 1 where something is, 2 where the signature is not understood, or not well enough, 5
+        where the audit did not come to its end and had found nothing wrong until then.
 
     Raises:
         UserError: there is no such file, name or variant.
     """
+    path, colon, _ = target.rpartition(":")
+    if not colon and target.endswith(".py"):
+        raise UserError(f"{target!r} names a file alone: expected path/to/file.py:NAME, a class or factory in it")
+    if colon and not Path(path).is_file():
+        raise UserError(f"audit {path}: there is no such file")
+    if html is not None and not html.resolve().parent.is_dir():
+        raise UserError(f"--html {html}: there is no folder {html.resolve().parent}")
+    if timeout_s <= 0:
+        raise UserError(f"--timeout {timeout_s:g}: expected seconds, more than 0")
+    arguments = (target, seed, dict(stated or {}))
+    console = manner.console()
+    heard = _Heard()
     try:
-        understood = _subject(target, seed)
-    except NotUnderstood as error:
-        if error.adapter and not manner.json:
-            print(f"# an adapter to complete, beside it in the same file; audit that instead\n{error.adapter}")
-        return fail(error.why, exits.WRONG_COMMAND, manner, data={"adapter": error.adapter})
-    subject = understood.subject
-    rows = findings(subject, examine(subject, seed=seed), task="audit", device=subject.device.type, seed=seed)
-    found = tuple(doubted(rows, understood.doubts))
+        for row in guest.stream(rows, *arguments, timeout_s=timeout_s) if colon else rows(*arguments):
+            said = heard.take(row)
+            if said and console.is_terminal:
+                console.print(said)
+    except guest.Lost as lost:
+        heard.lost = lost.ending.reason
+    if heard.refused:
+        if heard.adapter and not (manner.json or manner.quiet):
+            print(f"# an adapter to complete, beside it in the same file; audit that instead\n{heard.adapter}")
+        return fail(heard.refused, exits.WRONG_COMMAND, manner, data={"target": target, "adapter": heard.adapter})
+    answer = _answer(target, heard, strict=strict)
+    if html is not None:
+        found = [_cells(finding) for finding in heard.found]
+        try:
+            html.write_text(page(heard.name, answer.last, heard.account, found, heard.closing), encoding="utf-8")
+        except OSError as error:  # what was found is printed all the same
+            console.print(f"--html {html}: {error.strerror}")
+    return give(answer, manner)
+
+
+class _Heard:
+    """What has been told of an audit so far."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.account: list[str] = []
+        self.remarks: list[str] = []
+        self.refused = self.adapter = self.begun = self.lost = ""
+        self.early: list[Finding] = []
+        self.final: list[Finding] = []
+        self.closing: list[str] = []
+
+    def take(self, row: Mapping[str, Any]) -> str:
+        """Keep a row; gives the line to show meanwhile."""
+        match row:
+            case {"refused": refused, "adapter": adapter}:
+                self.refused, self.adapter = str(refused), str(adapter)
+            case {"name": name, "account": account, "remarks": remarks}:
+                self.name, self.account, self.remarks = str(name), list(account), list(remarks)
+            case {"begun": begun}:
+                self.begun = str(begun)
+            case {"outcome": record}:
+                self.early.append(_finding(record))
+                return f"{self.early[-1].quantity} {self.early[-1].verdict}"
+            case {"finding": record}:
+                self.final.append(_finding(record))
+        return ""
+
+    @property
+    def found(self) -> list[Finding]:
+        """The findings; of an audit that broke off, what was known of each property that was examined."""
+        return self.early if self.lost else self.final
+
+
+def _finding(record: object) -> Finding:
+    found = decode(str(record), where="audit")
+    assert isinstance(found, Finding)
+    return found
+
+
+def _answer(target: str, heard: _Heard, *, strict: bool) -> Answer:
+    found = heard.found
     wrong = [
         f for f in found if f.verdict == "broken" and (strict or f.severity == "wrong" or f.details.get("missing"))
     ]
     doubted_of = any(f.details.get("doubted") for f in found)
-    verdict, *further = [*paragraph(found), *understood.remarks]
-    answer = Answer(
-        code=exits.INCORRECT if wrong else exits.WRONG_COMMAND if doubted_of else exits.DONE,
+    if heard.lost:
+        where = f"while {heard.begun} was examined" if heard.begun else "before anything was examined"
+        lines = [f"NOT FINISHED: its process {heard.lost}, {where}; what was found until then counts."]
+        lines += paragraph(found) if any(f.verdict == "broken" for f in found) else []
+    else:
+        lines = paragraph(found)
+    verdict, *heard.closing = [*lines, *heard.remarks]
+    code = exits.INCORRECT if wrong else exits.CELLS_FAILED if heard.lost else exits.WRONG_COMMAND if doubted_of else 0
+    return Answer(
+        code=code,
         words=[
-            literal(subject.name, style="bold"),
-            *(indented(said) for said in understood.account),
+            literal(heard.name or target, style="bold"),
+            *(indented(said) for said in heard.account),
             Columns(_COLUMNS, [_row(finding) for finding in found]),
-            *map(literal, further),
+            *map(literal, heard.closing),
         ],
         last=verdict,
         data={
             "target": target,
             "verdict": verdict,
-            "further": further,
-            "understood": understood.account,
+            "further": heard.closing,
+            "understood": heard.account,
+            "remarks": heard.remarks,
+            "finished": not heard.lost,
             "properties": [asdict(finding) for finding in found],
         },
     )
-    return give(answer, manner)
+
+
+def told(masks: Sequence[str], inputs: Sequence[str], ignore: Sequence[str]) -> dict[str, object]:
+    """What flags say of arguments: ``NAME=valid``, ``NAME=side``, ``NAME``; several may stand in one, with commas.
+
+    Raises:
+        UserError: one is none of these; says what was expected.
+    """
+    kinds = ("valid", "padding", "additive", "lengths")
+    found_masks, found_inputs = {}, {}
+    for written in _apart(masks):
+        name, equals, kind = written.partition("=")
+        if not equals or kind not in kinds:
+            raise UserError(f"--mask {written}: expected NAME=KIND, where KIND is one of {', '.join(kinds)}")
+        found_masks[name] = kind
+    for written in _apart(inputs):
+        name, _, side = written.partition("=")
+        if not name.isidentifier() or (side and not side.isidentifier()):
+            raise UserError(f"--inputs {written}: expected NAME=SIDE, an argument and the name of the side it is of")
+        found_inputs[name] = side or name
+    both = set(found_masks) & set(found_inputs)
+    if both:
+        raise UserError(f"--mask and --inputs both name {min(both)}: it is one or the other")
+    return {"masks": found_masks, "inputs": found_inputs, "ignore": list(_apart(ignore))}
+
+
+def _apart(written: Sequence[str]) -> Iterator[str]:
+    for one in written:
+        yield from filter(None, (part.strip() for part in one.split(",")))
 
 
 def paragraph(found: Sequence[Finding]) -> list[str]:
@@ -156,35 +274,16 @@ def _sentence(finding: Finding) -> str:
 
 
 def _row(finding: Finding) -> list[Text]:
+    quantity, verdict, *rest = _cells(finding)
+    return [literal(quantity), literal(verdict, style=_COLOUR[finding.verdict]), *map(literal, rest)]
+
+
+def _cells(finding: Finding) -> list[str]:
     holds = finding.verdict == "holds"
     what = str(finding.details.get("statement", "")) if holds else str(finding.details.get("said", finding.summary))
     numbers = (finding.value, finding.limit, finding.details.get("leak_over_noise"))
-    return [
-        literal(finding.quantity),
-        literal(finding.verdict, style=_COLOUR[finding.verdict]),
-        literal(finding.severity),
-        *(literal(_number(number)) for number in numbers),
-        literal(what),
-    ]
+    return [finding.quantity, finding.verdict, finding.severity, *map(_number, numbers), what]
 
 
 def _number(value: object) -> str:
     return f"{value:.1e}" if isinstance(value, int | float) and value else "0" if value == 0 else ""
-
-
-def _subject(target: str, seed: int) -> Understood:
-    path, colon, name = target.rpartition(":")
-    if not colon:
-        if target.endswith(".py"):
-            raise UserError(f"{target!r} names a file alone: expected path/to/file.py:NAME, a class or factory in it")
-        try:
-            with as_users():
-                subject = from_variant(build(target, width=WIDTH, seed=seed))
-        except Skip as reason:
-            raise UserError(f"{target!r} cannot be had here: {reason}") from reason
-        return Understood(subject=subject, account=("a built-in variant",))
-    module = user_files.load(Path(path), given_as="audit")
-    if not hasattr(module, name):
-        public = [key for key in vars(module) if not key.startswith("_")]
-        raise UserError(f"{path} has no {name!r}; it has {', '.join(public) or 'nothing'}")
-    return understand(getattr(module, name), name=name)

@@ -216,7 +216,7 @@ class _Placing:
         best, lowest = self.base, self._total(self.base)
         if not able:
             return best, left
-        owners = itertools.islice(self._assignments(able), 4)
+        owners, ran = itertools.islice(self._assignments(able), 4), 0
         for chosen in owners:  # what the names suggest in every form before anything else
             for pattern in self._patterns(able):
                 masks = {}
@@ -230,6 +230,9 @@ class _Placing:
                 tried = replace(self.base, masks=masks)
                 if not self._runs(tried):
                     continue
+                ran += 1
+                if ran > 3 and not self.finite:  # nothing that is passed will mend that
+                    return best, left
                 for polar in self._polarities(tried, able):
                     total = self._total(polar)
                     # a form that comes later has to be better by what counts

@@ -11,7 +11,7 @@ from suite.audit.reading.inputs import Stated, fits
 from suite.audit.reading.masks import Placement, place
 from suite.audit.reading.trial import EXAMPLES, Reading, Spent, Trials
 
-MOST = 4
+MOST = 3
 """How many readings that run are tried further where none is confirmed."""
 
 
@@ -29,6 +29,8 @@ def search(trials: Trials, arguments: Sequence[Argument], stated: Stated) -> Pla
                 best = key, found
     except Spent:
         pass
+    finally:
+        trials.unlimited()
     return best[1] if best else None
 
 

@@ -76,6 +76,10 @@ class Trials:
         self.made = 0
         self._until = time.monotonic() + seconds
 
+    def unlimited(self) -> None:
+        """What comes after the search is a few calls, and has to be made."""
+        self._until = math.inf
+
     def call(self, arguments: Mapping[str, object]) -> Outputs:
         """Outputs by name; raises whatever the module raises."""
         if time.monotonic() > self._until:
