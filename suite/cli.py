@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import suite
-from suite import errors, exits, interrupts, streams
+from suite import errors, exits, interrupts, process, streams
 from suite.errors import UserError
 
 _OF_THE_PROGRAM = ("--help", "-h", "--version", "--install-completion", "--show-completion")
@@ -72,6 +72,7 @@ def program(
 
 @_command()
 def run(
+    ctx: typer.Context,
     variants: Annotated[
         list[str] | None, typer.Argument(metavar="VARIANT", help="Such as parallel+bf16; the preset's if left out.")
     ] = None,
@@ -99,7 +100,9 @@ def run(
     resume: Annotated[
         Path | None, typer.Option(help="Continue the run in this folder, with its own arguments.")
     ] = None,
-    budget: Annotated[float | None, typer.Option(help="Seconds to sample within; 0 measures all.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Seconds until the last page; what does not fit is put off. 0 measures all.")
+    ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which a task counts as hung.")] = None,
     largest_batch: Annotated[
         bool, typer.Option("--largest-batch", help="Also find the largest batch that fits in memory.")
@@ -127,7 +130,8 @@ def run(
         timeout_s=timeout,
         largest_batch=largest_batch,
     )
-    raise typer.Exit(session.start(request, out=out, resume=resume, manner=Manner(json=json, quiet=quiet)))
+    manner = Manner(json=json, quiet=quiet)
+    raise typer.Exit(session.start(request, out=out, resume=resume, manner=manner, began=ctx.obj))
 
 
 @_command("list")
@@ -436,7 +440,7 @@ def main() -> None:
 def _code(arguments: Sequence[str], wants_json: bool) -> int:
     """The exit code; the one place where whatever was raised ends."""
     try:
-        return app(args=arguments, standalone_mode=False) or exits.DONE
+        return app(args=arguments, standalone_mode=False, obj=process.began()) or exits.DONE
     except UserError as error:
         return _fail(str(error), exits.WRONG_COMMAND, wants_json)
     except _WrongCommand as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from suite.user_files import Introduced
@@ -38,6 +39,12 @@ def outline(spec: Spec, workload: Workload) -> Outline:
     known = mechanisms().get(spec.mechanism)
     if known is not None and issubclass(known, Introduced):
         return _told.get((spec, workload), Outline())
+    return _built(spec, workload)
+
+
+@lru_cache(maxsize=1024)
+def _built(spec: Spec, workload: Workload) -> Outline:
+    """Of what is built here, without its weights."""
     try:
         module = blueprint(spec, image_width=workload.image_width, question_width=workload.question_width)
     except (Skip, ValueError) as error:

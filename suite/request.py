@@ -42,7 +42,7 @@ class Request:
     files: tuple[str, ...] = ()
     """Files that register mechanisms of the user's own."""
     budget_s: float | None = None
-    """Seconds to plan to; 0 measures all."""
+    """Seconds from the start of the process to the last page; 0 measures all."""
     timeout_s: float | None = None
     largest_batch: bool = False
 
@@ -53,6 +53,8 @@ class Wanted:
 
     spec: Spec
     required: bool
+    chosen: bool = False
+    """Named by the user, who may want it although it is slow here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,7 @@ class Asked:
     probes: tuple[Probe, ...]
     budget_s: float | None
     spends_budget: bool
-    """Whether comparisons may sample until it is spent, since somebody asked for so much; a preset's is a limit."""
+    """Whether comparisons sample until it is spent, since somebody asked for so much; a preset's is a limit."""
     timeout_s: float | None
     preset: str
     """Empty where the user chose for himself."""
@@ -180,7 +182,9 @@ def _understand(request: Request) -> Asked:
     if request.files and not request.variants:
         variants = {Spec(name): True for name in _users_own(request.files)} | variants
     return Asked(
-        variants=tuple(Wanted(spec=spec, required=required) for spec, required in variants.items()),
+        variants=tuple(
+            Wanted(spec=spec, required=required, chosen=spec in named) for spec, required in variants.items()
+        ),
         audited=() if chosen else tuple(spec for spec in map(Spec, _published()) if spec not in variants),
         workloads=tuple(_workloads(request, preset)),
         phases=tuple(_known("--phase", name, dict(zip(PHASES, PHASES, strict=True))) for name in request.phases)
@@ -258,5 +262,5 @@ def _variants_of(preset: Preset) -> Iterator[tuple[Spec, bool]]:
             # the budget never puts off a mechanism's first modes, nor any mode of the anchor
             yield canonical(f"{name}{mode}"), number < preset.modes_required or name == ANCHOR
         if number == 0 and not preset.published and "published_csdn" in published:
-            yield Spec("published_csdn"), True
+            yield Spec("published_csdn"), False
     yield from ((canonical(name), False) for name in preset.besides)

@@ -1,10 +1,13 @@
 """A run: from a request to a run folder with its records and its report."""
 
+import contextlib
+import importlib
 import shlex
+import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,11 +16,12 @@ from rich.progress import Progress
 
 from suite import environment, guest, interrupts, store, worker
 from suite.answer import SPOKEN, Manner
+from suite.budget import AGAIN, LEAST_S, Budget
 from suite.errors import UserError
 from suite.estimate import Speed
-from suite.plan import LEAST_SAMPLING_S, MACHINE, Plan, Task, command, duration, machine_tasks, plan, shortened
+from suite.plan import COMPILER, MACHINE, Plan, Task, command, machine_tasks, plan, put_off
 from suite.probes.step import About
-from suite.records import ANCHOR, Measurement, Record, Skip
+from suite.records import ANCHOR, FAILURES, Measurement, Record, Skip
 from suite.report import outcome, units
 from suite.report.bar import progress_bar
 from suite.request import Asked, Request, understand
@@ -37,6 +41,7 @@ def start(
     out: Path | None = None,
     resume: Path | None = None,
     manner: Manner = SPOKEN,
+    began: float | None = None,
 ) -> int:
     """Do what was asked and return the exit code.
 
@@ -45,11 +50,15 @@ def start(
         out: the run folder; under ``results`` if left out.
         resume: the folder of a run to continue with its own request instead.
         manner: in which progress and the answer are told.
+        began: when the time that a budget counts began, on the clock of ``time.monotonic``; now if left out. A program
+            of which this is all gives `suite.process.began`.
 
     Raises:
         UserError: the request is wrong, or a folder cannot be used; before any work.
     """
+    began = time.monotonic() if began is None else began
     guest.warm_up()
+    _load_pages()
     if resume is not None:
         if replace(request, files=()) != Request() or out is not None:
             raise UserError(f"--resume {resume} continues with the run's own arguments: give it --with at most")
@@ -73,18 +82,56 @@ def start(
 
     def work() -> int:
         with interrupts.temporary_folder() as cache, store.Writer(folder) as writer:
-            session = Session(asked, folder, cache, writer, known, manner.console())
+            session = Session(asked, folder, cache, writer, known, manner.console(), began=began)
             interrupted = session.run()
-        return outcome.finish(folder, manner, interrupted=interrupted, resume=resuming)
+        code = outcome.finish(folder, manner, interrupted=interrupted, resume=resuming)
+        if not interrupted:
+            _record_end(folder, began)
+        return code
 
     return outcome.seen_through(work, folder, manner, resume=resuming)
+
+
+def _load_pages() -> None:
+    """Load what the plan and the pages need while the workers start, when this process has nothing else to do."""
+
+    def load() -> None:
+        for name in ("torch.fx.experimental.symbolic_shapes", "suite.report.page"):  # the first is for shapes alone
+            importlib.import_module(name)
+
+    threading.Thread(target=load, daemon=True, name="load pages").start()
+
+
+class Processes:
+    """Where tasks run, and the clock that their time is taken from."""
+
+    def start(self, task: Task, files: tuple[str, ...], folder: Path, cache: Path) -> Worker:
+        """Begin a task in a process of its own."""
+        return Worker(task, files, folder, cache)
+
+    def wait(self, workers: list[Worker], timeout_s: float) -> None:
+        """Return when a worker has something to say, or after a while."""
+        worker.wait_for(workers, timeout_s)
+
+    def now(self) -> float:
+        """Seconds on the clock of ``time.monotonic``."""
+        return time.monotonic()
 
 
 class Session:
     """Tasks on their way through worker processes into the store."""
 
     def __init__(
-        self, asked: Asked, folder: Path, cache: Path, writer: store.Writer, known: Sequence[Record], console: Console
+        self,
+        asked: Asked,
+        folder: Path,
+        cache: Path,
+        writer: store.Writer,
+        known: Sequence[Record],
+        console: Console,
+        *,
+        began: float | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self._asked = asked
         self._folder = folder
@@ -93,11 +140,19 @@ class Session:
         self._known = list(known)
         self._done = store.finished(known)
         self._console = console
-        self._started = time.monotonic()
+        self._processes = processes or Processes()
+        self._began = self._processes.now() if began is None else began
         self._foretold = False
-        self._paces = Paces()
+        self._compared: list[Task] = []
         alone = any(device.kind == "cuda" for device in asked.devices)
         self._lanes = 1 if alone else min(_LANES, environment.usable_cores())
+        self._budget = Budget(
+            total_s=asked.budget_s, spends=asked.spends_budget, lanes=self._lanes, start_s=self._elapsed_s()
+        )
+
+    def _elapsed_s(self) -> float:
+        """Since the process began."""
+        return self._processes.now() - self._began
 
     @property
     def records(self) -> Sequence[Record]:
@@ -108,7 +163,8 @@ class Session:
         """Work through the plan; whether the user interrupted it."""
         try:
             self.work(machine_tasks(self._asked))
-            made = plan(self._asked, Speed.measured(self._known), lanes=self._lanes)
+            self._budget.speed = Speed.measured(self._known)
+            made = plan(self._asked, self._budget.speed)
             stored = {
                 (skip.task, skip.variant, skip.workload, skip.device) for skip in self._known if isinstance(skip, Skip)
             }
@@ -118,8 +174,7 @@ class Session:
             self._show(made)
             with progress_bar(self._console) as progress:
                 self.work(made.tasks, progress)
-            elapsed_s = time.monotonic() - self._started
-            self._store([Measurement(task="run", quantity="run_time", unit="s", value=elapsed_s)])
+                self._look_closer(progress)
         except KeyboardInterrupt:
             return True
         return False
@@ -128,32 +183,45 @@ class Session:
         """Work through tasks, whatever becomes of their workers; those that were finished before are passed over."""
         pending = deque(self._without_culprits(task) for task in tasks if task.name not in self._done)
         running: list[Worker] = []
-        planned_s = duration(pending, lanes=self._lanes)
-        bar = progress.add_task("", total=planned_s, left="") if progress else None
+        bar = progress.add_task("", total=1.0, left="") if progress else None
         try:
             while pending or running:
                 while pending and self._may_start(pending[0], running):
                     task = self._fitted(pending.popleft(), pending)
                     if task is not None:
-                        running.append(Worker(task, self._asked.files, self._folder, self._cache))
-                worker.wait_for(running, 0.25)
+                        running.append(self._processes.start(task, self._asked.files, self._folder, self._cache))
+                if running:
+                    self._processes.wait(running, 0.25)
                 for one in list(running):
                     again = self._attend(one)
                     if again is None:
                         continue
                     running.remove(one)
                     pending.extendleft(reversed(again))
-                    if progress is not None and not self._foretold:
-                        self._foretell(running, pending, planned_s)
                 if progress is not None and bar is not None:
-                    self._tell(progress, bar, running, pending)
+                    self._foretell(running, pending)
+                    if not progress.disable:
+                        self._tell(progress, bar, running, pending)
         finally:
             for one in running:
                 one.kill()
+            if progress is not None and bar is not None:
+                progress.remove_task(bar)
+
+    def _look_closer(self, progress: Progress) -> None:
+        """Time comparisons once more, while a budget that is to be spent has time left."""
+        compared = list(self._compared)
+        while compared and (task := self._budget.closer_look(compared, self._elapsed_s())):
+            compared.pop(0)
+            self.work([task], progress)
 
     def _without_culprits(self, task: Task) -> Task:
         """A comparison that was broken off before goes on without what broke it."""
-        culprits = {skip.variant for skip in self._known if isinstance(skip, Skip) and skip.task == task.name}
+        culprits = {
+            skip.variant
+            for skip in self._known
+            if isinstance(skip, Skip) and skip.task == task.name and skip.cause in FAILURES
+        }
         return replace(task, variants=tuple(name for name in task.variants if name not in culprits))
 
     def _may_start(self, task: Task, running: Sequence[Worker]) -> bool:
@@ -164,13 +232,17 @@ class Session:
     def _attend(self, one: Worker) -> list[Task] | None:
         """Look after a worker: None while it works, else what its end leaves to be done."""
         ended = one.receive()
-        if not ended and one.elapsed_s < self._limit_s(one.task) and one.waited_s < guest.LONGEST_START_S:
-            return None
         task = one.task
+        if not ended and task.kind != MACHINE and self._budget.over(self._elapsed_s()):
+            return self._cut_short(one)
+        if not ended and one.elapsed_s < self._limit_s(task) and one.waited_s < guest.LONGEST_START_S:
+            return None
         waited_s = one.elapsed_s + one.waited_s
         ending = one.end()
         if one.complete:
-            self._paces.learn(task, one.elapsed_s, _sampled_s(one.records))
+            self._budget.learn(task, one.elapsed_s, one.records)
+            if task.kind == "timing" and not task.label.endswith(AGAIN):
+                self._compared.append(task)
             self._store(self._with_remedies(one))
             self._done.add(task.name)
             return []
@@ -212,53 +284,26 @@ class Session:
             for record in one.records
         ]
 
+    def _cut_short(self, one: Worker) -> list[Task]:
+        """End a task at the end of the budget; an examination keeps what it has found."""
+        task = one.task
+        one.kill()
+        kept = [] if task.kind in ("timing", COMPILER) else one.records
+        skips = put_off(task, self._asked, self._budget.speed, "the budget was over before it was done")
+        self._store([*kept, *(skips if task.kind != COMPILER else ())])
+        self._done.add(task.name)
+        return []
+
     def _fitted(self, task: Task, pending: Sequence[Task]) -> Task | None:
-        """The task as the rest of the budget allows; None, and a skip on record, where it does not."""
-        if self._asked.budget_s is None or task.probes == (MACHINE,):
+        """The task as the rest of the budget allows; None, and skips on record, where it does not."""
+        if task.label.endswith(AGAIN):
             return task
-        left_s = self._asked.budget_s - (time.monotonic() - self._started)
-        needed_s = self._expected_s([it for it in pending if it.required])
-        own_s = self._paces.expected(task).planned_s
-        if not task.required and needed_s + own_s > left_s:
-            assert task.workload is not None or task.probes == ("masking",)
-            self._store([self._put_off(task)])
+        given = self._budget.affords(task, pending, self._elapsed_s())
+        if given is None:
+            if task.kind != COMPILER:
+                self._store(put_off(task, self._asked, self._budget.speed, "the budget was spent before its turn"))
             self._done.add(task.name)
-            return None
-        behind_s = needed_s + own_s - left_s
-        if behind_s > 0 and task.sampling_s > LEAST_SAMPLING_S:
-            return shortened(task, max(0.0, 1 - behind_s / task.sampling_s))
-        return task
-
-    def _put_off(self, task: Task) -> Skip:
-        workload = task.workload
-        variant = task.variants[-1]
-        return Skip(
-            task=task.name,
-            variant=variant,
-            workload=str(workload or ""),
-            phase=task.phase or "",
-            device=task.device,
-            quantity=task.probes[0],
-            reason="the budget was spent before its turn",
-            cause="budget",
-            remedy=command(self._asked, variant, workload or self._asked.workloads[0], task.device),
-        )
-
-    def _expected_s(self, tasks: Iterable[Task]) -> float:
-        """Seconds that tasks will take, by what those before them took."""
-        return duration(map(self._paces.expected, tasks), lanes=self._lanes)
-
-    def _left_s(self, running: Sequence[Worker], pending: Iterable[Task]) -> float:
-        """Seconds until the end: at this pace, unless the budget will put off or shorten what is still to come."""
-        spent_s = sum(min(one.elapsed_s, self._paces.expected(one.task).planned_s) for one in running)
-        under_way_s = max(0.0, self._expected_s([one.task for one in running]) - spent_s)
-        pending = list(pending)
-        whole_s = under_way_s + self._expected_s(pending)
-        if self._asked.budget_s is None:
-            return whole_s
-        least_s = under_way_s + self._expected_s([shortened(task, 0.0) for task in pending if task.required])
-        budget_left_s = self._asked.budget_s - (time.monotonic() - self._started)
-        return min(whole_s, max(least_s, budget_left_s))
+        return given
 
     def _store(self, records: Sequence[Record]) -> None:
         self._writer.write(records)
@@ -268,86 +313,66 @@ class Session:
         tasks = [task for task in made.tasks if task.name not in self._done]
         variants = {name for task in tasks for name in task.variants}
         workloads = ", ".join(map(str, self._asked.workloads))
-        budget = f" within a budget of {units.seconds(made.budget_s)}" if made.budget_s else ""
+        total_s = self._asked.budget_s
+        elapsed_s = self._elapsed_s()
+        lasts = units.seconds(self._budget.left_s([], tasks, elapsed_s))
+        within = f", within a budget of {units.seconds(total_s)} of which {units.seconds(elapsed_s)} are spent"
         self._console.print(
             f"{len(variants)} variants on {workloads}, {' and '.join(self._asked.phases)}, "
-            f"{', '.join(map(str, self._asked.devices))}: {len(tasks)} tasks, "
-            f"about {units.seconds(duration(tasks, lanes=self._lanes))}{budget}"
+            f"{', '.join(map(str, self._asked.devices))}: {len(tasks)} tasks, about {lasts}{within if total_s else ''}"
         )
-        for task in sorted(tasks, key=lambda task: -task.planned_s)[:3]:
-            if task.planned_s > 20:
-                self._console.print(f"  the longest: {task.name}, about {units.seconds(task.planned_s)}")
-        put_off = [skip for skip in made.skips if skip.cause == "budget"]
-        if put_off:
-            self._console.print(
-                f"  put off: {', '.join(skip.variant for skip in put_off)}; the report says how to measure them"
-            )
+        for line in self._budget_lines(tasks, elapsed_s):
+            self._console.print(f"  {line}")
         for skip in made.skips:
-            if skip.cause != "budget":
-                self._console.print(f"  left out: {skip.variant} on {skip.workload}: {skip.reason}")
+            self._console.print(f"  left out: {skip.variant} on {skip.workload}: {skip.reason}")
         self._console.print(f"  into {self._folder}")
 
+    def _budget_lines(self, tasks: Sequence[Task], elapsed_s: float) -> Iterator[str]:
+        """What a reader should know of a budget before it is spent."""
+        total_s = self._asked.budget_s
+        if total_s is None:
+            for task in sorted(tasks, key=lambda task: -task.planned_s)[:3]:
+                if task.planned_s > 20:
+                    yield f"the longest: {task.name}, about {units.seconds(task.planned_s)}"
+            return
+        if not self._budget.strict:
+            yield (
+                f"a budget below {LEAST_S:g} s may not be kept, the start and the pages take a good part of it: "
+                "what is required is measured at its shortest"
+            )
+        late = self._budget.put_off(tasks, elapsed_s)
+        if self._budget.strict and any(task.required for task in late):
+            yield (
+                f"{units.seconds(total_s)} are too few for all that is required: "
+                "the most valuable comes first, the rest is put off"
+            )
+        names = dict.fromkeys(name for task in late for name in task.variants[-1:])
+        if names:
+            yield f"put off unless there is time: {', '.join(names)}; the report says how to measure them"
+
     def _tell(self, progress: Progress, bar: object, running: Sequence[Worker], pending: Sequence[Task]) -> None:
-        rest_s = self._rest_s(running, pending)
+        elapsed_s = self._elapsed_s()
+        left_s = max(self._budget.left_s(running, pending, elapsed_s), 0.0)
         current = ", ".join(one.at or one.task.name for one in running)
         progress.update(
             bar,  # type: ignore[arg-type]  # a rich TaskID
-            completed=max(0.0, (progress.tasks[0].total or 0.0) - rest_s),
+            completed=elapsed_s / (elapsed_s + left_s),
             description=f"{current[:60]}",
-            left=f"{units.seconds(self._left_s(running, pending))} left",
+            left=f"{units.seconds(left_s)} left",
         )
 
-    def _rest_s(self, running: Sequence[Worker], pending: Iterable[Task]) -> float:
-        """Planned seconds of what is not done yet."""
-        rest = duration([one.task for one in running], lanes=self._lanes) + duration(pending, lanes=self._lanes)
-        spent = sum(min(one.elapsed_s, one.task.planned_s) for one in running)
-        return max(rest - spent, 0.0)
-
-    def _foretell(self, running: Sequence[Worker], pending: Sequence[Task], planned_s: float) -> None:
-        """Once the first tenth is done, put the estimate on record, so that it can be held against what came."""
-        if self._rest_s(running, pending) > 0.9 * planned_s:
+    def _foretell(self, running: Sequence[Worker], pending: Sequence[Task]) -> None:
+        """Once the first tenth is over, put the estimate on record, so that it can be held against what came."""
+        elapsed_s = self._elapsed_s()
+        if self._foretold:
+            return
+        left_s = self._budget.left_s(running, pending, elapsed_s)
+        if elapsed_s < 0.1 * (elapsed_s + left_s):
             return
         self._foretold = True
-        left_s = self._left_s(running, pending)
-        elapsed_s = time.monotonic() - self._started
         self._store(
             [Measurement(task="run", quantity="time_left", unit="s", value=left_s, details={"after_s": elapsed_s})]
         )
-
-
-@dataclass(kw_only=True)
-class Paces:
-    """How long things take over what was planned, trusted the more the more was done."""
-
-    _work: list[float] = field(default_factory=lambda: [5.0, 5.0])
-    """Seconds that came, and that were planned; both begin where nothing has been learnt."""
-    _sampling: list[float] = field(default_factory=lambda: [5.0, 5.0])
-
-    def learn(self, task: Task, took_s: float, sampled_s: float) -> None:
-        """From a task that has ended."""
-        if task.probes == (MACHINE,):  # stands before the plan
-            return
-        for pace, came_s, planned_s in (
-            (self._work, took_s - sampled_s, task.work_s),
-            (self._sampling, sampled_s, task.sampling_s),
-        ):
-            pace[0] += came_s
-            pace[1] += planned_s
-
-    def expected(self, task: Task) -> Task:
-        """The task with the seconds that it will take, about."""
-        work, sampling = (came_s / planned_s for came_s, planned_s in (self._work, self._sampling))
-        sampling_s = sampling * task.sampling_s
-        return replace(task, planned_s=work * task.work_s + sampling_s, sampling_s=sampling_s)
-
-
-def _sampled_s(records: Iterable[Record]) -> float:
-    """How long a comparison took samples."""
-    return sum(
-        float(str(record.details.get("sampled_s", 0)))
-        for record in records
-        if isinstance(record, Measurement) and record.quantity == "harness_time"
-    )
 
 
 def _about(one: Worker) -> About:
@@ -372,3 +397,9 @@ def _closing(one: Worker) -> Measurement:
         value=one.elapsed_s,
         details={"planned_s": round(one.task.planned_s, 2), "failed": True},
     )
+
+
+def _record_end(folder: Path, began: float) -> None:
+    """Put on record how long it took, pages and all; where that cannot be, nothing else is lost."""
+    with contextlib.suppress(OSError), store.Writer(folder) as writer:
+        writer.write([Measurement(task="run", quantity="run_time", unit="s", value=time.monotonic() - began)])

@@ -16,7 +16,7 @@ import psutil
 from suite import guest, user_files
 from suite.errors import printable
 from suite.guest import Ending, Guest
-from suite.plan import LARGEST_BATCH, MACHINE, Task
+from suite.plan import COMPILER, LARGEST_BATCH, MACHINE, Task
 from suite.records import Measurement, Record, Skip, decode, encode
 from variants import canonical
 
@@ -116,7 +116,7 @@ def _work(task: Task, files: tuple[str, ...], folder: Path, cache: Path, at: Ann
 
     fitting, left_out = _fitting(task, announce)
     yield from map(encode, left_out)
-    for probe in task.probes if fitting.variants or task.probes == (MACHINE,) else ():
+    for probe in task.probes if fitting.variants or not task.variants else ():
         announce(task.variants[0] if task.variants else "")
         try:
             for record in _probe(probe, fitting, folder, announce):
@@ -186,6 +186,10 @@ def _probe(probe: str, task: Task, folder: Path, announce: Callable[[str], None]
         from suite.probes import peaks
 
         return peaks.measure(task.device, task=task.name, budget_s=task.sampling_s)
+    if probe == COMPILER:
+        from suite.probes import compiler
+
+        return compiler.measure(task.device, task=task.name)
     if probe == "masking":
         masking = importlib.import_module("suite.probes.masking")
         return cast(Iterator[Record], masking.audit(task.variants[0], task.device, task=task.name))
@@ -203,6 +207,9 @@ def _probe(probe: str, task: Task, folder: Path, announce: Callable[[str], None]
             budget_s=task.sampling_s,
             required=task.required_variants,
             announce=announce,
+            until_spent=task.spends,
+            deadline_s=task.deadline_s,
+            foreseen={it.variant: (it.call_s, it.compile_s) for it in task.foreseen},
         )
     variant = task.variants[0]
     if probe == LARGEST_BATCH:

@@ -1,10 +1,12 @@
 """How long variants take, side by side in rounds."""
 
 import gc
+import math
 import os
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+import types
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -26,6 +28,45 @@ WARM_CALLS = 2
 SLOW_CALL_S = 0.2
 """A call that takes longer fills the caches by itself in a small part of its time, and is not called before."""
 MARGIN = 0.02
+MOST_ROUNDS = 20_000
+"""Where sampling goes on until its time is spent: more would make no interval narrower, and fill the disk."""
+_PROOFS = 4
+"""Calls of each variant after the rounds: the proof of its mode, and of its honesty."""
+
+
+class Deadline:
+    """When a comparison has to be done, and what its variants are thought to take.
+
+    What was foreseen is corrected by what the eager form of the same mechanism took, which is called before it.
+
+    Args:
+        left_s: seconds from now; None where it may take as long as it takes.
+        foreseen: seconds of a call, and of compiling it, by variant.
+    """
+
+    def __init__(self, left_s: float | None, foreseen: Mapping[str, tuple[float, float]]) -> None:
+        self._end = None if left_s is None else time.perf_counter() + left_s
+        self._foreseen = foreseen
+
+    @property
+    def left_s(self) -> float:
+        return math.inf if self._end is None else self._end - time.perf_counter()
+
+    def too_late_for(self, name: str, lanes: Sequence["Lane"]) -> float | None:
+        """Seconds that a variant would take, its own rounds and those of the others included, if these are too many."""
+        if self._end is None or name not in self._foreseen:
+            return None
+        call_s, compile_s = self._foreseen[name]
+        for lane in lanes:
+            if lane.name == name.partition("+")[0] and lane.name in self._foreseen:
+                call_s *= lane.call_s / max(self._foreseen[lane.name][0], 1e-6)
+        others_s = sum(lane.turn_s for lane in lanes)
+        needed_s = compile_s + call_s + LEAST_ROUNDS * (call_s + others_s) + _PROOFS * (call_s + others_s)
+        return needed_s if needed_s > self.left_s else None
+
+    def closing_s(self, lanes: Sequence["Lane"]) -> float:
+        """What comes after the rounds."""
+        return _PROOFS * sum(lane.call_s for lane in lanes) + 0.1 * len(lanes)
 
 
 @dataclass(kw_only=True)
@@ -66,6 +107,9 @@ def compare(
     budget_s: float,
     required: Collection[str] = (),
     announce: Callable[[str], None] = ignore,
+    until_spent: bool = False,
+    deadline_s: float | None = None,
+    foreseen: Mapping[str, tuple[float, float]] = types.MappingProxyType({}),
     seed: int | None = None,
 ) -> Iterator[Record]:
     """Time variants against each other and against eager float32 ``parallel``.
@@ -83,6 +127,9 @@ def compare(
         budget_s: wall time for the rounds, in seconds; building and first calls come on top.
         required: variants that get the fewest rounds even where these take longer than the budget.
         announce: told the name of each variant before it is touched for the first time, and of each in each round.
+        until_spent: go on where every ratio is known, for as long as the budget lasts.
+        deadline_s: seconds from now when all has to be done: what would not be is left out, and rounds end before it.
+        foreseen: seconds that a call and its compilation may take, by variant; for the deadline.
         seed: of the order within rounds; fresh if left out.
 
     Yields:
@@ -90,6 +137,7 @@ def compare(
         ``launch``), the proof of its mode and of its honesty, and ``harness_time`` of the comparison.
     """
     every_name = list(dict.fromkeys([ANCHOR, *(str(canonical(name)) for name in names)]))
+    deadline = Deadline(deadline_s, foreseen)
     with running_on(device):
         lanes: list[Lane] = []
         shared: dict[torch.dtype, tuple[Batch, ...]] = {}
@@ -97,6 +145,13 @@ def compare(
         for name in every_name:
             announce(name)
             about = About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
+            needed_s = deadline.too_late_for(name, lanes)
+            if needed_s is not None and name != ANCHOR:
+                reason = (
+                    f"would take about {needed_s:.3g} s, and {max(deadline.left_s, 0):.3g} s of the budget are left"
+                )
+                yield Skip(quantity="latency", reason=reason, cause="budget", **about)
+                continue
             try:
                 lane = start(name, workload, phase, device, shared, clock)
             except Exception as error:  # a variant may raise anything; its neighbours are measured all the same
@@ -116,7 +171,19 @@ def compare(
                 details={"call_s": lane.call_s},
             )
         if lanes:
-            yield from _rounds(lanes, workload, phase, device, clock, task, budget_s, announce, random.Random(seed))
+            yield from _rounds(
+                lanes,
+                workload,
+                phase,
+                device,
+                clock,
+                task,
+                budget_s,
+                announce,
+                random.Random(seed),
+                deadline,
+                until_spent,
+            )
 
 
 def start(
@@ -181,6 +248,8 @@ def _rounds(
     budget_s: float,
     announce: Callable[[str], None],
     order: random.Random,
+    deadline: Deadline,
+    until_spent: bool,
 ) -> Iterator[Record]:
     collecting = gc.isenabled()
     gc.collect()
@@ -192,6 +261,7 @@ def _rounds(
     stopped = "budget"
     count = 0
     look = stats.next_look(0)
+    patience = max(lane.every for lane in lanes)
     try:
         with torch.compiler.set_stance("fail_on_recompile"):
             while True:
@@ -206,10 +276,14 @@ def _rounds(
                 spent = time.perf_counter() - started
                 if count >= look:
                     look = stats.next_look(count)
-                    if _narrow(lanes):
+                    if not until_spent and _narrow(lanes):
                         stopped = "interval"
                         break
                     gc.collect()
+                if count >= MOST_ROUNDS:
+                    break
+                if count % patience == 0 and spent / count + deadline.closing_s(lanes) > deadline.left_s:
+                    break  # each has been timed as often as its neighbours allow
                 if spent * (1 + 1 / count) > budget_s and count > LEAST_ROUNDS * max(lane.every for lane in lanes) - 1:
                     break
     finally:

@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from suite.estimate import Speed
-from suite.plan import Plan, Task, command, duration, plan, shortened
+from suite.plan import LEAST_SAMPLING_S, Plan, Task, command, plan, put_off, sampling_for
 from suite.records import Skip
 from suite.request import Asked, Request, understand
 from suite.workloads import CLASSIC, PRESETS, TODAY
@@ -20,20 +20,11 @@ def speed() -> Speed:
 @pytest.fixture(scope="module")
 def default(speed: Speed) -> tuple[Asked, Plan]:
     asked = understand(Request(device="cpu"))
-    return asked, plan(asked, speed, lanes=2)
+    return asked, plan(asked, speed)
 
 
 def timed(made: Plan) -> set[str]:
     return {name for task in made.tasks if task.probes == ("timing",) for name in task.variants}
-
-
-def test_a_budget_never_puts_off_the_first_modes_nor_any_mode_of_parallel(default: tuple[Asked, Plan]) -> None:
-    must = {f"{name}{mode}" for name in CLASSIC for mode in ("", "+bf16")}
-    must |= {"parallel+fp16", "parallel+compile", "published_csdn"}
-    assert timed(default[1]) >= must
-    assert must.isdisjoint(skip.variant for skip in default[1].skips)
-    required = {name for task in default[1].tasks if task.required for name in task.variants}
-    assert required >= must
 
 
 def test_every_mechanism_of_ours_is_in_the_default_presets_of_today_last() -> None:
@@ -46,47 +37,73 @@ def test_every_mechanism_of_ours_is_in_the_default_presets_of_today_last() -> No
         assert not any(wanted.required for wanted in asked[-len(TODAY) :])
 
 
-def test_every_published_implementation_is_audited_by_default(default: tuple[Asked, Plan]) -> None:
-    audited = {task.variants[0] for task in default[1].tasks if task.probes == ("masking",)}
-    assert audited >= {name for name in mechanisms() if name.startswith("published_")}
+def turns(made: Plan, kind: str, variant: str) -> list[int]:
+    """Where a variant's tasks of a kind stand."""
+    return [turn for turn, task in enumerate(made.tasks) if task.kind == kind and task.variants[-1:] == (variant,)]
 
 
-def test_what_does_not_fit_is_skipped_with_the_command_that_measures_it(default: tuple[Asked, Plan]) -> None:
+def test_required_are_eager_float32_of_each_mechanism_and_parallel_in_every_mode_with_instructions(
+    default: tuple[Asked, Plan],
+) -> None:
+    required = {name for task in default[1].tasks if task.required for name in task.variants if task.workload}
+    assert required == {
+        *CLASSIC,
+        "parallel+bf16",
+        "parallel+compile",
+    }  # fp16 runs at a thirtieth of float32's pace here
+    order = [task.required or task.kind == "compiler" for task in default[1].tasks]
+    assert order == sorted(order, reverse=True), "nothing optional stands before what is required"
+
+
+def test_all_that_was_asked_for_has_its_turn(default: tuple[Asked, Plan]) -> None:
     asked, made = default
-    asked_for = {str(wanted.spec) for wanted in asked.variants}
-    put_off = {skip.variant: skip for skip in made.skips if skip.cause == "budget"}
-    assert put_off, "fp16 of everything at 2.5 GFLOP/s fits into no three minutes"
-    measured = {task.label for task in made.tasks if "memory" in task.probes}
-    assert asked_for == measured | put_off.keys()
-    for name, skip in put_off.items():
+    assert timed(made) == {str(wanted.spec) for wanted in asked.variants}
+    assert {task.label for task in made.tasks if "memory" in task.probes} == timed(made)
+
+
+def test_the_order_is_that_of_value(default: tuple[Asked, Plan]) -> None:
+    made = default[1]
+    audits = [turn for turn, task in enumerate(made.tasks) if task.kind == "masking" and not task.compiles]
+    eager = [turn for name in ("alternating", "modular", "cross") for turn in turns(made, "timing", name)[:2]]
+    modes = turns(made, "timing", "parallel+bf16")
+    assert max(eager) < min(audits) < min(turns(made, "examination", "modular")) < min(modes)
+    assert max(turns(made, "timing", "parallel+compile")) < min(turns(made, "timing", "cross+bf16"))
+    assert max(turns(made, "timing", "modular+compile")) < min(turns(made, "timing", "parallel+fp16"))
+
+
+def test_every_published_implementation_is_audited_by_default_whatever_the_budget(
+    default: tuple[Asked, Plan],
+) -> None:
+    audited = [task.variants[0] for task in default[1].tasks if task.probes == ("masking",) and task.required]
+    assert len(audited) == len(set(audited))
+    assert set(audited) >= set(mechanisms())
+
+
+def test_what_is_put_off_is_named_with_the_command_that_measures_it(default: tuple[Asked, Plan], speed: Speed) -> None:
+    asked, made = default
+    for task in made.tasks:
+        if task.required or not task.workload:
+            continue
+        (skip,) = put_off(task, asked, speed, "the budget was spent before its turn")
+        assert skip.variant == task.variants[-1], "not the eager form beside it"
         words = shlex.split(skip.remedy)
-        assert words[:4] == ["python", "run_all.py", "run", name]
-        again = understand(Request(variants=(name,), workloads=("vqa-grid",), sets=("batch=2",), device="cpu"))
+        assert words[:4] == ["python", "run_all.py", "run", skip.variant]
+        again = understand(Request(variants=(skip.variant,), workloads=("vqa-grid",), sets=("batch=2",), device="cpu"))
         assert again.budget_s is None
         assert str(again.workloads[0]) == skip.workload
+        assert ("no instructions for float16" in skip.reason) == ("fp16" in skip.variant)
 
 
-def test_what_is_chosen_fits_the_budget_where_what_is_required_does(speed: Speed) -> None:
-    asked = understand(Request(device="cpu", budget_s=2000))
-    made = plan(asked, speed, lanes=2)
-    assert duration(made.tasks, lanes=2) <= 2000
-
-
-def test_a_budget_that_was_asked_for_is_spent_on_sampling(speed: Speed) -> None:
-    def sampled(budget_s: float) -> list[float]:
-        asked = understand(Request(variants=("alternating",), device="cpu", probes=("timing",), budget_s=budget_s))
-        return [task.sampling_s for task in plan(asked, speed).tasks]
-
-    short, long = sampled(60), sampled(600)
-    assert sum(short) == pytest.approx(60, abs=25)
-    assert sum(long) - sum(short) == pytest.approx(540)
-    assert max(long) == pytest.approx(min(long))
+def test_what_somebody_chose_is_required_in_types_without_instructions_too_but_comes_last(speed: Speed) -> None:
+    asked = understand(Request(variants=("parallel+fp16", "cross+bf16", "cross"), device="cpu", budget_s=100))
+    made = plan(asked, speed)
+    assert all(task.required for task in made.tasks)
+    assert max(turns(made, "timing", "cross+bf16")) < min(turns(made, "timing", "parallel+fp16"))
 
 
 def test_a_preset_without_a_budget_measures_all(speed: Speed) -> None:
     asked = understand(Request(preset="published", device="cpu"))
     made = plan(asked, speed)
-    assert made.budget_s is None
     assert made.skips == ()
     assert timed(made) >= {str(wanted.spec) for wanted in asked.variants}
 
@@ -99,16 +116,19 @@ def test_the_gpu_preset_has_fp16_and_compiled_of_every_mechanism() -> None:
 def test_tasks_have_names_of_their_own_that_a_second_plan_repeats(default: tuple[Asked, Plan], speed: Speed) -> None:
     names = [task.name for task in default[1].tasks]
     assert len(names) == len(set(names))
-    assert names == [task.name for task in plan(default[0], speed, lanes=2).tasks]
+    assert names == [task.name for task in plan(default[0], speed).tasks]
 
 
-def test_comparisons_come_first_eager_before_compiled_and_of_the_rest_the_longest(
-    default: tuple[Asked, Plan],
+def test_without_a_budget_comparisons_come_first_eager_before_compiled_and_of_the_rest_the_longest(
+    speed: Speed,
 ) -> None:
-    tasks = default[1].tasks
+    tasks = plan(understand(Request(device="cpu", budget_s=0)), speed).tasks
     comparisons = [task for task in tasks if task.probes == ("timing",)]
     assert list(tasks[: len(comparisons)]) == comparisons
     assert [task.compiles for task in comparisons] == sorted(task.compiles for task in comparisons)
+    assert len({task.label for task in comparisons}) == len(comparisons) / 2, (
+        "each mechanism has one for each phase, in all its modes"
+    )
     rest = [task.planned_s for task in tasks[len(comparisons) :]]
     assert rest == sorted(rest, reverse=True)
 
@@ -149,5 +169,7 @@ def test_a_command_names_threads_options_and_shapes() -> None:
 
 def test_a_comparison_behind_its_plan_samples_less_but_never_nothing() -> None:
     task = Task(probes=("timing",), device="cpu", planned_s=10.0, sampling_s=4.0)
-    assert (shortened(task, 0.5).sampling_s, shortened(task, 0.5).planned_s) == (2.0, 8.0)
-    assert shortened(task, 0.0).sampling_s > 0
+    assert (sampling_for(task, 2.0).sampling_s, sampling_for(task, 2.0).planned_s) == (2.0, 8.0)
+    assert sampling_for(task, 0.0).sampling_s == LEAST_SAMPLING_S
+    examination = Task(probes=("memory",), device="cpu", planned_s=10.0)
+    assert sampling_for(examination, 2.0) == examination

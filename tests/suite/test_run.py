@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from suite import exits, store
+from suite.budget import Paces
 from suite.plan import Task
 from suite.records import Finding, Measurement, Record, Skip
-from suite.run import Paces
 
 ROOT = Path(__file__).parents[2]
 PLANTED = Path(__file__).with_name("planted.py")

@@ -152,3 +152,44 @@ def test_a_compiled_variant_proves_its_graphs_and_compiles_no_more_in_the_rounds
     assert measured(records, "graphs")["pool+compile"].value == 1
     assert measured(records, "graph_breaks")["pool+compile"].value == 0
     assert measured(records, "recompiles")["pool+compile"].value == 0
+
+
+def test_what_would_not_be_done_before_a_deadline_is_left_out_before_it_is_called(
+    tiny: Workload, transform: Callable[[str, Callable[[Variant], Variant]], None]
+) -> None:
+    def never(variant: Variant) -> Variant:
+        def run(batch: Batch) -> Attended:
+            raise AssertionError("was called")
+
+        return replace(variant, spec=renamed(variant, "bf16"), run=run)
+
+    transform("bf16", never)
+    foreseen = {"parallel": (1e-4, 0.0), "pool": (1e-4, 0.0), "parallel+bf16": (1e4, 0.0)}
+    names = ["pool", "parallel+bf16"]
+    records = list(
+        timing.compare(
+            names, tiny, "forward", "cpu", task="t", budget_s=0.1, required=names, deadline_s=600.0, foreseen=foreseen
+        )
+    )
+    (skip,) = [item for item in records if isinstance(item, Skip)]
+    assert (skip.variant, skip.cause) == ("parallel+bf16", "budget")
+    assert measured(records, "latency").keys() == {"parallel", "pool"}
+
+
+def test_rounds_end_with_the_deadline_however_few_there_were(tiny: Workload) -> None:
+    records = list(timing.compare(["pool"], tiny, "forward", "cpu", task="t", budget_s=600.0, deadline_s=0.0))
+    for latency in measured(records, "latency").values():
+        assert len(latency.samples) == 1
+        assert "only 1 samples" in latency.trust
+
+
+def test_time_that_is_to_be_spent_is_spent_although_all_is_known(
+    tiny: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "_narrow", lambda lanes: True)
+    for until_spent in (False, True):
+        records = list(
+            timing.compare(["pool"], tiny, "forward", "cpu", task="t", budget_s=1.0, until_spent=until_spent)
+        )
+        stopped = {str(latency.details["stopped"]) for latency in measured(records, "latency").values()}
+        assert stopped == {"budget" if until_spent else "interval"}
