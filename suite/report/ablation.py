@@ -357,8 +357,8 @@ def _page(accuracies: Accuracies, plots: Mapping[str, Sequence[str]], *, title: 
     if plots.get("attention"):
         lines += ["## Attention", ""]
         lines += [
-            "A disc is as large as the weight of its region, which stands beside it in percent from 5 up; what the "
-            "regions lack of a hundred, padding has. A word is as dark as its own weight, darkest from a half.",
+            "A disc is as large as the weight of its region, which stands beside it in percent; the bar below is what "
+            "padding has, and all of it adds up to 100. A word is as dark as its own weight, darkest from a half.",
             "",
             *(f"![attention]({path})\n" for path in plots["attention"]),
         ]

@@ -1,6 +1,7 @@
 """Attention as a picture: regions on the image plane, words below, each as heavy as its weight."""
 
 import json
+import math
 import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -60,10 +61,12 @@ def drawings(accuracies: Accuracies, folder: Path) -> dict[str, list[dict[str, A
 
 
 def figure(family: str, drawn: Sequence[Mapping[str, Any]]) -> Figure:
-    """One question as each classifier attends to it: regions on the image plane, words below."""
+    """One question as each classifier attends to it: regions on the image plane, padding below them, then words."""
+    # mean pooling weighs all alike whatever is asked: a picture of it shows nothing, where there is another
+    drawn = [drawing for drawing in drawn if drawing["row"] != "pool"] or drawn
     rows = _packed(drawn)
     question, answer = " ".join(drawn[0]["words"]), drawn[0]["answer"]
-    made = style.figure(f"{family}: “{question}” ({answer})", 0.7 + 2.5 * len(rows))
+    made = style.figure(f"“{question}” ({family}; answer: {answer}): {_finding(drawn)}", 0.8 + 2.6 * len(rows))
     grid = made.subplots(len(rows), max(COLUMNS, *map(_glimpses, drawn)), squeeze=False)
     for axis in grid.flat:
         axis.set_visible(False)
@@ -74,6 +77,37 @@ def figure(family: str, drawn: Sequence[Mapping[str, Any]]) -> Figure:
             axis.set_title(_title(drawing, glimpse), fontsize=8)
             _plane(axis, drawing, glimpse)
     return made
+
+
+def on_padding(weights: Sequence[float]) -> float:
+    """What the weights on real slots lack of 1, which is what padding has."""
+    return max(1.0 - sum(weights), 0.0)
+
+
+def percents(weights: Sequence[float]) -> list[int]:
+    """Weights and, at the end, what padding has: whole percents that add up to 100."""
+    exact = [100 * weight for weight in (*weights, on_padding(weights))]
+    whole = [math.floor(share) for share in exact]
+    by_rest = sorted(range(len(exact)), key=lambda at: whole[at] - exact[at])
+    for at in by_rest[: max(100 - sum(whole), 0)]:
+        whole[at] += 1
+    return whole
+
+
+def _finding(drawn: Sequence[Mapping[str, Any]]) -> str:
+    """Which classifiers attend to padded regions, from the least to the most over their glimpses, and which do not."""
+    leaking, clean = [], []
+    for drawing in drawn:
+        shares = [percents(weights)[-1] for weights in drawing["image_weights"]]
+        low, high = min(shares), max(shares)
+        if high:
+            leaking.append(f"{low if low == high else f'{low} to {high}'} % of {drawing['row']}'s")
+        else:
+            clean.append(f"{drawing['row']}'s")
+    if not leaking:
+        return "padded regions get no attention"
+    none = f", none of {', '.join(clean)}" if clean else ""
+    return f"padded regions take {', '.join(leaking)} attention{none}"
 
 
 def _glimpses(drawing: Mapping[str, Any]) -> int:
@@ -105,23 +139,34 @@ def _title(drawing: Mapping[str, Any], glimpse: int) -> str:
 
 def _plane(axis: Axes, drawing: Mapping[str, Any], glimpse: int) -> None:
     regions, words = drawing["image_weights"][glimpse], drawing["question_weights"][glimpse]
-    for (x, y), colour, shape, weight in zip(
-        drawing["places"], drawing["colours"], drawing["shapes"], regions, strict=True
+    whole = percents(regions)
+    for (x, y), colour, shape, weight, percent in zip(
+        drawing["places"], drawing["colours"], drawing["shapes"], regions, whole[:-1], strict=True
     ):
         axis.scatter(x, y, s=60 + 900 * weight, color=style.INK, alpha=0.14, linewidths=0, zorder=1)
         axis.scatter(
             x, y, s=42, color=_PAINT[colour], marker=_MARKS[shape], edgecolors=style.INK, linewidths=0.6, zorder=3
         )
-        if weight >= 0.05:
+        if percent:
             axis.annotate(
-                f"{100 * weight:.0f}", (x, y), (6, 5), textcoords="offset points", fontsize=7, color=style.INK, zorder=4
+                f"{percent}", (x, y), (6, 5), textcoords="offset points", fontsize=7, color=style.INK, zorder=4
             )
+    share = whole[-1]
+    axis.barh(-1.42, 2.5, 0.2, left=-1.25, color="white", edgecolor=style.FAINT, linewidth=0.8)
+    axis.barh(-1.42, 0.025 * share, 0.2, left=-1.25, color=style.ORANGE, alpha=0.75, hatch="////", edgecolor="white")
+    axis.text(
+        -1.25 + 0.025 * share + 0.06, -1.42, f"padding {share}", fontsize=7, va="center", color=style.INK,
+        ha="left",
+    )  # fmt: skip
     axis.set_xlim(-1.25, 1.25)
-    axis.set_ylim(-2.1, 1.25)
+    axis.set_ylim(-2.4, 1.25)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.axhline(-1.25, color=style.FAINT, linewidth=1)
-    lines = _wrapped(drawing["words"], 24)
+    padded = percents(words)[-1]
+    if padded:
+        axis.text(1.2, -2.3, f"padding {padded}", fontsize=7, va="center", ha="right", color=style.ORANGE)
+    lines = _wrapped(drawing["words"], 26)
     start = 0
     for line, texts in enumerate(lines):
         x = -1.2
@@ -129,7 +174,7 @@ def _plane(axis: Axes, drawing: Mapping[str, Any], glimpse: int) -> None:
             share = min(weight / DARKEST, 1.0)
             axis.text(
                 x,
-                -1.42 - 0.25 * line,
+                -1.72 - 0.25 * line,
                 word,
                 fontsize=7,
                 va="center",

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D
 
 from suite.records import Finding
-from suite.report import style, units
+from suite.report import style, summary, units
 from suite.report.tables import SEVERITY
 
 Drawn = tuple[Figure, str]
@@ -109,11 +109,7 @@ def _marker(glyph: str) -> Path:
 
 def _summary(table: pd.DataFrame) -> str:
     """How many rows have nothing against them, and what there is against the others, each counted once."""
-    by_worst: dict[str, list[str]] = {}
-    for name, row in zip(table.index, table.to_numpy(), strict=True):
-        said = set(row)
-        worst = next((word for word in ("broken", "known", "unclear", "not judged", "holds") if word in said), "")
-        by_worst.setdefault(worst or "not judged", []).append(str(name))
+    by_worst = summary.by_worst(table.reset_index())
     text = f"{len(by_worst.get('holds', ()))} of {len(table)} variants hold every property"
     broken = by_worst.get("broken", [])
     if broken:

@@ -9,12 +9,21 @@ import pandas as pd
 
 from suite import folders, store
 from suite.records import Finding
-from suite.report import ablation, escape, plots, published, standing, tables, units, wording
+from suite.report import ablation, escape, plots, published, standing, summary, tables, units, wording
 from suite.report.plots import Plot
 from suite.report.tables import Tables
 
 MOST_ROWS = 1000
 """A longer page is not read, and not shown whole by those who host it."""
+MOST_PLACES = 8
+MOST_INCORRECT = 10
+SHOWN = ("latency", "masking")
+"""Plots on the page itself, the first of each kind; the others are linked."""
+MOST_LINES = 40
+_STOPPED = {
+    "interval": "every ratio of their comparison was known to within 1 %",
+    "budget": "the time for them was spent",
+}
 GLYPHS = {"holds": "✓", "broken": "✗", "known": "!", "unclear": "?", "not judged": "·", "not applicable": "–", "": ""}
 """Legible without colour."""
 
@@ -37,7 +46,10 @@ def write(folder: Path) -> Path:
     # from here on for Markdown: what the records say is shown and not obeyed
     made = escape.tables(made)
     apart = published.section(made.cells, map(escape.record, records))
-    text = _page(made, drawn, apart, environment, title=escape.name(folder.resolve().name))
+    long = _long(made, apart)
+    for name, (_, text) in long.items():
+        folders.write(folders.made(folder, "tables"), f"{name}.md", text)
+    text = _page(made, drawn, long, environment, title=escape.name(folder.resolve().name))
     return folders.write(folder, "REPORT.md", text)
 
 
@@ -48,44 +60,95 @@ def _write_tables(made: Tables, folder: Path) -> None:
             escape.spreadsheet(table).to_csv(folders.target(folder, f"{name}.csv"), index=False)
 
 
-def _page(made: Tables, drawn: Sequence[Plot], apart: str, environment: Mapping[str, object], *, title: str) -> str:
+def _page(
+    made: Tables,
+    drawn: Sequence[Plot],
+    long: Mapping[str, tuple[str, str]],
+    environment: Mapping[str, object],
+    *,
+    title: str,
+) -> str:
     template = jinja2.Environment(
         undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True, trim_blocks=False
     ).from_string(resources.files("suite.report").joinpath("page.md.jinja").read_text(encoding="utf-8"))
     broken = made.findings[made.findings["verdict"] == "broken"]
+    first = {kind: next((plot for plot in drawn if plot.kind == kind), None) for kind in SHOWN}
+    shown = [plot for plot in first.values() if plot is not None]
+    places = list(made.cells.groupby(["workload", "phase", "device"], sort=False))
+    tabled = list(made.cells.groupby(["workload", "device"], sort=False))
     return template.render(
         title=title,
         opening=_opening(made, environment),
-        places=_places(made.cells),
-        incorrect=[f"`{row.variant}`: **{row.property}** {row.summary}" for row in broken.itertuples()],
-        plots=[{"title": escape.prose(plot.title), "path": f"plots/{plot.path.name}"} for plot in drawn],
-        growth=_growth(made.growth),
-        published=apart,
-        masking=_masking(made.masking),
-        machine=_machine(made.peaks),
-        skips=_skips(made.skips),
-        conditions=_conditions(made),
+        masked=summary.masked(made.masking),
+        places=[
+            {"name": " · ".join(map(str, place)), "headline": standing.headline(here)}
+            for place, here in places[:MOST_PLACES]
+        ],
+        places_left=max(len(places) - MOST_PLACES, 0),
+        believed=summary.believed(made.cells),
+        incorrect=[f"`{row.variant}`: **{row.property}** {row.summary}" for row in broken.itertuples()][
+            :MOST_INCORRECT
+        ],
+        incorrect_left=max(len(broken) - MOST_INCORRECT, 0),
+        plots=[{"title": escape.prose(plot.title), "path": f"plots/{plot.path.name}"} for plot in shown],
+        more_plots=[
+            {"title": escape.prose(plot.title), "path": f"plots/{plot.path.name}"}
+            for plot in drawn
+            if plot not in shown
+        ],
+        tables=[
+            {
+                "name": f"{workload} · {device}",
+                "table": wording.markdown(summary.table(here), right=summary.RIGHT),
+            }
+            for (workload, device), here in tabled[:1]
+            if here["parent"].nunique() <= MOST_LINES
+        ],
+        tables_left=max(len(tabled) - 1, 0),
+        long=[{"name": name, "says": says} for name, (says, _) in long.items()],
     )
 
 
-def _places(cells: pd.DataFrame) -> list[dict[str, object]]:
-    """The answer, the table and the doubts of each place; beyond so many rows the tables are left to the CSV."""
-    places = []
+def _long(made: Tables, apart: str) -> dict[str, tuple[str, str]]:
+    """The tables that are too long for the page: by name, what each says, and its text."""
+    back = "[Back to the report](../REPORT.md)"
+    found = {
+        "times": ("every time with its interval, memory, error and doubts", _times(made.cells)),
+        "growth": ("how cost grows along an axis", _growth(made.growth)),
+        "masking": ("every variant by every property", _masking(made.masking)),
+        "published": ("what the public implementations do differently, and what it costs", apart),
+        "not-measured": ("what was not measured, and the command that measures it", _skips(made.skips)),
+        "machine": ("what this machine can do, and why to believe the numbers", _behind(made)),
+    }
+    return {
+        name: (says, f"# {says[0].upper()}{says[1:]}\n\n{back}\n\n{text}\n")
+        for name, (says, text) in found.items()
+        if text
+    }
+
+
+def _times(cells: pd.DataFrame) -> str:
+    """The table of each place and what its letters stand for; beyond so many rows that is left to the CSV."""
+    if cells.empty:
+        return ""
+    parts = [
+        "Latency is the median with its 95 % interval; a speed-up is taken from rounds in which both sides were timed, "
+        "and ends in *same* or *unclear* where it shows no difference. `error` is relative to float64. *Of this "
+        "machine* is the least time that it allows by its fastest route over the time taken, with its range over "
+        "tasks. As numbers in base units: [cells.csv](cells.csv)."
+    ]
     written = 0
     for (workload, phase, device), here in cells.groupby(["workload", "phase", "device"], sort=False):
         written += len(here)
-        fits = written <= MOST_ROWS
-        places.append(
-            {
-                "name": workload,
-                "phase": phase,
-                "device": device,
-                "headline": standing.headline(here),
-                "table": wording.markdown(wording.place_table(here)) if fits else "",
-                "doubts": wording.doubts(here) if fits else [],
-            }
-        )
-    return places
+        if written > MOST_ROWS:
+            parts.append("The other tables are in [cells.csv](cells.csv) alone.")
+            break
+        parts += [f"## {workload} · {phase} · {device}", standing.headline(here)]
+        parts.append(wording.markdown(wording.place_table(here)))
+        doubts = wording.doubts(here)
+        if doubts:
+            parts += ["Doubt, and why:", "\n".join(f"- {line}" for line in doubts)]
+    return "\n\n".join(parts)
 
 
 def _opening(made: Tables, environment: Mapping[str, object]) -> list[str]:
@@ -101,10 +164,12 @@ def _opening(made: Tables, environment: Mapping[str, object]) -> list[str]:
 
 def _growth(growth: pd.DataFrame) -> str:
     """A row per variant and sweep, a column per value of the axis."""
-    parts: list[str] = []
+    if growth.empty:
+        return ""
+    parts = ["Latency and examples a second; *power* is the slope of log latency over log axis: 1 is linear."]
     for (axis, start, phase, device), line in growth.groupby(["axis", "start", "phase", "device"], sort=False):
         if len(parts) * line["variant"].nunique() > MOST_ROWS:
-            return "\n\n".join([*parts, "The other sweeps are in [growth.csv](tables/growth.csv)."])
+            return "\n\n".join([*parts, "The other sweeps are in [growth.csv](growth.csv)."])
         values = sorted(line["value"].unique())
         rows = []
         for variant, group in line.groupby("variant", sort=False):
@@ -128,7 +193,9 @@ def _masking(masking: pd.DataFrame) -> str:
     if masking.empty:
         return ""
     glyphs = masking.set_index("variant").map(lambda verdict: GLYPHS[verdict])
-    return wording.markdown(glyphs.reset_index())
+    said = "✓ holds · ✗ broken · ! a known defect · ? unclear · · not judged · – not applicable. "
+    said += "What each property says is in `suite/README.md`; the evidence is in [findings.csv](findings.csv)."
+    return f"{said}\n\n{wording.markdown(glyphs.reset_index())}"
 
 
 def _machine(peaks: pd.DataFrame) -> str:
@@ -157,24 +224,22 @@ def _skips(skips: pd.DataFrame) -> str:
     return wording.markdown(pd.DataFrame(rows)) if rows else ""
 
 
-def _conditions(made: Tables) -> list[str]:
+def _behind(made: Tables) -> str:
+    """What the machine was measured to do, and what stands behind the numbers."""
     lines = [
-        "Every raw sample with its round is in `records.jsonl`; every statistic here can be computed again from them."
+        "- Every raw sample with its round is in `records.jsonl`; every statistic here can be computed again from them."
     ]
     behind = made.conditions
     if not behind.empty:
-        narrow = int((behind["stopped"] == "interval").sum())
         lines.append(
-            "[conditions.csv](tables/conditions.csv) names for every time the `task` whose lines in `records.jsonl` "
-            "hold its samples, and what the machine was doing meanwhile."
+            "- [conditions.csv](conditions.csv) names for every time the `task` whose lines in `records.jsonl` hold "
+            "its samples, and what the machine was doing meanwhile."
         )
-        lines.append(
-            f"Of {len(behind)} series of samples, {narrow} ended because every ratio of their comparison was known to "
-            f"within 1 %, and {len(behind) - narrow} because the time for them was spent."
-        )
+        for stopped, words in _STOPPED.items():
+            count = int((behind["stopped"] == stopped).sum())
+            if count:
+                lines.append(f"- {count} of {len(behind)} series of samples ended because {words}.")
         harness_s = behind["harness_s"].median()
         if units.is_number(harness_s):
-            lines.append(f"Between two samples the harness took {units.seconds(harness_s)} of its own (median).")
-    doubted = (made.cells["trust"] != "").sum()
-    lines.append(f"{doubted} of {len(made.cells)} cells carry a reason for doubt, printed below their table.")
-    return lines
+            lines.append(f"- Between two samples the harness took {units.seconds(harness_s)} of its own (median).")
+    return "\n".join([*filter(None, [_machine(made.peaks)]), *lines])

@@ -174,7 +174,7 @@ def corrected(name: str, cells: pd.DataFrame) -> str:
         return ""
     other, ratio = beside
     verdict = "" if ratio.verdict in ("faster", "slower") else f" {ratio.verdict}"
-    return f"`{other}` {units.factor_between(ratio.estimate, ratio.low, ratio.high)}{verdict}"
+    return f"`{other}` {units.factor(ratio.estimate)}{verdict}"
 
 
 def _beside(name: str, ours: str, found: dict[str, wording.Row]) -> tuple[str, stats.Ratio] | None:

@@ -1,7 +1,7 @@
 """Numbers as a person reads them: the cells of a table as text, and the sentences above it."""
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 
 import pandas as pd
 
@@ -130,8 +130,8 @@ def doubts(cells: pd.DataFrame) -> list[str]:
     ]
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A table in GitHub's Markdown."""
-    lines = [list(map(str, table.columns)), ["---"] * len(table.columns)]
+def markdown(table: pd.DataFrame, *, right: Collection[str] = ()) -> str:
+    """A table in GitHub's Markdown; the columns of ``right`` are aligned there."""
+    lines = [list(map(str, table.columns)), ["---:" if name in right else "---" for name in table]]
     lines += [[str(value) for value in row] for row in table.itertuples(index=False)]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

@@ -1,5 +1,6 @@
 """The page of a run is made from its records alone, and says what the user came for."""
 
+import re
 import subprocess
 import sys
 from io import StringIO
@@ -33,6 +34,31 @@ def printed(made: tables.Tables, width: int) -> str:
     return text.getvalue()
 
 
+def test_the_report_is_three_screens_with_the_verdict_on_top_and_links_to_all_the_rest(folder: Path) -> None:
+    text = (folder / "REPORT.md").read_text()
+    assert len(text.splitlines()) < 120
+    answer = text.partition("## The answer")[2].partition("\n## ")[0]
+    assert "39 of 51 variants hold every property that was judged; broken: `dense+compile`; " in answer
+    assert "with known defects: `published_csdn`, `published_hiecoatt_parallel`, `published_zhangtd_parallel`" in answer
+    assert "`python run_all.py ablate`" in answer
+    assert "2 of 98 times carry a reason for doubt; every time is a median of 15 samples or more." in answer
+    links = set(re.findall(r"(?<!\\)\]\(([^)]*)\)", text))
+    assert {f"tables/{name}.md" for name in ("times", "masking", "published", "not-measured", "machine")} <= links
+    assert all((folder / link).exists() for link in links)
+
+
+def test_the_table_of_a_report_has_five_columns_with_numbers_at_the_right(folder: Path) -> None:
+    text = (folder / "REPORT.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert lines[:2] == [
+        "| variant | masking | forward | forward+backward | fastest form |",
+        "| --- | --- | ---: | ---: | --- |",
+    ]
+    assert len(lines) == 2 + len(synthetic.MECHANISMS) + len(synthetic.PUBLISHED)
+    (dense,) = [line for line in lines if line.startswith("| `dense` |")]
+    assert "| broken in 1 of 6 forms |" in dense
+
+
 def test_the_report_command_needs_neither_torch_nor_variants(folder: Path) -> None:
     program = f"""
 import sys
@@ -57,7 +83,7 @@ def test_the_answer_names_the_fastest_with_its_interval(folder: Path) -> None:
 
 
 def test_a_broken_variant_shows_the_finding_and_no_speed(folder: Path) -> None:
-    text = (folder / "REPORT.md").read_text()
+    text = (folder / "tables" / "times.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("| `dense+compile` |")]
     cells = pd.read_csv(folder / "tables" / "cells.csv")
     hidden = cells[cells["variant"] == "dense+compile"]
@@ -69,7 +95,7 @@ def test_a_broken_variant_shows_the_finding_and_no_speed(folder: Path) -> None:
 
 
 def test_a_doubted_cell_carries_a_letter_that_is_explained(folder: Path) -> None:
-    text = (folder / "REPORT.md").read_text()
+    text = (folder / "tables" / "times.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("| `alternating+compile` |") and " ms " in line]
     assert lines
     assert all(line.endswith("| a |") for line in lines)
@@ -77,12 +103,12 @@ def test_a_doubted_cell_carries_a_letter_that_is_explained(folder: Path) -> None
 
 
 def test_what_was_not_measured_stands_with_the_command_that_measures_it(folder: Path) -> None:
-    section = (folder / "REPORT.md").read_text().partition("## Not measured")[2]
+    section = (folder / "tables" / "not-measured.md").read_text()
     assert "`python run_all.py run dense+fp16 --workload vqa-grid[batch=8] --budget 0`" in section
 
 
 def test_the_masking_matrix_has_a_row_for_every_variant(folder: Path) -> None:
-    section = (folder / "REPORT.md").read_text().partition("## Masking")[2].partition("\n## ")[0]
+    section = (folder / "tables" / "masking.md").read_text()
     rows = [line for line in section.splitlines() if line.startswith("| ") and "---" not in line]
     assert len(rows) == 1 + 51
     assert sum("✗" in row for row in rows) == 1
@@ -109,8 +135,9 @@ def test_a_run_in_which_only_masking_was_asked_for_has_a_page(tmp_path: Path) ->
     with store.Writer(tmp_path) as writer:
         writer.write([Finding(task="m", variant="parallel", device="cpu", quantity="P1", verdict="holds")])
     text = page.write(tmp_path).read_text()
-    assert "| parallel | ✓ |" in text
+    assert "1 of 1 variants hold every property that was judged." in text
     assert "No time was taken" in text
+    assert "| parallel | ✓ |" in (tmp_path / "tables" / "masking.md").read_text()
     printed = Console(width=100, file=StringIO(), record=True)
     printed.print(terminal.summary(tables.make(store.read(tmp_path))))
     assert "holds" in printed.export_text()

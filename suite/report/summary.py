@@ -1,0 +1,117 @@
+"""A run in a few lines: who is masked correctly, whether to believe it, and one narrow table."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from suite.report import published, standing, tables, units, wording
+from suite.report.wording import Row, number
+from suite.workloads import PHASES
+
+WORST_FIRST = ("broken", "known", "unclear", "not judged", "holds")
+MOST_NAMED = 12
+"""Names of one verdict in a sentence; the others are counted."""
+RIGHT = PHASES
+"""Columns of `table` that hold numbers."""
+_CALLED = {
+    "broken": "broken",
+    "known": "with known defects",
+    "unclear": "unclear",
+    "not judged": "not judged in everything",
+}
+
+
+def by_worst(masking: pd.DataFrame) -> dict[str, list[str]]:
+    """Every variant under the worst that was said of it, in the order of `WORST_FIRST`; what holds is last."""
+    found: dict[str, list[str]] = {word: [] for word in WORST_FIRST}
+    for name, *row in masking.itertuples(index=False):
+        worst = next((word for word in WORST_FIRST if word in row), "not judged")
+        found[worst].append(str(name))
+    return {word: names for word, names in found.items() if names}
+
+
+def masked(masking: pd.DataFrame) -> str:
+    """How many variants are masked correctly, and the others by name; empty where nothing was audited."""
+    audited = masking[[name for name in masking if name == "variant" or str(name).startswith("P")]]
+    if len(audited.columns) < 2:
+        return ""
+    audited = audited[(audited.drop(columns="variant") != "").any(axis=1)]
+    if audited.empty:
+        return ""
+    found = by_worst(audited)
+    text = f"{len(found.get('holds', ()))} of {len(audited)} variants hold every property that was judged"
+    for worst, called in _CALLED.items():
+        names = [f"`{name}`" for name in found.get(worst, ())]
+        if names:
+            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+            text += f"; {called}: {', '.join(names[:MOST_NAMED])}{more}"
+    return f"{text}."
+
+
+def believed(cells: pd.DataFrame) -> str:
+    """How many times are doubted, and how few rounds stand behind one; empty where nothing was timed."""
+    timed = cells[cells["latency_s"].notna()]
+    if timed.empty:
+        return ""
+    doubted = int((timed["trust"] != "").sum())
+    few = units.count(float(timed["samples"].min()))
+    return (
+        f"{doubted or 'None'} of {len(timed)} times {'carry' if doubted > 1 else 'carries'} a reason for doubt; "
+        f"every time is a median of {few} samples or more."
+    )
+
+
+def table(cells: pd.DataFrame) -> pd.DataFrame:
+    """A line per mechanism of one workload and device: masking, both phases, and the fastest of its forms."""
+    lines = []
+    for parent, forms in cells.groupby("parent", sort=False):
+        line = {"variant": f"`{parent}`", "masking": _masking(forms)}
+        for phase in PHASES:
+            own = forms[(forms["phase"] == phase) & (forms["variant"] == parent)]
+            line[phase] = next((_time(row) for row in wording.rows(own)), units.MISSING)
+        lines.append(line | {"fastest form": _fastest(str(parent), forms, cells)})
+    made = pd.DataFrame(lines, columns=["variant", "masking", *PHASES, "fastest form"])
+    return made[[name for name in made if name not in PHASES or (made[name] != units.MISSING).any()]]
+
+
+def _time(row: Row) -> str:
+    if row["hidden"]:
+        return "not shown"
+    said = units.seconds(number(row, "latency_s")).replace(" ", "\N{NO-BREAK SPACE}")
+    return f"*{said}*" if row["trust"] else said
+
+
+def _masking(forms: pd.DataFrame) -> str:
+    said = [str(text).partition(":")[0] for text in forms.drop_duplicates("variant")["masking"] if text]
+    judged = [word for word in said if word != "not applicable"]
+    if not judged:
+        return units.MISSING
+    if len(set(judged)) == 1:
+        return "known defects" if judged[0] == "known" else judged[0]
+    worst = "broken" if "broken" in judged else "holds"
+    return f"{worst} in {judged.count(worst)} of {len(judged)} forms"
+
+
+def _fastest(parent: str, forms: pd.DataFrame, cells: pd.DataFrame) -> str:
+    """The form that is told to be faster than every other of its mechanism, forward where that was timed."""
+    for phase in PHASES:
+        here = wording.trusted(forms[forms["phase"] == phase])
+        if here.empty:
+            continue
+        ours = published.corrected(parent, cells[cells["phase"] == phase])
+        if ours:
+            return f"ours: {ours}"
+        rows = sorted(wording.rows(here), key=lambda row: number(row, "latency_s") or 0.0)
+        return _told(rows) if len(rows) > 1 else units.MISSING
+    return units.MISSING
+
+
+def _told(rows: Sequence[Row]) -> str:
+    first = standing.leaders(rows)
+    if len(first) > 1:
+        return "not told apart"
+    transforms = tables.transforms_of(str(first[0]["variant"]))
+    if not transforms:
+        return "eager float32"
+    gain = number(first[0], "speedup")
+    return f"`{'+'.join(('', *transforms))}`" + (f" {units.factor(gain)}" if gain else "")
