@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from suite import environment, guest, interrupts, store, worker
+from suite import environment, guest, interrupts, store, user_files, worker
 from suite.answer import SPOKEN, Manner
 from suite.budget import AGAIN, LEAST_S, Budget
 from suite.errors import UserError
@@ -26,10 +26,13 @@ from suite.report import outcome, units
 from suite.report.bar import progress_bar
 from suite.request import Asked, Request, understand
 from suite.worker import Worker
+from variants import canonical
 
 RESULTS = Path("results")
 _LANES = 2
 """Tasks that do not time anything run side by side, where there are cores for it."""
+_CLOCKS_APART, _CLOCKS_APART_S = 0.5, 5.0
+"""By how much of it, and by how many seconds more, a worker's own time may differ from ours: it starts and ends."""
 _PATIENCE = 8.0
 """A task that takes so many times as long as planned counts as hung."""
 _LEAST_PATIENCE_S = 120.0
@@ -243,7 +246,7 @@ class Session:
             self._budget.learn(task, one.elapsed_s, one.records)
             if task.kind == "timing" and not task.label.endswith(AGAIN):
                 self._compared.append(task)
-            self._store(self._with_remedies(one))
+            self._store(_by_our_clock(one, self._with_remedies(one)))
             self._done.add(task.name)
             return []
         if not ended:
@@ -257,20 +260,35 @@ class Session:
     def _after_failure(self, one: Worker, failure: Skip) -> list[Task]:
         """Store the failure; a comparison is measured again without its culprit."""
         task = one.task
-        culprit = failure.variant
-        others = tuple(name for name in task.variants if name != culprit)
-        if task.probes != ("timing",) or not culprit or culprit == ANCHOR or not others:
+        culprits = self._culprits(task, failure.variant)
+        others = tuple(name for name in task.variants if name not in culprits)
+        failures = [failure]
+        if culprits and failure.variant not in culprits:
+            where = f" while {failure.variant} was at work, in one process with it" if failure.variant else ""
+            failures = [replace(failure, variant=name, reason=f"{failure.reason}{where}") for name in culprits]
+        if task.probes != ("timing",) or not culprits or ANCHOR in culprits or not others:
             # an examination keeps what it found before it failed
             kept = [] if task.probes == ("timing",) else one.records
-            self._store([failure, *kept, _closing(one)])
+            self._store([*failures, *kept, _closing(one)])
             self._done.add(task.name)
             return []
-        self._store([failure])
+        self._store(failures)
         if others == (ANCHOR,):
             self._store([_closing(one)])
             self._done.add(task.name)
             return []
         return [replace(task, variants=others)]
+
+    def _culprits(self, task: Task, at_work: str) -> tuple[str, ...]:
+        """Which variants of a task may have ended its process: the one at work, unless a user's ran beside it.
+
+        What a user's mechanism leaves behind (a timer, a thread, memory that it wrote over) may strike later, while one
+        of ours is at work, and ours do not end a process.
+        """
+        theirs = tuple(name for name in task.variants if user_files.mechanism_file(canonical(name).mechanism))
+        if at_work in theirs or not theirs:
+            return (at_work,) if at_work else ()
+        return theirs
 
     def _with_remedies(self, one: Worker) -> list[Record]:
         """The worker's records, with the command that measures what it had to skip."""
@@ -373,6 +391,17 @@ class Session:
         self._store(
             [Measurement(task="run", quantity="time_left", unit="s", value=left_s, details={"after_s": elapsed_s})]
         )
+
+
+def _by_our_clock(one: Worker, records: list[Record]) -> list[Record]:
+    """The records, doubted where the process counted another time than this one did while it waited."""
+    counted_s = sum(it.value or 0.0 for it in records if isinstance(it, Measurement) and it.quantity == "task_time")
+    if abs(counted_s - one.elapsed_s) <= _CLOCKS_APART * one.elapsed_s + _CLOCKS_APART_S:
+        return records
+    doubt = f"its process counted {units.seconds(counted_s)} while {units.seconds(one.elapsed_s)} went by"
+    return [
+        replace(it, trust=(*it.trust, doubt)) if isinstance(it, Measurement) and it.variant else it for it in records
+    ]
 
 
 def _about(one: Worker) -> About:

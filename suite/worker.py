@@ -5,20 +5,25 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import psutil
 
 from suite import guest, user_files
 from suite.errors import printable
+from suite.exits import HARNESS
 from suite.guest import Ending, Guest
 from suite.plan import COMPILER, LARGEST_BATCH, MACHINE, Task
 from suite.records import Measurement, Record, Skip, decode, encode
-from variants import canonical
+from variants import canonical, mechanisms
+
+if TYPE_CHECKING:  # torch is imported in the process that runs a task
+    from suite.probes.settings import Watch
 
 _MEMORY_SHARE = 0.95
 """Of the memory that is free, what a worker on the CPU may take: its allocator fails before the kernel kills."""
@@ -107,9 +112,15 @@ def _work(task: Task, files: tuple[str, ...], folder: Path, cache: Path, at: Ann
         limit = int(psutil.Process().memory_info().vms + _MEMORY_SHARE * psutil.virtual_memory().available)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
+    from suite.probes import clocks, settings  # noqa: F401  # the clock's own functions, before a file can replace them
+
     started, cpu = time.perf_counter(), time.process_time()
+    watch = settings.Watch()
+    doubts = _Doubts()
     for path in files:
+        before = mechanisms()
         user_files.load(Path(path))
+        doubts.loaded(Path(path), mechanisms().keys() - before.keys(), watch)
 
     def announce(name: str) -> None:
         at.value = task.variants.index(name) if name in task.variants else -1
@@ -118,13 +129,20 @@ def _work(task: Task, files: tuple[str, ...], folder: Path, cache: Path, at: Ann
     yield from map(encode, left_out)
     for probe in task.probes if fitting.variants or not task.variants else ():
         announce(task.variants[0] if task.variants else "")
+        found: list[Record] = []
         try:
             for record in _probe(probe, fitting, folder, announce):
-                yield encode(record)
+                if files and probe != "timing" and isinstance(record, Measurement):
+                    found.append(record)  # what it changes in its process is seen when the probe has ended
+                else:
+                    yield encode(doubts.about(record))
         except BaseException as error:  # a probe on a user's mechanism may raise anything; the next probe goes on
             if isinstance(error, GeneratorExit) or probe == "timing":
                 raise
-            yield encode(_failed(probe, task, error))
+            found.append(_failed(probe, task, error))
+        if files:
+            doubts.changed(task.variants, watch)
+        yield from (encode(doubts.about(record)) for record in found)
     took = time.perf_counter() - started
     yield encode(
         Measurement(
@@ -136,6 +154,37 @@ def _work(task: Task, files: tuple[str, ...], folder: Path, cache: Path, at: Ann
             details={"planned_s": round(task.planned_s, 2), "cpu_s": round(time.process_time() - cpu, 2)},
         )
     )
+
+
+class _Doubts:
+    """What a user's files and mechanisms have changed in this process, as reasons against what is measured in it."""
+
+    def __init__(self) -> None:
+        self._shared: dict[str, None] = {}
+        self._own: dict[str, dict[str, None]] = defaultdict(dict)
+        """By mechanism."""
+
+    def loaded(self, path: Path, registered: Collection[str], watch: "Watch") -> None:
+        """A file was loaded: what it changed is put back; a thread that it left running cannot be."""
+        file = printable(path.name)
+        for phrase in watch.undo():
+            for mechanism in registered:
+                self._own[mechanism][f"{file} changes {phrase} when it is loaded; undone before anything ran"] = None
+        if watch.threads():
+            self._shared[f"a thread that {file} has started runs beside it"] = None
+
+    def changed(self, variants: Iterable[str], watch: "Watch") -> None:
+        """A probe has ended: what its variant changed is put back."""
+        for phrase in watch.undo():
+            for variant in variants:
+                self._own[canonical(variant).mechanism][f"it changes {phrase}"] = None
+
+    def about(self, record: Record) -> Record:
+        """The record, with the reasons against it."""
+        if not isinstance(record, Measurement) or not record.variant or record.quantity in HARNESS:
+            return record
+        own = self._own.get(canonical(record.variant).mechanism, {})
+        return replace(record, trust=tuple(dict.fromkeys((*record.trust, *self._shared, *own))))
 
 
 def _fitting(task: Task, announce: Callable[[str], None]) -> tuple[Task, list[Skip]]:

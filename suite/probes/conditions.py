@@ -17,6 +17,13 @@ MOST_PRESSURE = 0.05
 LEAST_CPU_SHARE = 0.95
 MOST_STEAL = 0.02
 MOST_SWITCHES_PER_S = 50.0
+MOST_BESIDE = 0.05
+"""Of the time, what other threads of this process may run."""
+MOST_APART = 0.02
+"""By which share two clocks of the machine may differ over one stretch of time; and by which time in seconds."""
+_APART_S = 0.05
+_steady = time.clock_gettime if hasattr(time, "clock_gettime") else None
+"""The function itself: what is timed may put another in its place."""
 FEWEST_SAMPLES = 6
 
 
@@ -32,6 +39,10 @@ class Mark:
     """Time in which CPUs were not idle, over all CPUs, since boot."""
     own_s: float = 0.0
     """CPU time of this process."""
+    thread_s: float = 0.0
+    """CPU time of the thread that measures."""
+    steady_s: float | None = None
+    """A clock that nobody sets, read past the one that samples are taken with."""
 
 
 def mark() -> Mark:
@@ -45,7 +56,36 @@ def mark() -> Mark:
         spent = [int(count) / os.sysconf("SC_CLK_TCK") for count in ticks.read_text().split(maxsplit=9)[1:9]]
         user, nice, system, _idle, _waiting, interrupts, soft_interrupts, stolen = spent
         busy = user + nice + system + interrupts + soft_interrupts + stolen
-    return Mark(waited_s=waited, stolen_s=stolen, busy_s=busy, own_s=time.process_time())
+    # the kernel's own, which no adjustment of the time of day reaches
+    steady = _steady(time.CLOCK_MONOTONIC_RAW) if _steady and hasattr(time, "CLOCK_MONOTONIC_RAW") else None
+    return Mark(
+        waited_s=waited,
+        stolen_s=stolen,
+        busy_s=busy,
+        own_s=time.process_time(),
+        thread_s=time.thread_time(),
+        steady_s=steady,
+    )
+
+
+def process_doubts(before: Mark, after: Mark, wall_s: float, *, threads: int) -> tuple[str, ...]:
+    """Reasons against all samples of a process: somebody else's threads in it, or a clock that cannot be right.
+
+    Args:
+        before: counters when the comparison began.
+        after: counters when it ended.
+        wall_s: wall time in between, by the clock that samples are taken with.
+        threads: with which the variants compute; only one can be told from others.
+    """
+    reasons = []
+    beside = (after.own_s - before.own_s - (after.thread_s - before.thread_s)) / wall_s
+    if threads == 1 and beside > MOST_BESIDE:
+        reasons.append(f"other threads of its process had a CPU for {beside:.0%} of the time")
+    if before.steady_s is not None and after.steady_s is not None:
+        steady_s = after.steady_s - before.steady_s
+        if abs(steady_s - wall_s) > MOST_APART * steady_s + _APART_S:
+            reasons.append(f"its clock counted {wall_s:.3g} s while another clock counted {steady_s:.3g} s")
+    return tuple(reasons)
 
 
 def switches() -> int:

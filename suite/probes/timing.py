@@ -13,9 +13,10 @@ from statistics import median
 import torch
 
 from suite import stats
-from suite.probes import conditions, honesty, mode
+from suite.probes import conditions, contract, honesty, mode
 from suite.probes.clocks import Clock, clock_of
 from suite.probes.failures import refusal
+from suite.probes.settings import Watch
 from suite.probes.step import About, Step, make_inputs, prepare, running_on
 from suite.records import ANCHOR, Detail, Measurement, Record, Skip
 from suite.workloads import Phase, Workload
@@ -86,6 +87,8 @@ class Lane:
     rounds: list[int] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
     switched: int = 0
+    changed: dict[str, None] = field(default_factory=dict)
+    """What it changed in the process, each in words; put back after every call."""
 
     @property
     def turn_s(self) -> float:
@@ -140,6 +143,7 @@ def compare(
     deadline = Deadline(deadline_s, foreseen)
     with running_on(device):
         lanes: list[Lane] = []
+        watch = Watch()
         shared: dict[torch.dtype, tuple[Batch, ...]] = {}
         clock = clock_of(device)
         for name in every_name:
@@ -154,10 +158,16 @@ def compare(
                 continue
             try:
                 lane = start(name, workload, phase, device, shared, clock)
-            except Exception as error:  # a variant may raise anything; its neighbours are measured all the same
+                promised = contract.examine(lane.step, about)
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # a variant may raise anything; its neighbours are measured all the same
+                watch.undo()
                 yield Skip(quantity="latency", **refusal(error), **about)
                 continue
+            lane.changed |= dict.fromkeys(watch.undo())
             lanes.append(lane)
+            yield promised
             yield Measurement(
                 quantity="first_call", unit="s", value=lane.first_call_s, details=lane.proof.details(), **about
             )
@@ -183,6 +193,7 @@ def compare(
                 random.Random(seed),
                 deadline,
                 until_spent,
+                watch,
             )
 
 
@@ -250,6 +261,7 @@ def _rounds(
     order: random.Random,
     deadline: Deadline,
     until_spent: bool,
+    watch: Watch,
 ) -> Iterator[Record]:
     collecting = gc.isenabled()
     gc.collect()
@@ -271,6 +283,7 @@ def _rounds(
                     announce(lane.name)
                     begun = time.perf_counter()
                     busy_s = sample(lane, clock, count)
+                    lane.changed |= dict.fromkeys(watch.undo(quickly=True))
                     between_s.append(time.perf_counter() - begun - busy_s)
                 count += 1
                 spent = time.perf_counter() - started
@@ -292,7 +305,14 @@ def _rounds(
             gc.enable()
     wall_s = time.perf_counter() - started
     after = conditions.mark()
-    common = clock.doubts()
+    left = watch.undo()
+    if len(lanes) > 1 and left:  # it shows after the rounds alone, and nobody knows since when
+        left = tuple(f"{phrase}, by one of the variants beside it" for phrase in left)
+    common = (
+        *clock.doubts(),
+        *conditions.process_doubts(before, after, wall_s, threads=torch.get_num_threads()),
+        *(f"the process was changed: {phrase}" for phrase in left),
+    )
     in_step = stats.shared_spread([(lane.samples["latency"], lane.rounds) for lane in lanes])
     for lane in lanes:
         announce(lane.name)
@@ -315,13 +335,14 @@ def _rounds(
                 unit="s",
                 samples=tuple(samples),
                 rounds=tuple(lane.rounds),
-                trust=(*reasons, *common),
+                trust=(*reasons, *common, *(f"it changes {phrase}; undone after each call" for phrase in lane.changed)),
                 details=details,
                 **about,
             )
         yield from mode.prove(lane.step, lane.proof, about)
         if lane.call_s <= SLOW_CALL_S or not lane.step.learns:  # what cheats does so in either phase
             yield honesty.examine(lane.step, about)
+        watch.undo()
     yield Measurement(
         **About(task=task, variant="", workload=str(workload), phase=phase, device=device),
         quantity="harness_time",
