@@ -221,7 +221,9 @@ def compare(
     if not across_machines:
         comparing.check_machines(old, new)
     limit = comparing.share(fail_above)
-    comparison = comparing.compare(store.read(old), store.read(new), fail_above=limit)
+    comparison = comparing.compare(
+        store.read(old), store.read(new), fail_above=limit, settings=comparing.changed_settings(old, new)
+    )
     interrupted = False
     if remeasure is None:
         given = {"--with": bool(with_), "--budget": budget is not None, "--timeout": timeout is not None}

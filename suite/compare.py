@@ -68,6 +68,8 @@ class Comparison:
     added: tuple[Place, ...]
     """Cells that the old run does not know."""
     fail_above: float
+    settings: tuple[str, ...] = ()
+    """Settings under which the two were measured and that differ, each as a phrase."""
 
     @property
     def suspects(self) -> tuple[Change, ...]:
@@ -134,8 +136,17 @@ class Step(NamedTuple):
     """Suspects that are still to be measured, the next one first."""
 
 
-def compare(old: Sequence[Record], new: Sequence[Record], *, fail_above: float) -> Comparison:
-    """Every cell that both runs measured, with a verdict that must clear ``fail_above``, a share such as 0.05."""
+def compare(
+    old: Sequence[Record], new: Sequence[Record], *, fail_above: float, settings: tuple[str, ...] = ()
+) -> Comparison:
+    """Every cell that both runs measured, with a verdict that must clear ``fail_above``, a share such as 0.05.
+
+    Args:
+        old: records of the baseline.
+        new: records of the run to judge.
+        fail_above: the share.
+        settings: phrases on what was set differently, to be told with the rest.
+    """
     sides = _Latencies(old), _Latencies(new)
     shared = [place for place in sides[1].home if place in sides[0].home]
     changes = [_latency_change(place, *sides, fail_above) for place in shared]
@@ -150,6 +161,7 @@ def compare(old: Sequence[Record], new: Sequence[Record], *, fail_above: float) 
         failed=any(place in skips and skips[place].cause in FAILURES for place in gone),
         added=tuple(place for place in sides[1].home if place not in sides[0].home),
         fail_above=fail_above,
+        settings=settings,
     )
 
 
@@ -170,6 +182,11 @@ def check_machines(old: Path, new: Path) -> None:
             f"{old} and {new} were measured on different machines: {'; '.join(differences)}; "
             "--across-machines compares them all the same"
         )
+
+
+def changed_settings(old: Path, new: Path) -> tuple[str, ...]:
+    """Which settings of the two runs differ that change what a processor does, each as a phrase."""
+    return tuple(folders.changed_settings(folders.environment(old), folders.environment(new)))
 
 
 def _machine(folder: Path) -> Mapping[str, object]:

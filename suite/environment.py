@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,17 @@ from suite.request import Request
 
 FILE = folders.ENVIRONMENT
 ROOT = Path(__file__).parents[1]
-_MEASURING = ("variants/**/*.py", "variants/**/*.json", "suite/probes/*.py", "suite/inputs.py", "suite/workloads.py")
-"""Sources that a number depends on."""
+_MEASURING = ("variants/**/*.py", "variants/**/*.json", "suite/**/*.py", "suite/**/*.json")
+"""Sources that a number may depend on: how it is taken, what it is checked by, and when."""
+_PRESENTING = ROOT / "suite" / "report"
+"""Pages are made from records, as often as wanted."""
+_SETTINGS = (
+    *("ATEN_", "CUBLAS_", "CUDA_", "CUDNN_", "DNNL_", "GLIBC_TUNABLES", "GOMP_", "KMP_", "LD_PRELOAD", "MALLOC_"),
+    *("MKL_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_", "PYTHONMALLOC", "PYTORCH_", "TORCH", "TRITON_", "_MALLOC"),
+)
+"""How variables begin that change what a processor does for the same code."""
+_OWN = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+"""Which every worker has for itself."""
 _VERSIONS = ("torch", "numpy", "scipy", "triton")
 
 
@@ -38,6 +48,7 @@ def describe(request: Request) -> dict[str, object]:
         **{name: _version(name) for name in _VERSIONS},
         "sources": sources(request.files),
         "machine": machine,
+        "settings": settings(),
         "details": _details(),
         "request": asdict(request) | {"files": [Path(path).name for path in request.files]},
     }
@@ -104,20 +115,42 @@ def changes(before: Mapping[str, object], now: Mapping[str, object]) -> list[str
     ]
     if before.get("machine") != now.get("machine"):
         changed.append(f"the machine was {before.get('machine')} and is {now.get('machine')}")
+    changed += folders.changed_settings(before, now)
     if before.get("sources") != now.get("sources"):
-        changed.append("the variants, probes or --with files have changed")
+        changed.append("the sources of this program or the --with files have changed")
     return changed
+
+
+def settings() -> dict[str, str]:
+    """What changes how this machine does the same work: variables of libraries, and what follows from others."""
+    found = {
+        name: _without_folders(value)
+        for name, value in os.environ.items()
+        if name.startswith(_SETTINGS) and name not in _OWN
+    }
+    return found | {
+        "usable cores": str(usable_cores()),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "precision of products": torch.get_float32_matmul_precision(),
+    }
+
+
+def _without_folders(value: str) -> str:
+    """A value with files by their names alone: folders may name people."""
+    return re.sub(r"[^\s:;,=]*/", "", value)
 
 
 def sources(files: Sequence[str]) -> str:
     """A hash of every source that a number depends on."""
     digest = hashlib.sha256()
-    for path in sorted({path for pattern in _MEASURING for path in ROOT.glob(pattern)}):
+    measuring = {path for pattern in _MEASURING for path in ROOT.glob(pattern)}
+    for path in sorted(path for path in measuring if _PRESENTING not in path.parents):
         digest.update(str(path.relative_to(ROOT)).encode())
         digest.update(path.read_bytes())
-    for text in sorted(files, key=lambda text: Path(text).name):
-        digest.update(Path(text).name.encode())
-        digest.update(Path(text).read_bytes())
+    # the order in which they are given changes nothing, nor does the folder
+    for name, contents in sorted((Path(text).name, Path(text).read_bytes()) for text in files):
+        digest.update(name.encode(errors="surrogateescape"))
+        digest.update(contents)
     return digest.hexdigest()[:16]
 
 

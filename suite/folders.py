@@ -19,7 +19,7 @@ ENVIRONMENT = "environment.json"
 LARGEST_JSON_B = 16 * 2**20
 _DEEPEST = 8
 _LONGEST_NAME = 180
-_OBJECTS = ("machine", "request", "details")
+_OBJECTS = ("machine", "request", "details", "settings")
 
 
 def content(path: Path, *, at_most: int) -> bytes:
@@ -87,6 +87,18 @@ def environment(folder: Path) -> dict[str, Any]:
         if not isinstance(described.get(name, {}), Mapping):
             raise UserError(f"{path}: {name!r} is a {type(described[name]).__name__}; expected an object")
     return described
+
+
+def changed_settings(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """Which settings differ, each as a phrase; none where one side does not say."""
+    old, new = before.get("settings"), now.get("settings")
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping):
+        return []
+    return [
+        f"{name} was {old.get(name, 'not set')} and is {new.get(name, 'not set')}"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
 
 
 def environment_or_nothing(folder: Path) -> dict[str, Any]:

@@ -267,6 +267,8 @@ def _sentences(comparison: Comparison) -> list[str]:
         f"regression beyond {limit}: {_label(item.place)}: {item.quantity.replace('_', ' ')}" for item in regressions
     ]
     lines += [f"lost: {_label(place)}: {reason}" for place, reason in comparison.lost]
+    if comparison.settings:
+        lines.append(f"measured under other settings, which may be the whole change: {'; '.join(comparison.settings)}")
     lines.append(
         f"{len(changes)} numbers compared: {len(regressions)} regressed; slower or more {counts['slower']}, "
         f"faster or less {counts['faster']}, same {counts['same']}, unclear {counts['unclear']} "
