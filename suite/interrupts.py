@@ -14,6 +14,8 @@ from suite import exits
 
 ASKING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals with which a person, a scheduler and a closed terminal ask for the end."""
+_LONGEST_END_S = 2.0
+"""For which a child may go on, once it was asked to end."""
 _last: list[Callable[[], None]] = []
 """What is done before the process ends at once, the latest first."""
 _asked = False
@@ -44,6 +46,9 @@ def temporary_folder() -> Iterator[Path]:
 
         def clear() -> None:
             for child in multiprocessing.active_children():
+                child.terminate()  # to its keeper, which ends what it has started first
+            for child in multiprocessing.active_children():
+                child.join(_LONGEST_END_S)
                 child.kill()
             shutil.rmtree(name, ignore_errors=True)
 

@@ -57,6 +57,20 @@ class Kill(Mean):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@register("planted_exit")
+class Exit(Mean):
+    def fail(self) -> None:
+        raise SystemExit(0)
+
+
+@register("planted_timer")
+class Timer(Mean):
+    """Ends its process a little later, whoever is at work by then."""
+
+    def fail(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+
+
 @register("planted_raise")
 class Raise(Mean):
     def fail(self) -> None:

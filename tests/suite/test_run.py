@@ -38,7 +38,7 @@ SHORT = ("--workload", "tiny", "--phase", "forward", "--budget", "14")
 @pytest.fixture(scope="module")
 def failures(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[Record], str]:
     folder = tmp_path_factory.mktemp("failures") / "run"
-    names = ["sound", "segfault", "hang", "hunger", "kill", "raise", "nan", "mode", "mode+bf16"]
+    names = ["sound", "segfault", "hang", "hunger", "kill", "exit", "timer", "raise", "nan", "mode", "mode+bf16"]
     done = run_all(
         "run", *(f"planted_{name}" for name in names), "--with", PLANTED, *SHORT,
         "--probe", "timing", "--probe", "agreement", "--timeout", "10", "--out", folder,
@@ -53,6 +53,8 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[Record
         ("planted_hang", "timeout", "no end after 1"),
         ("planted_hunger", "memory", "out of memory"),
         ("planted_kill", "killed", "ended by SIGKILL"),
+        ("planted_exit", "error", "SystemExit: 0"),
+        ("planted_timer", "killed", "ended by SIGALRM"),
         ("planted_raise", "error", "RuntimeError: planted"),
     ],
 )
@@ -73,6 +75,7 @@ def test_no_other_cell_is_lost_and_the_exit_code_says_what_matters_most(
     assert code == exits.INCORRECT, output  # NaN is worse than a crash
     broken = {item.variant for item in records if isinstance(item, Finding) and item.verdict == "broken"}
     assert broken == {"planted_nan"}
+    assert not [item for item in records if isinstance(item, Skip) and item.variant in ("parallel", "planted_sound")]
 
 
 def test_a_comparison_is_measured_again_without_what_broke_it(failures: tuple[int, list[Record], str]) -> None:
