@@ -1,19 +1,33 @@
-"""Region features of images on disk, read batch by batch and never whole; pickles are refused."""
+"""Region features of images on disk, read batch by batch and never whole.
 
-import json
+Refused are pickles, parts that stand in other files, arrays larger than any image's, and arrays that may lie the other
+way round: 36 regions of 2048 numbers and 2048 regions of 36 numbers look alike, and both would train.
+"""
+
+import itertools
+import math
+import os
+import stat
 import struct
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from suite import folders
 from suite.ablation.scenes import Floats, Ints
 from suite.errors import UserError
+from suite.records import visible
 
+MOST_REGIONS_B = 2**28
+"""Of one image: a thousand regions of 2048 numbers are 8 MiB."""
+_LOOKED_AT = 8
+"""Files whose shapes tell which axis is which, where none of them counts its boxes."""
 Columns = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -79,6 +93,30 @@ class NpzFolder(Regions):
         if first is None:
             raise UserError(f"{folder} holds no .npz file")
         self.width = self.columns(first).shape[0]
+        self._check_axes(first)
+        _check_finite(self.columns(first), first)
+
+    def _check_axes(self, first: Path) -> None:
+        """See that the first axis is the width of the features and the second counts regions.
+
+        A file that counts its boxes has been held against them. Otherwise what differs from image to image is the
+        number of regions, and features are wider than an image has regions.
+        """
+        if _boxes(first) == self.columns(first).shape[1]:
+            return
+        shapes = []
+        for path in itertools.islice(sorted(self._folder.glob("*.npz")), _LOOKED_AT):
+            with suppress(UserError):  # it is named when its image is read
+                shapes.append(self.columns(path).shape)
+        widths, counts = ({shape[axis] for shape in shapes} for axis in (0, 1))
+        if len(widths) == 1 and (len(counts) > 1 or min(widths) > max(counts)):
+            return
+        shape = list(shapes[0])
+        told = "lies the other way round" if len(counts) == 1 and len(widths) > 1 else "may lie the other way round"
+        raise UserError(
+            f"{first}: x has shape {shape} and {told}, boxes first, and there is no num_bbox or bbox to tell: expected "
+            f"(features, boxes), such as (2048, 36); save x.T, or num_bbox beside it"
+        )
 
     def one(self, image_id: int) -> Floats:
         path = self._path(image_id)
@@ -103,6 +141,7 @@ class NpzFolder(Regions):
         Raises:
             UserError: naming the file.
         """
+        _refuse_what_is_no_file(path)
         try:
             with zipfile.ZipFile(path) as archive:
                 columns = _array(archive, "x.npy", path)
@@ -110,13 +149,52 @@ class NpzFolder(Regions):
             raise UserError(f"{path}: no key 'x'; expected x shaped (2048, n)") from error
         except FileNotFoundError as error:
             raise UserError(f"{path} is not there") from error
-        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
-            raise UserError(f"{path}: cannot be read, torn or pickled: {error}") from error
+        except _TORN as error:
+            raise UserError(f"{path}: cannot be read, torn or pickled: {visible(str(error))}") from error
         if columns.ndim != 2 or columns.dtype.kind != "f":
             raise UserError(
                 f"{path}: x has shape {list(columns.shape)} of {columns.dtype}; expected (2048, n) of floats"
             )
+        boxes = _boxes(path)
+        if columns.shape[0] == boxes != columns.shape[1]:
+            raise UserError(
+                f"{path}: x has shape {list(columns.shape)}, and there are {boxes} boxes, so that they come first: "
+                f"expected (features, {boxes}), as x.T has"
+            )
         return columns
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UserError(f"{path} is no ordinary file")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not there") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+
+
+def _boxes(path: Path) -> int | None:
+    """How many boxes a file says that it has, by ``num_bbox`` or the rows of ``bbox``; None where it says nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if "num_bbox.npy" in names:
+                return int(_array(archive, "num_bbox.npy", path).reshape(-1)[0])
+            if "bbox.npy" in names:
+                bbox = _array(archive, "bbox.npy", path)
+                return len(bbox) if bbox.ndim == 2 and bbox.shape[1] == 4 else None
+    except (*_TORN, KeyError, IndexError, OverflowError) as error:
+        raise UserError(f"{path}: num_bbox or bbox cannot be read: {visible(str(error))}") from error
+    return None
+
+
+def _check_finite(numbers: Columns, path: Path) -> None:
+    if not np.isfinite(numbers).all():
+        raise UserError(f"{path}: features that are NaN or infinite; expected finite numbers")
+
+
+_TORN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError, struct.error, SyntaxError)
 
 
 def _array(archive: zipfile.ZipFile, name: str, path: Path) -> Columns:
@@ -124,21 +202,26 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> Columns:
 
     Raises:
         KeyError: there is none of that name.
-        UserError: it is torn, or holds Python objects.
+        ValueError: it is torn, too large, or holds Python objects.
     """
     entry = archive.getinfo(name)
+    if entry.file_size > MOST_REGIONS_B:
+        raise ValueError(f"{name} has {entry.file_size / 2**20:.0f} MiB; expected {MOST_REGIONS_B // 2**20} at most")
     with archive.open(entry) as member:
-        if entry.compress_type != zipfile.ZIP_STORED:
-            read: Columns = np.lib.format.read_array(member, allow_pickle=False)
-            return read
         version = np.lib.format.read_magic(member)
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
         if header is None:
-            raise UserError(f"{name} has version {version}; expected (1, 0) or (2, 0)")
+            raise ValueError(f"{name} has version {version}; expected (1, 0) or (2, 0)")
         shape, fortran, dtype = header(member)
         header_B = member.tell()
     if dtype.hasobject:
-        raise UserError(f"{name} holds Python objects")
+        raise ValueError(f"{name} holds Python objects")
+    if entry.file_size != header_B + dtype.itemsize * math.prod(shape):
+        raise ValueError(f"{name} has {entry.file_size} bytes, but says that its shape is {list(shape)}")
+    if entry.compress_type != zipfile.ZIP_STORED:
+        with archive.open(entry) as member:
+            read: Columns = np.lib.format.read_array(member, allow_pickle=False)
+            return read
     with path.open("rb") as file:
         file.seek(entry.header_offset + 26)  # where a zip entry keeps the lengths of its name and of its extra field
         name_B, extra_B = struct.unpack("<HH", file.read(4))
@@ -159,28 +242,78 @@ class Hdf5File(Regions):
         except ImportError as error:
             raise UserError(f"{path} needs the package h5py: pip install h5py") from error
         self._path = path
+        _refuse_what_is_no_file(path)
         try:
             self._file: h5py.File = h5py.File(path, "r")
         except OSError as error:
             raise UserError(f"{path}: not whole HDF5: {error}") from error
-        features = self._file.get("image_features")
+        features = self._dataset("image_features", kinds="f")
         if features is None:
-            raise UserError(f"{path}: no dataset 'image_features'; it has {', '.join(self._file) or 'none'}")
-        boxes = self._file.get("pos_boxes")
+            raise UserError(
+                f"{path}: no dataset 'image_features'; it has {', '.join(map(visible, self._file)) or 'none'}"
+            )
+        boxes = self._dataset("pos_boxes", kinds="iu")
         if features.ndim != (3 if boxes is None else 2):
             wanted = "(images, 36, 2048)" if boxes is None else "(regions, 2048), as there are pos_boxes"
             raise UserError(f"{path}: image_features has shape {list(features.shape)}; expected {wanted}")
         self._features = features
         self.width = int(features.shape[-1])
+        if boxes is None:
+            self._check_axes(features.shape[1])
         self._bounds: Ints | None = None if boxes is None else np.asarray(boxes, dtype=np.int64)
         self._row_of = self._rows()
+
+    def _dataset(self, name: str, *, kinds: str) -> Any:
+        """A dataset of this very file, or None where there is none of that name.
+
+        Raises:
+            UserError: it is no dataset of such numbers, or stands in another file.
+        """
+        import h5py
+
+        try:
+            if isinstance(self._file.get(name, getlink=True), h5py.ExternalLink):
+                raise UserError(
+                    f"{self._path}: {name} stands in another file, which is not opened: copy it into this one"
+                )
+            found = self._file.get(name)
+            if found is None:
+                return None
+            if not isinstance(found, h5py.Dataset):
+                raise UserError(f"{self._path}: {name} is a {type(found).__name__.lower()}; expected a dataset")
+            # the file that it was reached in, since a link may lead through another
+            if found.external or found.is_virtual or found.file.filename != self._file.filename:
+                raise UserError(
+                    f"{self._path}: {name} stands in another file, which is not opened: copy it into this one"
+                )
+            if found.dtype.kind not in kinds:
+                numbers = "numbers" if kinds == "f" else "whole numbers"
+                raise UserError(f"{self._path}: {name} is of {found.dtype}; expected {numbers}")
+        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{self._path}: {name} cannot be read: {visible(str(error))}") from error
+        return found
+
+    def _check_axes(self, regions: int) -> None:
+        """See that the second axis counts regions, by the boxes beside them where there are some."""
+        boxes = self._dataset("image_bb", kinds="f")
+        if boxes is not None and boxes.ndim == 3:
+            if boxes.shape[1] == regions:
+                return
+        elif regions < self.width or self._path.stem.endswith(str(regions)):  # the name of train36.hdf5 tells it, too
+            return
+        raise UserError(
+            f"{self._path}: image_features has shape {list(self._features.shape)} and may lie the other way round: "
+            "expected (images, boxes, features), such as (images, 36, 2048)"
+        )
 
     def one(self, image_id: int) -> Floats:
         row = self._row_of[image_id]
         wanted = row if self._bounds is None else slice(*self._bounds[row])
         try:
             return np.asarray(self._features[wanted], dtype=np.float32)
-        except OSError as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"{self._path}: image {image_id} cannot be read: {error}") from error
 
     def check(self, image_ids: Ints) -> None:
@@ -202,13 +335,17 @@ class Hdf5File(Regions):
                 )
         listed = self._path.with_name(f"{self._path.stem}_imgid2idx.json")
         if "image_ids" in self._file:
-            listed_ids = np.asarray(self._file["image_ids"])
+            listed_ids = np.asarray(self._dataset("image_ids", kinds="iufS"))
             if listed_ids.ndim != 1 or listed_ids.dtype.kind not in "iu":
                 raise UserError(
                     f"{self._path}: image_ids has shape {list(listed_ids.shape)} of {listed_ids.dtype}; expected "
                     "(images,) of whole numbers"
                 )
             rows = {int(image): row for row, image in enumerate(listed_ids)}
+            if len(rows) != len(listed_ids):
+                once = [int(image) for image in listed_ids]
+                twice = next(image for image in once if once.count(image) > 1)
+                raise UserError(f"{self._path}: image {twice} stands in image_ids twice")
         elif listed.exists():
             rows = self._listed(listed)
         else:
@@ -217,6 +354,9 @@ class Hdf5File(Regions):
                 f"; {pickled.name} is a pickle, which runs code when read: write it as JSON" if pickled.exists() else ""
             )
             raise UserError(f"{self._path}: neither a dataset 'image_ids' nor {listed.name} says who is who{hint}")
+        longest = self._features.shape[1] if self._bounds is None else int(np.diff(self._bounds).max(initial=0))
+        if longest * self.width * 4 > MOST_REGIONS_B:
+            raise UserError(f"{self._path}: {longest} regions of {self.width} numbers in one image; expected far fewer")
         outside = next((image for image, row in rows.items() if not 0 <= row < count), None)
         if outside is not None:
             raise UserError(f"{self._path}: image {outside} is row {rows[outside]} of {count}")
@@ -224,7 +364,9 @@ class Hdf5File(Regions):
 
     def _listed(self, path: Path) -> dict[int, int]:
         try:
-            listed = json.loads(path.read_text(encoding="utf-8"))
+            listed = folders.json_of(path)
             return {int(image): int(row) for image, row in listed.items()}
-        except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: expected a JSON object from image number to row: {error}") from error
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            raise UserError(
+                f"{path}: expected a JSON object from image number to row: {visible(str(error))}"
+            ) from error

@@ -24,12 +24,16 @@ from suite.ablation.features import Regions
 from suite.ablation.scenes import Draws, Examples, Ints
 from suite.ablation.task import Graded, Split
 from suite.errors import UserError
+from suite.records import shown, visible
 
 FAMILIES = ("yes/no", "number", "other")
 """The official types of answers."""
 UNKNOWN = 1
 """Number of a word that training never showed; 0 is padding."""
 LONGEST_QUESTION = 20
+MOST_IMAGES = 10**12
+"""The names of the files have so many digits."""
+_LARGEST_JSON_B = 2**31
 HELD_OUT = 50
 """Training images whose number this divides are kept for choosing learning rates."""
 MOST_IN_MEMORY = 128
@@ -264,7 +268,8 @@ def _part(rows: Sequence[_Question], numbers: Mapping[str, int], classes: Mappin
     words = np.zeros((len(rows), LONGEST_QUESTION), dtype=np.int64)
     counts = np.zeros(len(rows), dtype=np.int64)
     for index, row in enumerate(rows):
-        said = [numbers.get(word, UNKNOWN) for word in words_of(row.question)][:LONGEST_QUESTION]
+        # something was asked, if only "?": no row is empty, and no batch without a column of words
+        said = [numbers.get(word, UNKNOWN) for word in words_of(row.question)][:LONGEST_QUESTION] or [UNKNOWN]
         words[index, : len(said)] = said
         counts[index] = len(said)
     return Part(
@@ -285,7 +290,12 @@ def _questions(root: Path, part: str) -> list[_Question]:
         number = _field(row, "question_id", int, where)
         if number in asked:
             raise UserError(f"{where}: question_id {number} is there twice")
-        asked[number] = _field(row, "image_id", int, where), _field(row, "question", str, where)
+        image = _field(row, "image_id", int, where)
+        if not (0 <= image < MOST_IMAGES and abs(number) < 2**63):
+            raise UserError(
+                f"{where}: image_id {shown(image)}, question_id {shown(number)}; expected 12 digits at most"
+            )
+        asked[number] = image, _field(row, "question", str, where)
     found, answered = [], set()
     for where, row in _rows(annotations_file, "annotations"):
         number = _field(row, "question_id", int, where)
@@ -314,13 +324,21 @@ def _questions(root: Path, part: str) -> list[_Question]:
 def _rows(path: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each object of the list under the key, with words for where it stands."""
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is no ordinary file: --root has to hold the official VQA v2 files")
+        if path.stat().st_size > _LARGEST_JSON_B:
+            raise UserError(f"{path} is far larger than the official file")
         with path.open(encoding="utf-8") as file:
             whole = json.load(file)
     except OSError as error:
         there = "cannot be read" if path.exists() else "is not there"
         raise UserError(f"{path} {there}: --root has to hold the official VQA v2 files") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not whole JSON: {error}") from error
+        raise UserError(f"{path}: not whole JSON: {visible(str(error))}") from error
+    except (RecursionError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: nested too deeply, or a number too long, to be the official file") from error
     rows = whole.get(key) if isinstance(whole, dict) else None
     if not isinstance(rows, list) or not rows:
         raise UserError(f"{path}: no list under {key!r}; expected the official file")
@@ -334,5 +352,5 @@ def _rows(path: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _field(row: Any, key: str, kind: type, where: str) -> Any:
     value = row.get(key) if isinstance(row, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise UserError(f"{where}: {key!r} is {value!r}; expected {kind.__name__}")
+        raise UserError(f"{where}: {key!r} is {shown(value)}; expected {kind.__name__}")
     return value
