@@ -1,6 +1,6 @@
 """How large a batch fits into memory, and whether a workload does, foretold from what small batches take."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psutil
 import torch
@@ -16,16 +16,26 @@ _SAFE = 0.9
 """Of the free memory, what a prediction may use up."""
 _WORTH_ASKING = 0.02
 """Inputs that take less than this of the free memory are not worth a prediction."""
-_SMALL = (1, 3)
+_SMALL = 3
+"""Batches of so many examples fit anywhere."""
+_SETTLED = 0.2
+"""Probes have settled where an example more costs the same, within this, between two pairs of batches in a row."""
+_MORE_THAN_LEAST = 1.05
+_LEAST_PROBE = 16
+_LARGEST_PROBE = 256
+_PROBE_SHARE = 0.25
+"""Of the free memory, what a probe may be expected to take."""
 _LARGEST = 2**15
 """Beyond it, making the inputs takes longer than anybody waits."""
-_TRIES = 8
+_TRIES = 16
+_LOWERED = 0.7
+"""What is tried next after a batch that did not fit: sixteen times this is a three-hundredth."""
 
 
 def shortfall(name: str, workload: Workload, phase: Phase, device: str) -> str:
     """Why a workload does not fit into memory; empty where it does or where only trying can tell."""
     free = _free(device)
-    if workload.batch <= _SMALL[-1] or _inputs(workload) < _WORTH_ASKING * free:
+    if workload.batch <= _SMALL or _inputs(workload) < _WORTH_ASKING * free:
         return ""
     try:
         fixed, each = _needs(name, workload, phase, device)
@@ -59,7 +69,7 @@ def largest(name: str, workload: Workload, phase: Phase, device: str, *, task: s
             if batch == 1:
                 yield Skip(quantity="largest_batch", **why, **about)
                 return
-            batch = max(1, int(0.9 * batch))
+            batch = max(1, int(_LOWERED * batch))
         else:
             details = {"bytes_per_example": each, "fixed_bytes": fixed, "free_bytes": _free(device)}
             yield Measurement(quantity="largest_batch", unit="1", value=float(batch), details=details, **about)
@@ -74,11 +84,43 @@ def largest(name: str, workload: Workload, phase: Phase, device: str, *, task: s
 
 def _needs(name: str, workload: Workload, phase: Phase, device: str) -> tuple[float, float]:
     """Bytes that are needed whatever the batch, and for each example; inputs included."""
-    few, more = _SMALL
-    low = _peak(name, _at(workload, few), phase, device)
-    high = _peak(name, _at(workload, more), phase, device)
-    each = max((high - low) / (more - few), _inputs(_at(workload, 1)))
-    return max(low - few * each, 0.0), each
+    return settled(
+        lambda batch: _peak(name, _at(workload, batch), phase, device),
+        least=_inputs(_at(workload, 1)),
+        at_most=_PROBE_SHARE * _free(device),
+    )
+
+
+def settled(peak: Callable[[int], float], *, least: float, at_most: float) -> tuple[float, float]:
+    """A line through the peaks of batches that are large enough for their growth to go on.
+
+    At a batch of one or three the peak may stand where something is computed that hardly depends on the batch, or a
+    buffer may not have reached its final size; an example more then seems to cost a fraction of what it will. Batches
+    are doubled, to sixteen at least, until two increments in a row agree, and of increments that never do the steepest counts.
+
+    Args:
+        peak: bytes at the peak of a batch of so many examples.
+        least: bytes that an example takes at any rate, such as its inputs.
+        at_most: bytes beyond which no probe is taken.
+
+    Returns:
+        Bytes whatever the batch, and for each example.
+    """
+    batches, peaks = [1, 2], [peak(1), peak(2)]
+    slopes = [peaks[1] - peaks[0]]
+    while True:
+        each = max(slopes[-1], least)
+        agree = len(slopes) > 1 and abs(slopes[-1] - slopes[-2]) <= _SETTLED * each
+        if agree and batches[-1] >= _LEAST_PROBE and each > _MORE_THAN_LEAST * least:  # otherwise the peak has not begun to depend on the batch
+            break
+        batch = 2 * batches[-1]
+        if batch > _LARGEST_PROBE or peaks[-1] + 2 * (batch - batches[-1]) * each > at_most:
+            each = max(*slopes, least)
+            break
+        batches.append(batch)
+        peaks.append(peak(batch))
+        slopes.append((peaks[-1] - peaks[-2]) / (batches[-1] - batches[-2]))
+    return max(peaks[-1] - batches[-1] * each, 0.0), each
 
 
 def _peak(name: str, workload: Workload, phase: Phase, device: str) -> float:
