@@ -96,7 +96,8 @@ def settled(peak: Callable[[int], float], *, least: float, at_most: float) -> tu
 
     At a batch of one or three the peak may stand where something is computed that hardly depends on the batch, or a
     buffer may not have reached its final size; an example more then seems to cost a fraction of what it will. Batches
-    are doubled, to sixteen at least, until two increments in a row agree, and of increments that never do the steepest counts.
+    are doubled, to sixteen at least, until two increments in a row agree; of increments that never do, the steepest
+    counts.
 
     Args:
         peak: bytes at the peak of a batch of so many examples.
@@ -111,7 +112,8 @@ def settled(peak: Callable[[int], float], *, least: float, at_most: float) -> tu
     while True:
         each = max(slopes[-1], least)
         agree = len(slopes) > 1 and abs(slopes[-1] - slopes[-2]) <= _SETTLED * each
-        if agree and batches[-1] >= _LEAST_PROBE and each > _MORE_THAN_LEAST * least:  # otherwise the peak has not begun to depend on the batch
+        # an example that costs its inputs alone: the peak has not begun to depend on the batch
+        if agree and batches[-1] >= _LEAST_PROBE and each > _MORE_THAN_LEAST * least:
             break
         batch = 2 * batches[-1]
         if batch > _LARGEST_PROBE or peaks[-1] + 2 * (batch - batches[-1]) * each > at_most:
