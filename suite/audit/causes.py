@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from suite.audit.defects import DEFECTS, Defect
-from suite.audit.observation import ANY, Observation
+from suite.audit.observation import ANY, OWN_WORDS, Observation
 from suite.audit.properties import Outcome
 from suite.audit.subject import Subject
 
@@ -47,6 +47,8 @@ class Explanation:
 def explain(subject: Subject, outcomes: Iterable[Outcome]) -> Explanation:
     """Account for failures by the fewest planted defects: the nearest signature first, then what it leaves."""
     outcomes = tuple(outcomes)
+    if any(found.what in OWN_WORDS for outcome in outcomes for found in outcome.failures):
+        return Explanation(by_property={}, slots="slots")  # that one finding says it all
     seen = traits(subject, outcomes)
     possible = _possible(subject, outcomes, seen)
     by_property: dict[str, tuple[Defect, ...]] = {}

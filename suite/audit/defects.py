@@ -368,7 +368,7 @@ class ConstantGuide(Sound):
 
 
 class CastDown(Sound):
-    """The softmax is taken in float32, whatever came in."""
+    """The softmax is taken in float32, whatever came in, as many libraries do on purpose."""
 
     def distribute(self, scores: Tensor, valid: Tensor, features: Tensor) -> Tensor:
         return masked_softmax(scores.float(), valid).to(scores.dtype)
@@ -754,13 +754,6 @@ DEFECTS: dict[str, Defect] = {
             "the other side is added as one constant per row, which cancels in the softmax: no co-attention at all",
             "mix the other side in before the nonlinearity",
         ),
-        _defect(
-            "cast down to float32",
-            CastDown,
-            "P8g",
-            "float64 inputs pass through float32 on the way",
-            "compute in the inputs' dtype, or wider",
-        ),
         _defect("scores detached", Detached, "P8g", "the scores carry no gradient", "remove the detach"),
         _defect(
             "mask buffer of 64 slots",
@@ -823,5 +816,5 @@ DEFECTS: dict[str, Defect] = {
 }
 """Every planted defect by name."""
 
-SOUND: tuple[type[Sound], ...] = (Sound, Recurrent, Convolved, Normalised)
+SOUND: tuple[type[Sound], ...] = (Sound, Recurrent, Convolved, Normalised, CastDown)
 """The correct mechanisms that they are planted in."""

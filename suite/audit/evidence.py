@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from suite.audit.lab import RAISES, Lab, Lacking
+from suite.audit.calling import NotJudged
+from suite.audit.lab import Lab, Lacking, Raised
 from suite.audit.properties import Outcome
 from suite.audit.subject import Side, SideOf, slots_of, with_side
 from suite.records import Detail
@@ -65,7 +66,7 @@ def leak(lab: Lab, outcome: Outcome) -> Leak | None:
     worst = failures[0]
     try:
         return _matrix(lab, worst.output, worst.where[0], worst.sides[0]) if worst.sides else None
-    except (Lacking, *RAISES):
+    except (Lacking, Raised, NotJudged):
         return None
 
 

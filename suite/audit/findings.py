@@ -1,12 +1,13 @@
 """From outcomes to findings: what is known, what is not, and one sentence for a person."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from suite.audit.causes import explain
 from suite.audit.evidence import leak
 from suite.audit.lab import Lab
-from suite.audit.observation import ANY, Observation, condition
+from suite.audit.observation import ANY, OWN_WORDS, Observation, condition
 from suite.audit.properties import BY_ID, Outcome
 from suite.audit.subject import Side, Subject
 from suite.records import Detail, Finding, Verdict
@@ -20,6 +21,7 @@ def findings(
     task: str,
     device: str,
     seed: int = 0,
+    early: Callable[[Finding], None] | None = None,
 ) -> Iterator[Finding]:
     """One finding per property, and one per known defect that ought to have been found and was not.
 
@@ -29,45 +31,57 @@ def findings(
         task: of the records.
         device: label of the records.
         seed: that they were examined with.
+        early: is handed each property's finding as soon as it is examined, when causes are not known yet.
     """
-    verdict: Verdict
-    outcomes = tuple(outcomes)
+    examined = []
+    for outcome in outcomes:
+        examined.append(outcome)
+        if early is not None:
+            early(_finding(subject, outcome, task=task, device=device))
+    outcomes = tuple(examined)
     explanation = explain(subject, outcomes)
     for outcome in outcomes:
         item = outcome.examined
-        unexpected = [found for found in outcome.failures if not _known(subject.known_defects, outcome, found)]
-        broken = [found for found in unexpected if found.verdict == "broken"]
-        if outcome.verdict == "broken" and not broken:
-            verdict, shown = "known", outcome.worst
-        else:
-            verdict, shown = outcome.verdict, broken[0] if broken else outcome.worst
-        text = summary(subject, outcome, shown)
-        details = _details(subject, outcome, shown)
-        if verdict in ("broken", "known") and item.id == "P1":
+        finding = _finding(subject, outcome, task=task, device=device)
+        text, details = finding.summary, dict(finding.details)
+        if finding.verdict in ("broken", "known") and item.id == "P1":
             found = leak(Lab(subject, seed), outcome)
             if found is not None:
                 text, details = f"{text} ({found})", details | found.details()
         details["said"] = text
-        if verdict == "broken" and explanation.sentence(item.id):
+        if finding.verdict == "broken" and explanation.sentence(item.id):
             text = f"{text}: {explanation.sentence(item.id)}"
             details["causes"] = [defect.name for defect in explanation.by_property[item.id]]
-        yield Finding(
-            task=task,
-            variant=subject.name,
-            device=device,
-            quantity=item.id,
-            verdict=verdict,
-            severity=item.severity,
-            value=_number(shown.leak) if shown else None,
-            limit=_number(shown.limit) if shown else None,
-            summary=text,
-            details=details | _declared(subject, outcome),
-        )
+        yield replace(finding, summary=text, details=details)
         if outcome.verdict in ("not applicable", "not judged"):
             continue
         for defect in subject.known_defects:
             if defect.property == item.id and not any(_is(defect, found) for found in outcome.failures):
                 yield missing(subject, defect, task=task, device=device)
+
+
+def _finding(subject: Subject, outcome: Outcome, *, task: str, device: str) -> Finding:
+    """What is known of a property as soon as it is examined: no cause yet."""
+    verdict: Verdict
+    unexpected = [found for found in outcome.failures if not _known(subject.known_defects, outcome, found)]
+    broken = [found for found in unexpected if found.verdict == "broken"]
+    if outcome.verdict == "broken" and not broken:
+        verdict, shown = "known", outcome.worst
+    else:
+        verdict, shown = outcome.verdict, broken[0] if broken else outcome.worst
+    text = summary(subject, outcome, shown)
+    return Finding(
+        task=task,
+        variant=subject.name,
+        device=device,
+        quantity=outcome.examined.id,
+        verdict=verdict,
+        severity=outcome.severity,
+        value=_number(shown.leak) if shown else None,
+        limit=_number(shown.limit) if shown else None,
+        summary=text,
+        details=_details(subject, outcome, shown) | {"said": text} | _declared(subject, outcome),
+    )
 
 
 def _declared(subject: Subject, outcome: Outcome) -> dict[str, Detail]:
@@ -100,6 +114,8 @@ def summary(subject: Subject, outcome: Outcome, shown: Observation | None) -> st
         return outcome.reason
     if shown is None or outcome.verdict == "holds":
         return outcome.examined.statement
+    if shown.what in OWN_WORDS:
+        return OWN_WORDS[shown.what].format(output=shown.output, note=shown.note)
     done = condition(shown.what, shown.sides, subject)
     if shown.output == ANY:
         return f"with {done}, it {shown.note}"

@@ -9,6 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from suite.audit.calling import RAISES as RAISES
+from suite.audit.calling import NotJudged, ended_inside, entered, place, told
+from suite.audit.calling import mode as mode
 from suite.audit.observation import ANY, Observation, Rule
 from suite.audit.subject import Output, Scene, Side, SideOf, Subject, make_scene, slots_of, with_side
 from variants import valid_from_lengths
@@ -25,29 +28,68 @@ KINKS = 4
 """By how much a relu that flips in a narrow type may raise the floor of gradients."""
 CAP = 16
 """How far above its floor a calibrated band may go before nothing can fail in it."""
-RAISES = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AssertionError, AttributeError)
-"""What a foreign module may raise on an input it cannot take."""
 
 
 class Lacking(Exception):
     """A property that a subject has nothing to be tested on; the message is the reason."""
 
 
-def raised(what: str, sides: tuple[Side, ...], error: Exception) -> Observation:
+class Raised(Exception):
+    """An exception of the subject's own, on a scene that its reading promises to take."""
+
+    def __init__(self, error: Exception, lab: "Lab", scene: Scene) -> None:
+        super().__init__(told(error))
+        self.error = error
+        self.lab = lab
+        self.scene = scene
+
+    def needs_padding(self) -> bool:
+        """Whether the same shapes without any padding are taken: if not, masks have nothing to do with it."""
+        if self.lab.subject.exact:
+            return True
+        try:
+            self.lab.forward(self.scene.map(lambda _, features, valid: (features, torch.ones_like(valid))))
+        except (Raised, NotJudged):
+            return False
+        return True
+
+
+def raised(what: str, sides: tuple[Side, ...], error: Raised) -> Observation:
     """A call that raised where it should have answered."""
-    text = " ".join(str(error).split())
-    text = text if len(text) <= 160 else f"{text[:157]}..."
-    return Observation(
-        what=what, sides=sides, output=ANY, leak=math.inf, limit=0.0, note=f"raised {type(error).__name__}: {text}"
-    )
+    at = place(error.error)
+    note = f"raises{f' at {at}' if at else ''}: {error}"
+    return Observation(what=what, sides=sides, output=ANY, leak=math.inf, limit=0.0, note=note)
 
 
-def attempt(what: str, sides: tuple[Side, ...], compare: Callable[[], Iterable[Observation]]) -> Iterator[Observation]:
-    """The observations of one condition; a call that raises is an observation too, and the next condition goes on."""
+def unjudged(what: str, sides: tuple[Side, ...], why: str) -> Observation:
+    """A comparison that could not be made."""
+    return Observation(what=what, sides=sides, output=ANY, leak=0.0, limit=0.0, note=why, unjudged=True)
+
+
+def attempt(
+    what: str, sides: tuple[Side, ...], compare: Callable[[], Iterable[Observation]], *, any_shape: bool = False
+) -> Iterator[Observation]:
+    """The observations of one condition; what keeps it from being judged is an observation too.
+
+    Args:
+        what: as of an observation.
+        sides: as of an observation.
+        compare: makes the comparisons.
+        any_shape: whether an exception counts even where the same shapes raise without padding.
+    """
     try:
         yield from compare()
-    except RAISES as error:
-        yield raised(what, sides, error)
+    except Lacking:
+        raise
+    except Raised as error:
+        if any_shape or error.needs_padding():
+            yield raised(what, sides, error)
+        else:
+            yield unjudged(what, sides, f"it raises at this shape without any padding too: {error}")
+    except NotJudged as reason:
+        yield unjudged(what, sides, str(reason))
+    except Exception as error:  # of a check of ours, which says nothing about the subject
+        yield unjudged(what, sides, f"the check itself failed: {told(error)}")
 
 
 class Lab:
@@ -112,17 +154,54 @@ class Lab:
         """What the scene gives in eval mode without gradients."""
         return self.forward(self.batch)
 
+    @contextmanager
+    def entered(self, *, train: bool = False, statistics: bool = False, seed: int = 0) -> Iterator[None]:
+        """The subject's module in a mode, seeded, and in the subject's dtype where that is not its own."""
+        subject = self.subject
+        quiet = subject.eager and train
+        with entered(subject.module, dtype=subject.recast, train=train, statistics=statistics, quiet=quiet, seed=seed):
+            yield
+
+    def call(self, scene: Scene) -> Mapping[str, Tensor]:
+        """What the subject gives for a scene, in whatever mode it is.
+
+        Raises:
+            Raised: its own code raised.
+            NotJudged: what stands between the audit and its code did.
+        """
+        try:
+            return self.subject.call(scene)
+        except Exception as error:
+            if self.subject.exact or ended_inside(error, self.subject.module):
+                raise Raised(error, self, scene) from error
+            shapes = ", ".join(f"{side} {list(features.shape)}" for side, (features, _) in scene.items())
+            raise NotJudged(
+                f"what calls it raises at {place(error) or 'its call'} for {shapes}: {told(error)}"
+            ) from error
+
+    @cached_property
+    def trains(self) -> bool:
+        """Whether train mode can stand for the function: not where it is random even without dropout."""
+        if not self.subject.eager:
+            return True
+        first, second = self._trained(seed=1), self._trained(seed=2)
+        return all(torch.equal(torch.nan_to_num(first[name]), torch.nan_to_num(second[name])) for name in first)
+
+    def _trained(self, seed: int) -> Outputs:
+        with self.entered(train=True, seed=seed), torch.no_grad():
+            return self.judge(self.call(self.batch.copied()), self.batch)
+
     def forward(self, batch: Scene) -> Outputs:
         """Judged outputs in eval mode without gradients: rows that stand on padding are zero."""
-        with mode(self.subject.module, train=False), torch.no_grad():
-            return self.judge(self.subject.call(batch.copied()), batch)
+        with self.entered(), torch.no_grad():
+            return self.judge(self.call(batch.copied()), batch)
 
     def forward_as_given(self, batch: Scene) -> Outputs:
         """As `forward`, with the very masks: their strides, shapes and dtypes matter."""
         copied = replace(batch.copied(), valid=batch.valid)
-        with mode(self.subject.module, train=False), torch.no_grad():
+        with self.entered(), torch.no_grad():
             odd = any(mask.dtype != torch.bool or mask.is_meta for mask in batch.valid.values())
-            return self.judge(self.subject.call(copied), self.batch if odd else batch)
+            return self.judge(self.call(copied), self.batch if odd else batch)
 
     def without_mask(self) -> "Lab":
         """The lab of the same subject called without masks."""
@@ -133,9 +212,11 @@ class Lab:
         """Judged outputs in train mode with gradients and without dropout.
 
         Normalisation layers keep to their running statistics unless asked, since those of a batch depend on all of it.
+        Where train mode is random all the same, as stochastic depth is, it is eval mode with gradients.
         """
-        with mode(self.subject.module, train=True, statistics=statistics), torch.enable_grad():
-            return self.judge(self.subject.call(batch.copied(requires_grad=True)), batch)
+        train = statistics or self.trains
+        with self.entered(train=train, statistics=statistics), torch.enable_grad():
+            return self.judge(self.call(batch.copied(requires_grad=True)), batch)
 
     def gradients(self, batch: Scene, *, examples: Sequence[int] | None = None) -> Outputs:
         """Gradients of a fixed random projection of the outputs, by parameter name, and of the inputs: see `of_input`.
@@ -145,15 +226,18 @@ class Lab:
             examples: which examples the loss is made of; all of them unless given.
         """
         copied = batch.copied(requires_grad=True)
-        with mode(self.subject.module, train=True), torch.enable_grad():
-            outputs = self.judge(self.subject.call(copied), batch)
+        with self.entered(train=self.trains), torch.enable_grad():
+            outputs = self.judge(self.call(copied), batch)
             loss = self._loss(outputs, batch, examples)
             named: Outputs = dict(self.subject.module.named_parameters())
             named |= {of_input(side): copied.features[side] for side in copied}
             named = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
             if not loss.requires_grad:
-                raise RuntimeError("the outputs carry no gradient")
-            values = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+                raise NotJudged("its outputs carry no gradient")
+            try:
+                values = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+            except Exception as error:
+                raise NotJudged(f"its backward raises: {told(error)}") from error
         return {
             name: torch.zeros_like(tensor) if value is None else value.detach()
             for (name, tensor), value in zip(named.items(), values, strict=True)
@@ -207,6 +291,9 @@ class Lab:
                 value = _filled_up(value, output, batch)
             for axis, sides in output.blanked_axes():
                 valid = valid_along(batch, sides)
+                if value.shape[axis] != valid.shape[1]:
+                    slots = f"{valid.shape[1]} slots of {' and '.join(sides)}"
+                    raise NotJudged(f"{output.name} has shape {list(value.shape)} where {slots} were expected")
                 value = value.masked_fill(~valid.view(_along(value, axis, valid)), 0)
             judged[output.name] = value
         return judged
@@ -230,7 +317,7 @@ class Lab:
             for batch, expected in self._permutations(reference):
                 for name, value in self.forward(batch).items():
                     noise[name] = max(noise[name], _finite(relative(expected[name], value)[0]))
-        except RAISES:
+        except (Raised, NotJudged):
             return noise
         return noise
 
@@ -250,7 +337,7 @@ class Lab:
                 flat = reference | {name: reference[name].flatten(0, 1) for name in inputs}
                 found = compare_gradients(self.gradients_alone(self.full), flat, means=self.narrow)
                 noise = max(noise, *(_finite(leak) for leak, _, _ in found))
-        except RAISES:
+        except (Raised, NotJudged):
             return noise
         return noise
 
@@ -285,11 +372,11 @@ class Lab:
         """What a difference in an output may be under a rule, and the noise it is judged against."""
         gradients = name == "gradients"
         noise = self.gradient_noise if gradients else self.noise[name]
-        if rule == "exact":
+        if rule == "exact" and self.subject.exact:
             return 4 * self.repeats, self.repeats
         floor = self.floor * (KINKS if gradients and self.narrow else 1)
         band = min(max(floor, 4 * noise), CAP * self.floor)
-        if rule == "band":
+        if rule != "moves":
             return band, noise
         # a narrow type's band is of the size of what a weak guide moves; the float32 form is held to the wide margin
         return (max(self.floor / 2, 4 * noise) if self.narrow else max(band, 100 * noise)), noise
@@ -502,47 +589,6 @@ def _filled_up(value: Tensor, output: Output, batch: Scene) -> Tensor:
         if missing > 0 and len(owners) == 1:
             value = nn.functional.pad(value, (0, 0) * (value.dim() - 1 - axis) + (0, missing))
     return value
-
-
-NORMALISATION = nn.modules.batchnorm._NormBase
-"""Layers whose train mode takes statistics over the batch."""
-
-
-@contextmanager
-def mode(module: nn.Module, *, train: bool, statistics: bool = False) -> Iterator[None]:
-    """Train or eval mode, without dropout; modes, dropout and buffers are put back.
-
-    Args:
-        module: what is switched.
-        train: train mode, but for layers that would take statistics over the batch.
-        statistics: train mode for those too.
-    """
-    modes = [(part, part.training) for part in module.modules()]
-    rates = [
-        (part, field, getattr(part, field))
-        for part in module.modules()
-        for field in ("p", "dropout")
-        if train and isinstance(getattr(part, field, None), float) and getattr(part, field) != 0
-    ]
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()] if train else []
-    # set one by one and only where it differs: a compiled module guards on these
-    for part, was in modes:
-        wanted = train and (statistics or not isinstance(part, NORMALISATION))
-        if was != wanted:
-            part.training = wanted
-    for part, field, _ in rates:
-        setattr(part, field, 0.0)
-    try:
-        yield
-    finally:
-        for part, was in modes:
-            if part.training != was:
-                part.training = was
-        for part, field, rate in rates:
-            setattr(part, field, rate)
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
 
 
 def _finite(number: float) -> float:

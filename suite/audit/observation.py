@@ -85,8 +85,17 @@ WHAT: Mapping[str, str] = {
     "input written to": "an input was written to",
     "earlier result changed": "an earlier result changed after other calls",
     "call repeated": "the same call after others",
+    "call with other randomness": "the same call again in eval mode",
+    "ordinary padded batch": "any ordinary padded batch",
 }
 """What may be done to a scene or looked at, and how it is said of a side; a known defect uses the same words."""
+
+
+OWN_WORDS: Mapping[str, str] = {
+    "call with other randomness": "equal calls in eval mode differ in {output}: {note}",
+    "ordinary padded batch": "{output} is {note}",
+}
+"""What is said whole, since it is not about one property."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +116,8 @@ class Observation:
     """Index of the largest difference in that output."""
     note: str = ""
     """What happened, where a number does not say it."""
+    severity: Literal["wrong", "fragile"] | None = None
+    """Where it is not that of its property."""
     unjudged: bool = False
     """Whether the comparison could not be made, for a reason that is no fault of the subject: the note."""
 

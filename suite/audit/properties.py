@@ -1,13 +1,17 @@
 """The properties that "masked correctly" stands for: a table, and how one is examined."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
+
+from suite.audit.calling import NotJudged, told
 from suite.audit.checks import examples, execution, gradients, numbers, padding, weights
-from suite.audit.lab import RAISES, Lab, Lacking, raised
-from suite.audit.observation import Observation
-from suite.audit.subject import Subject
+from suite.audit.lab import Lab, Lacking, Raised, attempt
+from suite.audit.observation import ANY, Observation
+from suite.audit.subject import Side, Subject
 
 Severity = Literal["wrong", "fragile"]
 
@@ -41,6 +45,12 @@ class Outcome:
         """What broke, the worst first; what is unclear after it."""
         bad = [found for found in self.observations if found.verdict in ("broken", "unclear")]
         return tuple(sorted(bad, key=lambda found: (found.verdict != "broken", -found.ratio)))
+
+    @property
+    def severity(self) -> Severity:
+        """That of the property, but where what broke is worse."""
+        own = {found.severity for found in self.failures if found.verdict == "broken"}
+        return "wrong" if "wrong" in own else self.examined.severity
 
     @property
     def worst(self) -> Observation | None:
@@ -245,7 +255,10 @@ BY_ID = {item.id: item for item in PROPERTIES}
 
 
 def examine(subject: Subject, *, seed: int = 0, only: Iterable[str] | None = None) -> Iterator[Outcome]:
-    """Examine a subject, property by property.
+    """Examine a subject, property by property, each as soon as it is examined.
+
+    A subject that cannot be held to anything, because it raises, is NaN or is random on an ordinary padded batch, has
+    that one outcome; the others are not judged.
 
     Args:
         subject: the callable under audit.
@@ -253,24 +266,109 @@ def examine(subject: Subject, *, seed: int = 0, only: Iterable[str] | None = Non
         only: ids of properties; all of them unless given.
     """
     lab = Lab(subject, seed)
+    trouble = _trouble(lab)
     for item in PROPERTIES if only is None else [BY_ID[id] for id in only]:
-        yield _examine(item, lab)
+        if trouble is None:
+            yield _examine(item, lab)
+        elif trouble.found is not None and item.id == trouble.id:
+            yield Outcome(examined=item, verdict="broken", observations=(trouble.found,))
+        else:
+            yield Outcome(examined=item, verdict="not judged", reason=trouble.reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trouble:
+    """Why a subject cannot be held to the properties."""
+
+    reason: str
+    id: str = ""
+    """The property that it breaks by that."""
+    found: Observation | None = None
+
+
+def _trouble(lab: Lab) -> _Trouble | None:
+    try:
+        reference = lab.reference
+    except (Raised, NotJudged) as error:
+        return _Trouble(reason=f"it cannot be called on an ordinary padded batch: {error}")
+    except Exception as error:
+        return _Trouble(reason=f"what it returns cannot be read: {told(error)}")
+    if not lab.subject.judged:
+        return _Trouble(reason="none of its outputs is of a known kind")
+    if not lab.subject.exact:
+        try:
+            random = execution.randomness(lab)
+        except (Raised, NotJudged) as error:
+            return _Trouble(reason=f"it cannot be called twice on an ordinary padded batch: {error}")
+        if random is not None:
+            return _Trouble(id="P16", found=random, reason="its outputs are random in eval mode: see P16")
+    bad = [name for name, value in reference.items() if not bool(value.isfinite().all())]
+    if not bad or lab.subject.exact:
+        return None
+    try:
+        also = lab.forward(lab.full)
+    except (Raised, NotJudged) as error:
+        return _Trouble(reason=f"it is not finite on a padded batch, and cannot be called on a full one: {error}")
+    if not all(bool(also[name].isfinite().all()) for name in bad):
+        return _Trouble(reason=f"{', '.join(bad)} is NaN or infinite without any padding too")
+    found = Observation(
+        what="ordinary padded batch",
+        output=bad[0],
+        leak=math.inf,
+        limit=0.0,
+        where=tuple(int(at) for at in (~reference[bad[0]].isfinite()).nonzero()[0]),
+        note="NaN or not finite on any ordinary padded batch, and finite without padding",
+    )
+    return _Trouble(id="P3", found=found, reason="its outputs are not finite on any padded batch: see P3")
 
 
 def _examine(item: Property, lab: Lab) -> Outcome:
     observations: list[Observation] = []
     try:
-        observations.extend(item.check(lab))
+        # one by one: what was found stays when a later comparison fails
+        observations.extend(attempt("the scene itself", (), lambda: item.check(lab)))
     except Lacking as lacking:
-        return Outcome(examined=item, verdict="not applicable", reason=str(lacking))
-    except RAISES as error:
-        observations.append(raised("the scene itself", (), error))
+        if not observations:
+            return Outcome(examined=item, verdict="not applicable", reason=str(lacking))
+    if not lab.subject.exact and any(_finite_failure(found) for found in observations):
+        observations = _without_rounding(item, lab, observations)
     verdicts = {found.verdict for found in observations}
     if not verdicts:
         return Outcome(examined=item, verdict="not applicable", reason="there was nothing to compare")
     verdict = next(verdict for verdict in _WORST_FIRST if verdict in verdicts)
     reason = next((found.note for found in observations if found.unjudged), "") if verdict == "not judged" else ""
     return Outcome(examined=item, verdict=verdict, observations=tuple(observations), reason=reason)
+
+
+SHRINKS = 1e-3
+"""A difference that is this much smaller in float64 than in float32 is rounding."""
+
+
+def _finite_failure(found: Observation) -> bool:
+    return found.verdict == "broken" and found.rule != "moves" and found.output != ANY and math.isfinite(found.leak)
+
+
+def _without_rounding(item: Property, lab: Lab, observations: list[Observation]) -> list[Observation]:
+    """The observations, those that shrink as rounding does when the same is computed in float64 no longer broken."""
+    if lab.subject.computes_in != torch.float32 or item.id in ("P8g", "P10"):
+        return observations
+    wide = Lab(lab.subject.cast(torch.float64), lab.seed)
+    largest: dict[tuple[str, tuple[Side, ...], str], float] = {}
+    try:
+        for found in item.check(wide):
+            key = found.what, found.sides, found.output
+            largest[key] = max(largest.get(key, 0.0), found.leak)
+    except (Raised, NotJudged, Lacking):
+        return observations
+
+    def judged(found: Observation) -> Observation:
+        left = largest.get((found.what, found.sides, found.output))
+        if left is None or not _finite_failure(found) or left > SHRINKS * found.leak:
+            return found
+        note = f"rounding of float32: in float64 it is {left:.1e}"
+        return replace(found, limit=found.leak, note=f"{found.note}; {note}" if found.note else note)
+
+    return [judged(found) for found in observations]
 
 
 _WORST_FIRST: tuple[Literal["broken", "unclear", "not judged", "holds"], ...] = (

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from suite.audit.lab import RAISES, Lab
+from suite.audit.calling import NotJudged
+from suite.audit.lab import Lab, Raised
 
 STRAIGHT = 1e-3
 """How far log-weights may be from exactly scaled, relative, for a parameter to count as the scores' own."""
@@ -39,7 +40,7 @@ def score_handles(lab: Lab) -> tuple[ScoreHandle, ...]:
     try:
         wide = Lab(subject.cast(torch.float64), lab.seed)
         base = _log_ratios(wide)
-    except RAISES:
+    except (Raised, NotJudged):
         return ()
     missing = {name for name, ratios in base.items() if float(ratios.abs().max()) > 1e-6}
     handles: list[ScoreHandle] = []
@@ -112,7 +113,7 @@ def _tried(lab: Lab, base: dict[str, Tensor], path: str, names: tuple[str, ...])
             with shifted_scores(module, (probe,), 4.0):
                 moved = _log_ratios(lab)
             shifts = all(torch.allclose(moved[name], base[name], rtol=STRAIGHT, atol=1e-6) for name in rows)
-    except RAISES:
+    except (Raised, NotJudged):
         return None
     return ScoreHandle(
         path=path,

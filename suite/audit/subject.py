@@ -1,6 +1,5 @@
 """What is audited: a callable on a `Scene` with named outputs, and what is known of it."""
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -32,6 +31,8 @@ class SideOf:
     """The word for several of them."""
     masked: bool = True
     """Whether the subject can be told which slots are padding."""
+    counted: bool = False
+    """Whether it is told by one length an example, which has neither holes nor a width of its own."""
     length: int | None = None
     """How many slots it has to have, padding counted, where that is fixed."""
     order: Order = "free"
@@ -260,6 +261,11 @@ class Subject:
     """Whether a side without a valid slot is promised vectors of exact zeros; its weights are zero in any case."""
     names_arguments: bool = False
     """Whether an argument that does not fit is promised an error that names it."""
+    exact: bool = False
+    """Whether what is hidden is promised to move nothing bit for bit, as the contract does; else up to rounding. And
+    whether all of ``call`` is the subject's own, so that whatever it raises is."""
+    recast: torch.dtype | None = None
+    """What the module is cast to for each call, where that is not what it holds."""
     takes_encodings: bool = True
     """Whether its masks may be handed to it in other encodings; an adapter is promised booleans and sees no other."""
     known_defects: tuple[KnownDefect, ...] = ()
@@ -308,14 +314,13 @@ class Subject:
         return call if self.computes_in == self.dtype else under_autocast(call, self.device.type, self.computes_in)
 
     def cast(self, dtype: torch.dtype) -> "Subject":
-        """An eager copy with parameters in another dtype."""
-        module = copy.deepcopy(self.module).to(dtype)
+        """The same module run eagerly in another dtype, to which it is cast for each call."""
         return replace(
             self,
-            module=module,
-            call=self.bind(module),
+            call=self.bind(self.module),
             dtype=dtype,
             computes_in=dtype,
+            recast=dtype,
             static=False,
             eager=True,
             unmasked=None,
@@ -376,6 +381,7 @@ def from_module(module: CoAttention, *, name: str) -> Subject:
         device=some.device,
         guided=tuple((weights, _GUIDE[weights]) for weights in module.guided_weights()),
         names_arguments=True,
+        exact=True,
         known_defects=module.known_defects,
     )
 

@@ -111,10 +111,6 @@ class PublishedCsdn(CoAttention):
             },
         ),
         *known(
-            "its second softmax is taken in float32, whatever dtype came in",
-            {"P8g": ("differences",)},
-        ),
-        *known(
             "an empty question is NaN", {"P9": (("side emptied", "question"),), "P9b": (("side emptied", "question"),)}
         ),
         *known("one example loses its batch", {"P3": ("alone",), "P13": ("one example",)}, output="image"),

@@ -237,10 +237,6 @@ class PublishedDcn(CoAttention):
                 "P9r": (("side emptied", "image"), ("side emptied", "question")),
             },
         ),
-        *known(
-            "it keeps its maps on itself, so a copy cannot be made after a call with gradients",
-            {"P8g": ("the scene itself",)},
-        ),
     )
 
     def __init__(

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from suite.audit.calling import NotJudged, here
 from suite.audit.checks.padding import masked_sides
 from suite.audit.checks.weights import simplex_of
-from suite.audit.lab import RAISES, Lab, Lacking, alone, attempt, keep_slots, mode, restrict
+from suite.audit.lab import Lab, Lacking, Raised, alone, attempt, keep_slots, relative, restrict
 from suite.audit.observation import ANY, Observation, condition
 from suite.audit.subject import Scene, Side, slots_of, with_side
 from variants import valid_from_lengths
@@ -25,7 +26,10 @@ def encodings(lab: Lab) -> Iterator[Observation]:
     if not lab.subject.takes_encodings:
         raise Lacking("its adapter is promised boolean validity, and is handed nothing else")
     lab = lab.loose
-    for side in masked:
+    told = [side for side in masked if not lab.subject.side(side).counted]
+    if not told and lab.subject.by_lengths is None:
+        raise Lacking("it is told by lengths, which have one encoding")
+    for side in told:
         _, valid = slots_of(lab.batch, side)
         hidden = torch.zeros(valid.shape, device=valid.device).masked_fill(~valid, -math.inf)
         additive = _accepted(lab, side, hidden)
@@ -75,7 +79,7 @@ def _accepted(lab: Lab, side: Side, valid: Tensor) -> dict[str, Tensor] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a warning does not refuse
             return lab.forward_as_given(with_side(lab.batch, side, valid=valid))
-    except RAISES:
+    except (Raised, NotJudged):
         return None
 
 
@@ -86,10 +90,10 @@ def _equal(lab: Lab, outputs: Mapping[str, Tensor]) -> bool:
 def shapes(lab: Lab) -> Iterator[Observation]:
     lab = lab.loose
     for example in (0, 2):
-        yield from attempt("one example", (), partial(_one_example, lab, example))
+        yield from attempt("one example", (), partial(_one_example, lab, example), any_shape=True)
     for side in lab.subject.names:
         if lab.subject.side(side).length is None:
-            yield from attempt("one slot", (side,), partial(_one_slot, lab, side))
+            yield from attempt("one slot", (side,), partial(_one_slot, lab, side), any_shape=True)
     for side in lab.subject.masked:
         if lab.subject.side(side).length is None:
             yield from attempt("no row full", (side,), partial(_none_full, lab, side))
@@ -160,10 +164,9 @@ def _expanded(lab: Lab, side: Side) -> Iterator[Observation]:
 def _misfits(lab: Lab, side: Side) -> Iterator[Observation]:
     """A mask that does not fit is refused, by name where that is promised."""
     features, valid = slots_of(lab.batch, side)
-    misfits: dict[str, Scene] = {
-        "mask a slot too short": with_side(lab.batch, side, valid=valid[:, :-1]),
-        "mask an example too short": with_side(lab.batch, side, valid=valid[:-1]),
-    }
+    misfits: dict[str, Scene] = {"mask an example too short": with_side(lab.batch, side, valid=valid[:-1])}
+    if not lab.subject.side(side).counted:
+        misfits["mask a slot too short"] = with_side(lab.batch, side, valid=valid[:, :-1])
     if lab.subject.names_arguments:
         misfits |= {
             "mask on another device": with_side(lab.batch, side, valid=valid.to("meta")),
@@ -178,7 +181,7 @@ def _misfits(lab: Lab, side: Side) -> Iterator[Observation]:
 def _refused(call: Callable[[], object], name: str) -> tuple[bool, str]:
     try:
         call()
-    except RAISES as error:
+    except (Raised, NotJudged) as error:
         named = name in str(error)
         return named, "" if named else f"refused without naming {name}: {error}"
     return False, "accepted it in silence"
@@ -186,18 +189,22 @@ def _refused(call: Callable[[], object], name: str) -> tuple[bool, str]:
 
 def modes(lab: Lab) -> Iterator[Observation]:
     lab = lab.loose
-    subject, batch = lab.subject, lab.batch
-    yield from attempt("train mode", (), lambda: lab.compare("train mode", lab.reference, lab.train(batch), "band"))
-    with mode(subject.module, train=False), torch.enable_grad():
-        with_gradients = lab.judge(subject.call(batch.copied(requires_grad=True)), batch)
-    yield from lab.compare("eval mode with gradients", lab.reference, with_gradients, "band")
+    batch = lab.batch
+    if lab.trains:  # else train mode is random, as stochastic depth is
+        yield from attempt("train mode", (), lambda: lab.compare("train mode", lab.reference, lab.train(batch), "band"))
+
+    def with_gradients() -> Iterator[Observation]:
+        with lab.entered(), torch.enable_grad():
+            outputs = lab.judge(lab.call(batch.copied(requires_grad=True)), batch)
+        yield from lab.compare("eval mode with gradients", lab.reference, outputs, "band")
 
     def inference() -> Iterator[Observation]:
-        with mode(subject.module, train=False), torch.inference_mode():
-            outputs = lab.judge(subject.call(batch.copied()), batch)
+        with lab.entered(), torch.inference_mode():
+            outputs = lab.judge(lab.call(batch.copied()), batch)
             outputs = {name: value.clone() for name, value in outputs.items()}
         yield from lab.compare("inference mode", lab.reference, outputs, "band")
 
+    yield from attempt("eval mode with gradients", (), with_gradients)
     yield from attempt("inference mode", (), inference)
 
 
@@ -205,22 +212,23 @@ def agreement(lab: Lab) -> Iterator[Observation]:
     if not lab.subject.eager:
         yield from _with_eager(lab)
         return
-    backends = (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION)
     with _SdpaSeen() as seen:
         lab.forward(lab.batch)
-    if not seen.found:
+    if not seen.calls:
         raise Lacking("it runs eagerly and calls no fused attention: there is one execution")
+    backends = (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION)
     for backend in backends:
-        try:
-            with sdpa_kernel(backend):
-                outputs, trained = lab.forward(lab.batch), lab.train(lab.batch)
-        except RuntimeError as error:
-            if "available kernel" in str(error):
-                continue  # this backend takes no masks here
-            raise
         what = f"{backend.name.lower()} backend"
-        yield from lab.compare(what, lab.reference, outputs, "band")
-        yield from lab.compare(what, lab.reference, trained, "band")
+        if seen.takes(backend, grad=False):
+            yield from attempt(what, (), partial(_through, lab, what, backend, train=False))
+        if seen.takes(backend, grad=True):
+            yield from attempt(what, (), partial(_through, lab, what, backend, train=True))
+
+
+def _through(lab: Lab, what: str, backend: SDPBackend, *, train: bool) -> Iterator[Observation]:
+    with sdpa_kernel(backend):
+        outputs = lab.train(lab.batch) if train else lab.forward(lab.batch)
+    yield from lab.compare(what, lab.reference, outputs, "band")
 
 
 def _with_eager(lab: Lab) -> Iterator[Observation]:
@@ -247,9 +255,11 @@ def _same_as(lab: Lab, eager: Lab, what: str, batch: Scene) -> Iterator[Observat
 
 
 class _SdpaSeen(TorchFunctionMode):
-    """Notes whether scaled_dot_product_attention is called."""
+    """Keeps the calls of scaled_dot_product_attention, so that a backend can be asked whether it takes them."""
 
-    found = False
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[tuple[object, ...], dict[str, object]]] = []
 
     def __torch_function__(
         self,
@@ -258,15 +268,96 @@ class _SdpaSeen(TorchFunctionMode):
         args: tuple[object, ...] = (),
         kwargs: dict[str, object] | None = None,
     ) -> object:
-        self.found |= func is torch.nn.functional.scaled_dot_product_attention
-        return func(*args, **(kwargs or {}))
+        given = kwargs or {}
+        if func is torch.nn.functional.scaled_dot_product_attention:
+            self.calls.append((args, given))
+        return func(*args, **given)
+
+    def takes(self, backend: SDPBackend, *, grad: bool) -> bool:
+        """Whether a backend is to be had here for each of the very calls; whatever keeps it from that is not the
+        subject's."""
+
+        def copied(value: object) -> object:
+            if not isinstance(value, Tensor):
+                return value
+            return value.detach().clone().requires_grad_(grad and value.is_floating_point())
+
+        call: Callable[..., object] = torch.nn.functional.scaled_dot_product_attention
+        with sdpa_kernel(backend), torch.set_grad_enabled(grad):
+            for args, given in self.calls:
+                try:
+                    call(*map(copied, args), **{name: copied(value) for name, value in given.items()})
+                except Exception:
+                    return False
+        return True
+
+
+def randomness(lab: Lab) -> Observation | None:
+    """How far equal calls in eval mode differ when randomness starts elsewhere; None where they do not."""
+    name, leak = "", 0.0
+    where: tuple[int, ...] = ()
+    with torch.no_grad():
+        for seed in (1, 2):
+            with lab.entered(seed=seed):
+                again = lab.judge(lab.call(lab.batch.copied()), lab.batch)
+            for output, value in again.items():
+                expected = torch.nan_to_num(lab.reference[output])
+                moved, at = relative(expected, torch.nan_to_num(value))
+                if moved > leak:
+                    name, leak, where = output, moved, at
+    if leak <= lab.floor:
+        return None
+    with _RandomSeen() as seen, torch.no_grad(), lab.entered(seed=1):
+        lab.call(lab.batch.copied())
+    return Observation(
+        what="call with other randomness",
+        output=name,
+        leak=leak,
+        limit=lab.floor,
+        where=where,
+        severity="wrong",
+        note=seen.said(),
+    )
+
+
+class _RandomSeen(TorchFunctionMode):
+    """Notes which dropout is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[str, None] = {}
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        given = kwargs or {}
+        if func is torch.nn.functional.scaled_dot_product_attention:
+            if rate := given.get("dropout_p", args[4] if len(args) > 4 else 0.0):
+                self.seen[f"scaled_dot_product_attention(dropout_p={rate:g}){here()}"] = None
+        elif func is torch.nn.functional.dropout:
+            rate = given.get("p", args[1] if len(args) > 1 else 0.5)
+            if rate and given.get("training", args[2] if len(args) > 2 else True):
+                self.seen[f"dropout(p={rate:g}){here()}"] = None
+        return func(*args, **given)
+
+    def said(self) -> str:
+        if not self.seen:
+            return "it is random, and no dropout function that is known is on"
+        calls = ", ".join(self.seen)
+        return (
+            f"dropout is on in eval mode: {calls}; pass training=self.training, or a rate of 0 where it is not training"
+        )
 
 
 def determinism(lab: Lab) -> Iterator[Observation]:
     subject = lab.subject
     batch = lab.batch.copied()
-    with mode(subject.module, train=False), torch.no_grad():
-        first = dict(subject.call(batch))
+    with lab.entered(), torch.no_grad():
+        first = dict(lab.call(batch))
         kept = {name: value.clone() for name, value in first.items()}
         for side in batch:
             for field, now, was in zip(("", "_valid"), batch[side], lab.batch[side], strict=True):

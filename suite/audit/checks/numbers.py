@@ -7,9 +7,10 @@ from functools import partial
 
 import torch
 
+from suite.audit.calling import NotJudged
 from suite.audit.checks.padding import masked_sides, poured
 from suite.audit.checks.weights import attends, scaled, simplex_of
-from suite.audit.lab import RAISES, Lab, Lacking, attempt
+from suite.audit.lab import Lab, Lacking, Raised, attempt
 from suite.audit.observation import Observation, condition
 from suite.audit.scores import ScoreHandle, scaled_scores, score_handles, shifted_scores
 from suite.audit.subject import Scene, slots_of, under_autocast, with_side
@@ -130,7 +131,7 @@ def _sound(lab: Lab) -> set[str]:
         filling = 3 * lab.normal(*slots_of(lab.batch, side)[0].shape, salt=25)
         try:
             moved = lab.forward(poured(lab.batch, side, filling))
-        except RAISES:
+        except (Raised, NotJudged):
             return set()
         sound -= {f.output for f in lab.compare("pads filled", lab.reference, moved, "exact") if f.verdict != "holds"}
     for output in lab.subject.weights():

@@ -8,10 +8,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from suite.audit.calling import NORMALISATION
 from suite.audit.lab import (
-    NORMALISATION,
     Lab,
     Lacking,
+    Outputs,
     attempt,
     narrowed,
 )
@@ -189,13 +190,41 @@ def statistics(lab: Lab) -> Iterator[Observation]:
     if not any(isinstance(part, NORMALISATION) for part in lab.subject.module.modules()):
         raise Lacking("no normalisation in it takes statistics over the batch")
     loose = lab.loose
+    if not _normalises_slots(loose):
+        raise Lacking("its normalisation stands where there are no slots")
     reference = loose.train(lab.batch, statistics=True)
     for side in masked_sides(lab):
         for filling in fillings(lab, side, lab.batch):
-            changed = loose.train(poured(lab.batch, side, filling), statistics=True)
-            yield from loose.compare("pads filled", reference, changed, "exact", sides=(side,))
+            poisoned = poured(lab.batch, side, filling)
+            if all(
+                f.verdict == "holds"
+                for f in loose.compare("pads filled", loose.reference, loose.forward(poisoned), "band")
+            ):
+                changed = loose.train(poisoned, statistics=True)
+                yield from loose.compare("pads filled", reference, changed, "exact", sides=(side,))
         if lab.subject.side(side).length is None:
             more = widened(loose, lab.batch, side, 7)
-            wider = narrowed(lab.subject, loose.train(more, statistics=True), more, lab.batch)
-            note = "7 more of them"
-            yield from loose.compare("pads added", reference, wider, "band", sides=(side,), note=note)
+            plain = narrowed(lab.subject, loose.forward(more), more, lab.batch)
+            if _same(loose, plain):
+                wider = narrowed(lab.subject, loose.train(more, statistics=True), more, lab.batch)
+                note = "7 more of them"
+                yield from loose.compare("pads added", reference, wider, "band", sides=(side,), note=note)
+
+
+def _same(lab: Lab, outputs: Outputs) -> bool:
+    return all(found.verdict == "holds" for found in lab.compare("pads filled", lab.reference, outputs, "band"))
+
+
+def _normalises_slots(lab: Lab) -> bool:
+    """Whether what a normalisation layer sees has more to it than one vector an example."""
+    seen: list[tuple[int, ...]] = []
+    layers = [part for part in lab.subject.module.modules() if isinstance(part, NORMALISATION)]
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, given: seen.extend(tuple(v.shape) for v in given)) for layer in layers
+    ]
+    try:
+        lab.forward(lab.batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return any(len(shape) > 2 or shape[0] != lab.batch.size for shape in seen)

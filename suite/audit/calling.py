@@ -1,0 +1,206 @@
+"""How a subject is called: in which mode and dtype, with which randomness, and whose an exception is."""
+
+import random
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+NORMALISATION = nn.modules.batchnorm._NormBase
+"""Layers whose train mode takes statistics over the batch."""
+
+
+RAISES = (Exception,)
+"""What a foreign module may raise on an input it cannot take."""
+
+
+class NotJudged(Exception):
+    """A comparison that cannot be made, through no fault of the subject; the message is the reason."""
+
+
+def ended_inside(error: BaseException, module: nn.Module) -> bool:
+    """Whether an exception was raised by a module's own code, or by what that called; not by who calls the module."""
+    parts = {id(part) for part in module.modules()}
+    trace = error.__traceback__
+    while trace is not None:
+        if id(trace.tb_frame.f_locals.get("self")) in parts:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+_NOT_THEIRS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+
+
+def place(error: BaseException) -> str:
+    """Where in a user's own code an exception passed last, as ``file.py:12``; empty where it did not."""
+    found = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if _theirs(frame.filename):
+            found = f"{Path(frame.filename).name}:{frame.lineno}"
+    return found
+
+
+def here() -> str:
+    """Where in a user's own code a function is being called, as `` at file.py:12``; empty where it is in none."""
+    for frame in reversed(traceback.extract_stack()):
+        if _theirs(frame.filename):
+            return f" at {Path(frame.filename).name}:{frame.lineno}"
+    return ""
+
+
+def _theirs(filename: str) -> bool:
+    return not filename.startswith((*_NOT_THEIRS, "<")) and not filename.endswith(("run_all.py", "/pytest/__main__.py"))
+
+
+def told(error: BaseException) -> str:
+    """An exception's class and message on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) <= 160 else f'{text[:157]}...'}"
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Every source of randomness started from one seed; put back afterwards."""
+    # the global generators, since a module may draw from them
+    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        random.setstate(kept[2])
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+@contextmanager
+def cast_in_place(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Parameters, buffers and other tensors of a module in another floating dtype, without a copy of the module.
+
+    Some modules cannot be copied (normalised weights, kept results, locks), and none has to be.
+    """
+    held = [(tensor, tensor.data) for tensor in chain(module.parameters(), module.buffers())]
+    attributes = [
+        (part, name, value)
+        for part in module.modules()
+        for name, value in vars(part).items()
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != dtype
+    ]
+    held = [(tensor, data) for tensor, data in held if data.is_floating_point() and data.dtype != dtype]
+    try:
+        for tensor, data in held:
+            tensor.data = data.to(dtype)
+        for part, name, value in attributes:
+            vars(part)[name] = value.detach().to(dtype)
+        yield
+    finally:
+        for tensor, data in held:
+            tensor.data = data
+        for part, name, value in attributes:
+            vars(part)[name] = value
+
+
+_DROPOUT = nn.modules.dropout._DropoutNd, nn.MultiheadAttention, nn.RNNBase
+
+
+@contextmanager
+def mode(module: nn.Module, *, train: bool, statistics: bool = False) -> Iterator[None]:
+    """Train or eval mode, without dropout in layers that are known; modes, rates and buffers are put back.
+
+    Args:
+        module: what is switched.
+        train: train mode, but for layers that would take statistics over the batch.
+        statistics: train mode for those too.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    rates = [
+        (part, field, getattr(part, field))
+        for part in module.modules()
+        for field in ("p", "dropout")
+        if train and isinstance(part, _DROPOUT) and getattr(part, field, None)
+    ]
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()] if train else []
+    # set one by one and only where it differs: a compiled module guards on these
+    for part, was in modes:
+        wanted = train and (statistics or not isinstance(part, NORMALISATION))
+        if was != wanted:
+            part.training = wanted
+    for part, field, _ in rates:
+        setattr(part, field, 0.0)
+    try:
+        yield
+    finally:
+        for part, was in modes:
+            if part.training != was:
+                part.training = was
+        for part, field, rate in rates:
+            setattr(part, field, rate)
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
+class Quiet(TorchFunctionMode):
+    """Dropout functions with a rate of their own drop nothing, as their layers do with a rate of 0."""
+
+    _RATES: Mapping[Callable[..., object], tuple[str, int]] = {
+        functional.dropout: ("p", 1),
+        functional.dropout1d: ("p", 1),
+        functional.dropout2d: ("p", 1),
+        functional.dropout3d: ("p", 1),
+        functional.alpha_dropout: ("p", 1),
+        functional.feature_alpha_dropout: ("p", 1),
+        torch.dropout: ("p", 1),
+        torch.dropout_: ("p", 1),
+        torch.feature_dropout: ("p", 1),
+        functional.scaled_dot_product_attention: ("dropout_p", 4),
+    }
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        given = dict(kwargs or {})
+        if func in self._RATES:
+            name, place = self._RATES[func]
+            if len(args) > place:
+                args = (*args[:place], 0.0, *args[place + 1 :])
+            else:
+                given[name] = 0.0
+        return func(*args, **given)
+
+
+@contextmanager
+def entered(
+    module: nn.Module,
+    *,
+    dtype: torch.dtype | None = None,
+    train: bool = False,
+    statistics: bool = False,
+    quiet: bool = True,
+    seed: int = 0,
+) -> Iterator[None]:
+    """A module as the audit calls it: in one mode, seeded, and in another dtype where one is given."""
+    with ExitStack() as stack:
+        if dtype is not None:
+            stack.enter_context(cast_in_place(module, dtype))
+        stack.enter_context(mode(module, train=train, statistics=statistics))
+        if train and quiet:
+            stack.enter_context(Quiet())
+        stack.enter_context(seeded(seed))
+        yield
