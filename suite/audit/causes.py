@@ -1,14 +1,20 @@
-"""What a pattern of failures points to: each planted defect leaves a signature, and the nearest ones are named."""
+"""Why something broke: what experiments on the module show, or else what planted defects that look alike suggest."""
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import torch
+
+from suite.audit import experiments
 from suite.audit.defects import DEFECTS, Defect
+from suite.audit.lab import Lab
 from suite.audit.observation import ANY, OWN_WORDS, Observation
 from suite.audit.properties import Outcome
-from suite.audit.subject import Subject
+from suite.audit.subject import Side, Subject
 
 SIGNATURES = Path(__file__).with_name("signatures.json")
 """The signature of each planted defect, written by ``run_all.py selfcheck masking --write``."""
@@ -31,24 +37,41 @@ def traits(subject: Subject, outcomes: Iterable[Outcome]) -> frozenset[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Which planted defects account for what broke."""
+    """What is known of why something broke, and what may be supposed."""
 
+    shown: Mapping[str, str]
+    """For each broken property, what an experiment on the module showed."""
     by_property: Mapping[str, tuple[Defect, ...]]
-    """The nearest defects for each broken property, nearest first."""
+    """The planted defects that look most like it for each broken property, nearest first: a hint, and no more."""
     slots: str
     """``words`` or ``regions`` where only one side's padding is concerned, else ``slots``."""
 
+    def causes(self, id: str) -> list[str]:
+        """What was shown, else the names of the planted defects that look like it."""
+        return [self.shown[id]] if id in self.shown else [defect.name for defect in self.by_property.get(id, ())]
+
     def sentence(self, id: str) -> str:
-        """Why a property broke and what to change; empty where nothing is near."""
+        """Why a property broke and what to change; empty where nothing is known."""
+        if id in self.shown:
+            return self.shown[id]
         texts = [f"{defect.cause.what}; {defect.cause.remedy}" for defect in self.by_property.get(id, ())]
-        return ", or ".join(text.replace("slots", self.slots) for text in texts)
+        said = ", or ".join(text.replace("slots", self.slots) for text in texts)
+        return f"perhaps {said}" if said else ""
 
 
-def explain(subject: Subject, outcomes: Iterable[Outcome]) -> Explanation:
-    """Account for failures by the fewest planted defects: the nearest signature first, then what it leaves."""
+def explain(lab: Lab, outcomes: Iterable[Outcome]) -> Explanation:
+    """Account for failures by experiments, and for what these leave by the planted defects that look most like it."""
     outcomes = tuple(outcomes)
-    if any(found.what in OWN_WORDS for outcome in outcomes for found in outcome.failures):
-        return Explanation(by_property={}, slots="slots")  # that one finding says it all
+    broken = [outcome for outcome in outcomes if outcome.verdict == "broken"]
+    shown = _shown(lab, broken)
+    if any(found.what in OWN_WORDS for outcome in broken for found in outcome.failures):
+        return Explanation(shown=shown, by_property={}, slots="slots")  # that one finding says it all
+    return Explanation(shown=shown, by_property=hints(lab.subject, outcomes), slots=_slots(lab.subject, outcomes))
+
+
+def hints(subject: Subject, outcomes: Iterable[Outcome]) -> dict[str, tuple[Defect, ...]]:
+    """The fewest planted defects that account for what broke: the nearest signature first, then what it leaves."""
+    outcomes = tuple(outcomes)
     seen = traits(subject, outcomes)
     possible = _possible(subject, outcomes, seen)
     by_property: dict[str, tuple[Defect, ...]] = {}
@@ -61,7 +84,50 @@ def explain(subject: Subject, outcomes: Iterable[Outcome]) -> Explanation:
             for id in {trait.split()[0] for trait in possible[name] & left}:
                 by_property[id] = (*by_property.get(id, ()), DEFECTS[name])
         left = left - frozenset().union(*(possible[name] for name in near))
-    return Explanation(by_property=by_property, slots=_slots(subject, outcomes))
+    return by_property
+
+
+THROUGH = ("P1", "P2", "P3", "P4", "P6", "P8", "P9r", "P11", "P13")
+"""Broken where padding gets through to what is valid."""
+
+
+def _shown(lab: Lab, broken: Sequence[Outcome]) -> dict[str, str]:
+    """What experiments show of each broken property."""
+    lab = lab.loose
+    shown: dict[str, str] = {}
+    by_id = {outcome.examined.id: outcome for outcome in broken}
+    guilty: dict[Side, str] = {}
+    for id in ("P1", "P2", "P6", "P3"):
+        if id in by_id and not guilty:
+            alone = {found.sides[0] for found in by_id[id].failures if len(found.sides) == 1}
+            for side in (side for side in lab.subject.masked if not alone or side in alone):
+                guilty[side] = experiments.safely(partial(_nearest_fact, lab, side))
+    for outcome in broken:
+        id, worst = outcome.examined.id, outcome.failures[0]
+        sides = worst.sides or tuple(guilty)
+        said = ""
+        if worst.what == "ordinary padded batch":
+            said = experiments.safely(partial(experiments.of_ordinary_batch, lab))
+        elif worst.what in OWN_WORDS:
+            continue
+        elif id in THROUGH:
+            said = "; ".join(dict.fromkeys(guilty[side] for side in sides if guilty.get(side)))
+        elif id == "P1n" and sides:
+            said = experiments.safely(partial(experiments.of_nan_pads, lab, sides[0]))
+        elif id == "P9" and sides and not math.isfinite(worst.leak):
+            said = experiments.safely(partial(experiments.of_empty_row, lab, sides[0]))
+        elif id == "P10" and worst.what in NARROW_TYPES:
+            said = experiments.safely(partial(experiments.of_narrow_type, lab, NARROW_TYPES[worst.what]))
+        if said:
+            shown[id] = said
+    return shown
+
+
+NARROW_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def _nearest_fact(lab: Lab, side: Side) -> str:
+    return next(experiments.facts(lab, side), "")
 
 
 def _possible(subject: Subject, outcomes: Iterable[Outcome], seen: frozenset[str]) -> dict[str, frozenset[str]]:

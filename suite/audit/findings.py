@@ -39,7 +39,7 @@ def findings(
         if early is not None:
             early(_finding(subject, outcome, task=task, device=device))
     outcomes = tuple(examined)
-    explanation = explain(subject, outcomes)
+    explanation = explain(Lab(subject, seed), outcomes)
     for outcome in outcomes:
         item = outcome.examined
         finding = _finding(subject, outcome, task=task, device=device)
@@ -51,7 +51,7 @@ def findings(
         details["said"] = text
         if finding.verdict == "broken" and explanation.sentence(item.id):
             text = f"{text}: {explanation.sentence(item.id)}"
-            details["causes"] = [defect.name for defect in explanation.by_property[item.id]]
+            details["causes"] = explanation.causes(item.id)
         yield replace(finding, summary=text, details=details)
         if outcome.verdict in ("not applicable", "not judged"):
             continue
