@@ -61,6 +61,7 @@ WHAT: Mapping[str, str] = {
     "autocast to fp16": "autocast to fp16",
     "autocast to bf16": "autocast to bf16",
     "scores shifted": "shifted scores",
+    "features scaled": "large features",
     # shapes
     "one example": "one example",
     "one slot": "one {slot}",

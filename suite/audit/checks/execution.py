@@ -64,7 +64,7 @@ def _by_booleans(lab: Lab) -> Iterator[Observation]:
     other, what = Lab(replace(lab.subject, call=lab.subject.by_booleans), lab.seed), "booleans for a mask"
     try:
         outputs = other.forward(lab.batch)
-    except RAISES:
+    except (Raised, NotJudged):
         yield Observation(what=what, sides=lab.subject.masked, output=ANY, leak=0.0, limit=0.0, note="refused")
         return
     yield from lab.compare(what, lab.reference, outputs, "band", sides=lab.subject.masked, note=SILENT)

@@ -10,7 +10,7 @@ import torch
 from suite.audit.calling import NotJudged
 from suite.audit.checks.padding import masked_sides, poured
 from suite.audit.checks.weights import attends, scaled, simplex_of
-from suite.audit.lab import Lab, Lacking, Raised, attempt
+from suite.audit.lab import Lab, Lacking, Raised, alone, attempt, relative, restrict
 from suite.audit.observation import Observation, condition
 from suite.audit.scores import ScoreHandle, scaled_scores, score_handles, shifted_scores
 from suite.audit.subject import Scene, slots_of, under_autocast, with_side
@@ -107,6 +107,42 @@ def extreme_scores(lab: Lab) -> Iterator[Observation]:
     for sign in (1.0, -1.0):  # a row of one slot has its score below any fill with one of them
         with scaled_scores(lab.subject.module, handles, sign * factor):
             yield from _extreme(lab, sound, scaled(lab.batch, 1.0 if handles else 100.0))
+    yield from attempt("features scaled", (), partial(_alone, lab, sound))
+
+
+def _alone(lab: Lab, sound: set[str]) -> Iterator[Observation]:
+    """Each example against itself alone when features are large; in float64, where rounding of scores is no matter.
+
+    Weights that are renormalised after the softmax lose rows whose valid scores lie far below those of padding.
+    """
+    wide = Lab(lab.subject.cast(torch.float64), lab.seed)
+    for factor in (1.0, 3.0, 10.0):
+        batch = scaled(wide.batch, factor)
+        outputs = wide.forward(batch)
+        turned = torch.arange(batch.size - 1, -1, -1, device=batch.device)
+        again = {name: value[turned] for name, value in wide.forward(batch.take(turned)).items()}
+        noise = {name: relative(value, again[name])[0] for name, value in outputs.items()}
+        for example in range(batch.size):
+            expected = wide.forward(alone(lab.subject, batch, example, twins=2))
+            got = restrict(lab.subject, outputs, batch, example)
+            for found in wide.compare(
+                "features scaled", {name: value[:1] for name, value in expected.items()}, got, "band"
+            ):
+                limit = max(FAR, 100 * noise[found.output])
+                if factor == 1.0 and found.leak > limit:
+                    sound = sound - {found.output}  # it differs at ordinary scores already
+                elif factor > 1.0 and found.output in sound:
+                    yield replace(
+                        found,
+                        rule="exact",
+                        limit=limit,
+                        where=(example, *found.where[1:]),
+                        note=f"{factor:g} times as large, against the same example alone",
+                    )
+
+
+FAR = 1e-3
+"""How far outputs may be, relative, with features so large that a softmax picks one slot."""
 
 
 def _extreme(lab: Lab, sound: set[str], batch: Scene) -> Iterator[Observation]:

@@ -42,8 +42,11 @@ def poured(batch: Scene, side: Side, contents: Tensor | float) -> Scene:
 
 
 def fillings(lab: Lab, side: Side, batch: Scene) -> tuple[Tensor | float, ...]:
-    """Ordinary numbers three times as large as the features, and very large ones of both signs."""
-    return (3 * lab.normal(*slots_of(batch, side)[0].shape, salt=20), 1e4, -1e4)
+    """Ordinary numbers several times as large as the features; and, where padding is promised to be hidden bit for
+    bit, very large ones of both signs. Elsewhere those are extreme scores, which are a property of their own."""
+    shape = slots_of(batch, side)[0].shape
+    ordinary = 3 * lab.normal(*shape, salt=20)
+    return (ordinary, 1e4, -1e4) if lab.subject.exact else (ordinary, 10 * lab.normal(*shape, salt=26))
 
 
 def contents(lab: Lab) -> Iterator[Observation]:

@@ -3,7 +3,7 @@
 import pytest
 
 from suite.audit import evidence
-from suite.audit.causes import explain, signatures, traits
+from suite.audit.causes import hints, signatures, traits
 from suite.audit.defects import DEFECTS, SOUND, subject_of
 from suite.audit.findings import findings
 from suite.audit.lab import Lab
@@ -39,7 +39,7 @@ def test_signatures_are_those_that_the_defects_show_and_name_them_again(name: st
     subject = subject_of(DEFECTS[name])
     assert traits(subject, found.outcomes) == signatures()[name]
     assert found.missed == ()
-    named = explain(subject, found.outcomes).by_property
+    named = hints(subject, found.outcomes)
     assert all(name in [defect.name for defect in named[id]] for id in found.broken)
 
 
@@ -55,7 +55,8 @@ def test_a_mask_on_the_softmax_alone_is_explained_with_the_guilty_slot() -> None
     (finding,) = findings(subject, examine(subject, only=["P1"]), task="t", device="cpu")
     assert finding.verdict == "broken"
     assert "because of padded" in finding.summary
-    assert "the affinity sums over padded" in finding.summary
+    assert "the mask of question reaches the softmax" in finding.summary
+    assert "and not the affinity" in finding.summary
     leak, slots, positions = (finding.details[key] for key in ("leak", "slots", "positions"))
     assert isinstance(leak, list)
     assert isinstance(slots, list)
