@@ -1,11 +1,13 @@
 """How a subject is called: in which mode and dtype, with which randomness, and whose an exception is."""
 
 import random
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import torch
@@ -42,17 +44,19 @@ _NOT_THEIRS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 def place(error: BaseException) -> str:
     """Where in a user's own code an exception passed last, as ``file.py:12``; empty where it did not."""
     found = ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        if _theirs(frame.filename):
-            found = f"{Path(frame.filename).name}:{frame.lineno}"
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if _theirs(frame.f_code.co_filename):
+            found = f"{Path(frame.f_code.co_filename).name}:{line}"
     return found
 
 
 def here() -> str:
     """Where in a user's own code a function is being called, as `` at file.py:12``; empty where it is in none."""
-    for frame in reversed(traceback.extract_stack()):
-        if _theirs(frame.filename):
-            return f" at {Path(frame.filename).name}:{frame.lineno}"
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if _theirs(frame.f_code.co_filename):
+            return f" at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        frame = frame.f_back
     return ""
 
 
@@ -71,8 +75,10 @@ def seeded(seed: int = 0) -> Iterator[None]:
     """Every source of randomness started from one seed; put back afterwards."""
     # the global generators, since a module may draw from them
     kept = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    torch.manual_seed(seed)
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 2 ms, for devices that are not there
+    if cuda:
+        torch.cuda.manual_seed_all(seed)
     np.random.seed(seed)  # noqa: NPY002
     random.seed(seed)
     try:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -440,12 +441,17 @@ def relative(expected: Tensor, got: Tensor) -> tuple[float, tuple[int, ...]]:
     difference = (got - expected).abs()
     difference = torch.where(difference.isfinite(), difference, torch.full_like(difference, math.inf))
     index = int(difference.argmax())
-    where = tuple(int(i) for i in torch.unravel_index(torch.tensor(index), difference.shape))
+    where = unravelled(index, difference)
     largest = float(difference.flatten()[index])
     scale = float(expected.square().mean().sqrt())
     if largest == 0:
         return 0.0, where
     return (largest / scale if scale > 0 and math.isfinite(scale) else math.inf), where
+
+
+def unravelled(index: int, tensor: Tensor) -> tuple[int, ...]:
+    """The place of a flat index; by numpy, since torch's own loads a computer algebra system for it."""
+    return tuple(int(at) for at in np.unravel_index(index, tuple(tensor.shape)))
 
 
 def compare_gradients(

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from suite import exits
 from suite.audit.causes import SIGNATURES, traits, write_signatures
 from suite.audit.defects import DEFECTS, SOUND, Defect, Sound, sound, subject_of
+from suite.audit.findings import findings
+from suite.audit.innocents import INNOCENTS, innocent
 from suite.audit.properties import PROPERTIES, Outcome, examine
+from suite.audit.reading import NotUnderstood, understand
+from suite.audit.reading.doubt import doubted
 from suite.audit.subject import from_module
 
 REASONS: Mapping[str, str] = {
@@ -61,6 +65,29 @@ def false_alarms(
                     yield seed, kind.__name__, outcome
 
 
+JUDGED = tuple(item.id for item in PROPERTIES if item.severity == "wrong")
+"""What an innocent may break none of; what is fragile in it is its own business."""
+
+
+def accusations(seeds: Iterable[int], names: Iterable[str] = tuple(INNOCENTS)) -> Iterator[tuple[str, int, str]]:
+    """What the audit wrongly says of correct modules of each convention, from their signatures on.
+
+    Yields:
+        Name, seed, and what was said; nothing said is an empty string, so that trials can be counted.
+    """
+    for name in names:
+        for seed in seeds:
+            try:
+                understood = understand(innocent(name, seed=seed), name=name)
+            except NotUnderstood as refused:
+                yield name, seed, f"refused: {str(refused).partition(chr(10))[0]}"
+                continue
+            outcomes = examine(understood.subject, seed=seed, only=JUDGED)
+            found = findings(understood.subject, outcomes, task="selfcheck", device="cpu", seed=seed)
+            wrong = [one for one in doubted(found, understood.doubts) if one.verdict == "broken"]
+            yield name, seed, "; ".join(f"{one.quantity}: {one.details.get('said', one.summary)}" for one in wrong)
+
+
 def only_catchers(caught: Iterable[Caught]) -> dict[str, tuple[str, ...]]:
     """For each property, the planted defects that it alone catches."""
     alone: dict[str, tuple[str, ...]] = {item.id: () for item in PROPERTIES}
@@ -103,9 +130,15 @@ def start(*, seeds: int = 100, write: bool = False) -> int:
     for seed, name, outcome in false_alarms(range(seeds)):
         alarms += 1
         print(f"false alarm: {name}, seed {seed}: {outcome.examined.id} {outcome.verdict} {outcome.worst}")
-    print(
-        f"\n{len(caught)} planted defects, {missed} missed; {len(SOUND)} correct mechanisms over {seeds} seeds, ",
-        end="",
-    )
-    print(f"{alarms} false alarms")
+    said = dict.fromkeys(INNOCENTS, 0)
+    for name, seed, words in accusations(range(seeds)):
+        said[name] += bool(words)
+        if words:
+            print(f"accused: {name}, seed {seed}: {words}")
+    print("\nfalse alarms by convention, of correct modules read from their signatures:")
+    for name, count in said.items():
+        print(f"  {name:46}{count} of {seeds}", flush=True)
+    alarms += sum(said.values())
+    innocents = f"{len(SOUND)} correct mechanisms and {len(INNOCENTS)} correct modules"
+    print(f"\n{len(caught)} planted defects, {missed} missed; {innocents} over {seeds} seeds, {alarms} false alarms")
     return exits.INCORRECT if missed or alarms else exits.DONE

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from suite.audit.checks.padding import OTHERS, empty_sides, masked_sides
-from suite.audit.lab import Lab, Lacking, Outputs, attempt, of_input
+from suite.audit.lab import Lab, Lacking, Outputs, attempt, of_input, unravelled
 from suite.audit.observation import Observation
 from suite.audit.subject import Scene, Side, slots_of
 
@@ -40,7 +40,7 @@ def isolation(lab: Lab) -> Iterator[Observation]:
             output="gradients",
             leak=largest if math.isfinite(largest) else math.inf,
             limit=limit,
-            where=tuple(int(i) for i in torch.unravel_index(received.argmax().cpu(), received.shape)),
+            where=unravelled(int(received.argmax()), received),
         )
     yield from attempt("gradients alone", (), partial(_compacted, lab.loose))
 

@@ -6,10 +6,11 @@ from suite.audit import evidence
 from suite.audit.causes import hints, signatures, traits
 from suite.audit.defects import DEFECTS, SOUND, subject_of
 from suite.audit.findings import findings
+from suite.audit.innocents import INNOCENTS
 from suite.audit.lab import Lab
 from suite.audit.observation import ANY, WHAT
 from suite.audit.properties import BY_ID, examine
-from suite.audit.selfcheck import NEEDED, REASONS, false_alarms, only_catchers, plant_all
+from suite.audit.selfcheck import NEEDED, REASONS, accusations, false_alarms, only_catchers, plant_all
 from variants import KnownDefect, build, mechanisms
 
 
@@ -23,6 +24,11 @@ def test_a_planted_defect_is_caught_by_the_properties_that_should(name: str) -> 
 @pytest.mark.parametrize("seed", range(4))
 def test_correct_mechanisms_raise_no_alarm(seed: int) -> None:
     assert [(name, outcome.examined.id, outcome.worst) for _, name, outcome in false_alarms([seed])] == []
+
+
+@pytest.mark.parametrize("name", INNOCENTS)
+def test_a_correct_module_of_any_convention_is_not_accused(name: str) -> None:
+    assert [said for _, _, said in accusations([0], [name]) if said] == []
 
 
 def test_every_detector_is_some_defects_only_catcher_or_has_its_reason() -> None:
