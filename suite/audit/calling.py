@@ -50,10 +50,14 @@ def place(error: BaseException) -> str:
     return found
 
 
+_CALLER = str(Path(__file__).with_name("lab.py"))
+"""What stands above this file's frames called the subject."""
+
+
 def here() -> str:
     """Where in a user's own code a function is being called, as `` at file.py:12``; empty where it is in none."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    while frame is not None and frame.f_code.co_filename != _CALLER:
         if _theirs(frame.f_code.co_filename):
             return f" at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         frame = frame.f_back
@@ -75,7 +79,7 @@ def seeded(seed: int = 0) -> Iterator[None]:
     """Every source of randomness started from one seed; put back afterwards."""
     # the global generators, since a module may draw from them
     kept = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 2 ms, for devices that are not there
     if cuda:
         torch.cuda.manual_seed_all(seed)

@@ -61,7 +61,7 @@ def test_a_mask_on_the_softmax_alone_is_explained_with_the_guilty_slot() -> None
     (finding,) = findings(subject, examine(subject, only=["P1"]), task="t", device="cpu")
     assert finding.verdict == "broken"
     assert "because of padded" in finding.summary
-    assert "the mask of question reaches the softmax" in finding.summary
+    assert "the mask of image reaches the softmax at masking.py:" in finding.summary
     assert "and not the affinity" in finding.summary
     leak, slots, positions = (finding.details[key] for key in ("leak", "slots", "positions"))
     assert isinstance(leak, list)
