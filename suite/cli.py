@@ -218,6 +218,9 @@ def compare(
     from suite.report import changes
 
     manner = Manner(json=json, quiet=quiet)
+    if remeasure is None:
+        given = {"--with": bool(with_), "--budget": budget is not None, "--timeout": timeout is not None}
+        _refuse("compare measures nothing without --remeasure", given)
     if not across_machines:
         comparing.check_machines(old, new)
     limit = comparing.share(fail_above)
@@ -225,10 +228,7 @@ def compare(
         store.read(old), store.read(new), fail_above=limit, settings=comparing.changed_settings(old, new)
     )
     interrupted = False
-    if remeasure is None:
-        given = {"--with": bool(with_), "--budget": budget is not None, "--timeout": timeout is not None}
-        _refuse("compare measures nothing without --remeasure", given)
-    else:
+    if remeasure is not None:
         from suite import remeasure as again
 
         budget, timeout = 10.0 if budget is None else budget, 120.0 if timeout is None else timeout
@@ -436,13 +436,18 @@ def main() -> None:
     wants_json = "--json" in arguments and not {"--help", "-h"}.intersection(arguments)
     streams.prepare(keep_stdout=wants_json)
     interrupts.install()
-    sys.exit(_code(arguments, wants_json))
+    code = _code(arguments, wants_json)
+    interrupts.ignore()
+    sys.exit(code)
 
 
 def _code(arguments: Sequence[str], wants_json: bool) -> int:
     """The exit code; the one place where whatever was raised ends."""
     try:
-        return app(args=arguments, standalone_mode=False, obj=process.began()) or exits.DONE
+        code: int = app(args=arguments, standalone_mode=False, obj=process.began()) or exits.DONE
+        if code == exits.INTERRUPTED and wants_json and not streams.answered:  # typer takes the interrupt for its own
+            return _fail("interrupted", code, wants_json)
+        return code
     except UserError as error:
         return _fail(str(error), exits.WRONG_COMMAND, wants_json)
     except _WrongCommand as error:

@@ -1,8 +1,10 @@
 """Exit codes of ``python run_all.py``, which ``coattention`` is too."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from suite.records import FAILURES, Finding, Measurement, Record, Skip
+if TYPE_CHECKING:
+    from suite.records import Record
 
 HARNESS = ("task_time", "harness_time", "time_left", "run_time")
 """Quantities about the run itself and not about what it measures."""
@@ -20,8 +22,10 @@ INTERNAL_ERROR = 70
 INTERRUPTED = 130
 
 
-def code(records: Iterable[Record]) -> int:
+def code(records: "Iterable[Record]") -> int:
     """What a run's records say of its exit: incorrect before failed before nothing measured."""
+    from suite.records import FAILURES, Finding, Measurement, Skip  # here, since the command line needs the codes alone
+
     incorrect = failed = measured = False
     for record in records:
         match record:

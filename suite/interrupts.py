@@ -29,6 +29,12 @@ def install() -> None:
             signal.signal(number, _on_signal)
 
 
+def ignore() -> None:
+    """Once everything is done and said: nothing is left to be ended but the interpreter, which is about to be."""
+    for number in ASKING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def before_ending(act: Callable[[], None]) -> Iterator[None]:
     """While within, have something done should the process be ended at once: a file removed, a child killed."""
@@ -61,8 +67,7 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     if not _asked:
         _asked = True
         raise KeyboardInterrupt
-    for other in ASKING:
-        signal.signal(other, signal.SIG_IGN)
+    ignore()
     for act in reversed(_last):
         with contextlib.suppress(Exception):  # the others are still to be done
             act()

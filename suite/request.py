@@ -4,8 +4,8 @@ import itertools
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -170,6 +170,9 @@ def _understand(request: Request) -> Asked:
     for option, seconds in (("--budget", request.budget_s), ("--timeout", request.timeout_s)):
         if seconds is not None and not 0 <= seconds < math.inf:
             raise UserError(f"{option} {seconds}: expected seconds of at least 0")
+    if request.timeout_s == 0:
+        raise UserError("--timeout 0 would end every task at once: expected seconds above 0")
+    _check_effect(request, kind)
     preset = _known("--preset", request.preset or ("gpu" if kind == "cuda" else "cpu"), PRESETS)
     chosen = bool(request.variants or request.workloads or request.shape or request.sets or request.files)
     # what somebody chose is measured whole, unless a budget was asked for too
@@ -177,13 +180,14 @@ def _understand(request: Request) -> Asked:
     if request.budget_s is not None:
         budget_s = request.budget_s or None
     with as_users():
-        named = dict.fromkeys(map(canonical, request.variants), True)
-    variants = named or dict(_variants_of(preset))
+        specs = [canonical(name) for name in request.variants]
+    _once("the variant", map(str, specs))
+    variants = dict.fromkeys(specs, True) or dict(_variants_of(preset))
     if request.files and not request.variants:
         variants = {Spec(name): True for name in _users_own(request.files)} | variants
     return Asked(
         variants=tuple(
-            Wanted(spec=spec, required=required, chosen=spec in named) for spec, required in variants.items()
+            Wanted(spec=spec, required=required, chosen=spec in specs) for spec, required in variants.items()
         ),
         audited=() if chosen else tuple(spec for spec in map(Spec, _published()) if spec not in variants),
         workloads=tuple(_workloads(request, preset)),
@@ -207,8 +211,26 @@ def _known(option: str, word: str, known: Mapping[str, T]) -> T:
     return known[word]
 
 
+def _check_effect(request: Request, kind: str) -> None:
+    """Refuse what would change nothing, or contradicts itself."""
+    for option, values in (("--phase", request.phases), ("--probe", request.probes)):
+        _once(option, values)
+    if kind == "cuda" and request.threads != "1":
+        raise UserError(f"--threads {request.threads} has no effect on --device cuda")
+    chosen = request.variants and (request.workloads or request.shape)
+    if request.preset and chosen and request.budget_s is not None:
+        raise UserError(f"--preset {request.preset} has no effect beside variants, workloads and a budget of your own")
+
+
+def _once(option: str, values: Iterable[str]) -> None:
+    for value, count in Counter(values).items():
+        if count > 1:
+            raise UserError(f"{option} {value} is given twice")
+
+
 def _devices(kind: str, threads: str) -> Iterator[Device]:
-    for text in dict.fromkeys(threads.split(",")):
+    _once("--threads", (text.strip() for text in threads.split(",")))
+    for text in threads.split(","):
         if not text.strip().isdigit() or int(text) < 1:
             raise UserError(f"--threads {threads}: expected whole numbers of at least 1, such as 1 or 1,2,4")
         if int(text) > (os.cpu_count() or 1):
@@ -226,9 +248,16 @@ def _workloads(request: Request, preset: Preset) -> Iterator[Workload]:
         if not equals or not values:
             raise UserError(f"--set {text}: expected an axis and its values, such as batch=1,8,32")
         axes.append([(key.strip(), value.strip()) for value in values.split(",")])
+    _once("--set", (axis[0][0] for axis in axes))
+    seen: set[Workload] = set()
     for workload in chosen or preset.workloads():
         for combination in itertools.product(*axes):
-            yield override(workload, dict(combination)) if combination else workload
+            made = override(workload, dict(combination)) if combination else workload
+            alike = replace(made, overrides=())  # 8 and 08 are one batch
+            if alike in seen:
+                raise UserError(f"{made} is asked for twice, by --workload, --shape or --set")
+            seen.add(alike)
+            yield made
 
 
 def _pairs(option: str, text: str) -> dict[str, str]:
@@ -237,6 +266,8 @@ def _pairs(option: str, text: str) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise UserError(f"{option} {text}: expected key=value pairs, such as batch=8,regions=100,words=20")
+        if key.strip() in pairs:
+            raise UserError(f"{option} {text} gives {key.strip()} twice")
         pairs[key.strip()] = value.strip()
     return pairs
 

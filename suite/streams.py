@@ -20,6 +20,8 @@ _LEFT = (errno.EPIPE, errno.EIO, errno.ECONNRESET)
 """Errors that say that nobody reads any more, which is the reader's choice and worth no words."""
 _kept: list[TextIO] = []
 """The real standard output, where it is kept for the answer alone."""
+answered = False
+"""Whether a program has got its answer."""
 
 
 def prepare(*, keep_stdout: bool = False) -> None:
@@ -45,6 +47,8 @@ def prepare(*, keep_stdout: bool = False) -> None:
 
 def answer(text: str) -> None:
     """Write a line where answers for programs go: the standard output, kept for it or not."""
+    global answered
+    answered = True
     out = _kept[0] if _kept else sys.stdout
     out.write(text + "\n")
     out.flush()

@@ -182,10 +182,15 @@ def override(workload: Workload, changes: dict[str, str]) -> Workload:
         UserError: an unknown key, or a value that is no positive number (a share up to 1 for a fill).
     """
     values: dict[str, float] = {}
+    by: dict[str, str] = {}
     for key, text in changes.items():
         if key not in _FIELDS:
             raise UserError(f"{key}={text} sets {key!r}: expected one of {', '.join(_FIELDS)}")
         kind, targets = _FIELDS[key]
+        for target in targets:
+            if target in by:
+                raise UserError(f"{by[target]} and {key} both set {target}: expected one of them")
+            by[target] = key
         try:
             value = kind(text)
         except ValueError:

@@ -415,6 +415,11 @@ def _check(request: Request) -> None:
     unknown = next((name for name in request.studies if name not in STUDIES), None)
     if unknown is not None:
         raise UserError(f"there is no study {unknown!r}: expected one of {', '.join(STUDIES)}")
+    repeated = next((name for name in request.studies if request.studies.count(name) > 1), None)
+    if repeated is not None:
+        raise UserError(f"the study {repeated} is asked for twice")
+    if request.full and request.studies:
+        raise UserError(f"--full has no effect beside {' '.join(request.studies)}: it means every study")
     if request.seeds < 1:
         raise UserError(f"--seeds {request.seeds}: expected at least 1, and 5 for an interval worth reading")
     if request.first_seed < 0 or request.first_seed + request.seeds > TUNING_SEED:

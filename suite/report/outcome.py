@@ -22,6 +22,8 @@ def finish(folder: Path, manner: Manner, *, interrupted: bool, resume: str) -> i
     Returns:
         The exit code.
     """
+    if interrupted:
+        manner.console().print("interrupted: the pages of what was measured are made (Ctrl-C once more ends at once)")
     from suite.report import ablation, page  # here, since what draws takes seconds to load and is needed last
 
     records = store.read(folder)
@@ -94,5 +96,5 @@ def answer(records: Sequence[Record], folder: Path, path: Path | None, *, code: 
 def say_how_to_go_on(manner: Manner, resume: str) -> None:
     """After an interruption: the command on a line of its own, so that it can be copied."""
     console = manner.console()
-    console.print("interrupted; continue with:")
+    console.print("interrupted; this continues:")
     console.print(f"  {resume}", soft_wrap=True)

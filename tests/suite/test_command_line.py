@@ -6,6 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+import suite
+from suite import cli, exits
+from suite.errors import UserError
+from suite.records import Measurement, Record
 
 ROOT = Path(__file__).parents[2]
 FLAGS = {
@@ -63,3 +69,101 @@ cli.main()
     assert ("Traceback" in ended.stderr) == (code == 70)
     assert ("please report it" in ended.stderr) == (code == 70)
     assert "the message" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "--out", ""), "--out: expected a value"),
+        (("run", "--out="), "--out: expected a value"),
+        (("--preset", " "), "--preset: expected a value"),
+        (("run", ""), "run: expected a value"),
+        (("audit", ""), "audit: expected a value"),
+        (("list", "--with", ""), "--with: expected a value"),
+        (("run", "--set", "batch=1", "--set", "batch=2"), "--set batch is given twice"),
+        (("run", "--workload", "tiny", "--set", "batch=8,08"), "is asked for twice"),
+        (("run", "--workload", "tiny", "--workload", "tiny"), "tiny is asked for twice"),
+        (("run", "--set", "width=64", "--set", "image_width=32"), "width and image_width both set image_width"),
+        (("run", "--shape", "batch=1,batch=2"), "gives batch twice"),
+        (("run", "parallel", "parallel[hidden=none]"), "the variant parallel is given twice"),
+        (("run", "--threads", "1,1"), "--threads 1 is given twice"),
+        (("run", "--phase", "forward", "--phase", "forward"), "--phase forward is given twice"),
+        (("run", "--timeout", "0"), "expected seconds above 0"),
+        (("run", "pool", "--workload", "tiny", "--preset", "cpu", "--budget", "9"), "--preset cpu has no effect"),
+        (("selfcheck", "--trials", "0"), "--trials 0: expected at least 1"),
+        (("selfcheck", "--write"), "--write has no effect here"),
+        (("selfcheck", "masking", "--out", "x"), "--out has no effect here"),
+        (("compare", "a", "b", "--across-machines", "--budget", "3"), "--budget has no effect here"),
+        (("ablate", "core", "--full"), "--full has no effect beside core"),
+        (("ablate", "core", "core"), "the study core is asked for twice"),
+        (("checkpoint", "dcn/stack", "x.pt", "--config", "["), "--config [: not JSON"),
+        (("checkpoint", "dcn/stack", "x.pt", "--config", "3"), "expected a JSON object"),
+        (("report",), "expected a run folder"),
+    ],
+)
+def test_an_argument_that_would_change_nothing_is_refused_in_one_line(
+    arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("suite.guest.warm_up", lambda: None)
+    result = CliRunner().invoke(cli.app, list(arguments))
+    assert isinstance(result.exception, UserError), result.exception
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied", "/somewhere/x"), OSError(28, "No space")])
+def test_what_the_system_refuses_is_one_line(
+    error: OSError, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(error, monkeypatch) == 2
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_a_file_of_ours_that_is_missing_is_our_mistake(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(FileNotFoundError(2, "No such file", str(ROOT / "suite" / "page.jinja")), monkeypatch) == 70
+    assert "please report it" in capfd.readouterr().err
+
+
+def refused(error: OSError, monkeypatch: pytest.MonkeyPatch) -> int:
+    def app(**_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "app", app)
+    return cli._code([], False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("list", "--json"), 0), (("run", "nosuch", "--json"), 2), (("--json", "--version"), 2)],
+)
+def test_a_program_gets_one_object_whatever_happens(arguments: tuple[str, ...], code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "run_all.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=250
+    )
+    answer = json.loads(done.stdout)
+    assert done.returncode == answer["exit_code"] == code, done.stderr
+    assert ("error" in answer) == (code != 0)
+
+
+def test_the_version_is_told_without_loading_torch() -> None:
+    done = subprocess.run(
+        [sys.executable, "run_all.py", "--version"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.startswith(f"coattention {suite.__version__} (Python 3.")
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("records", "code"),
+    [
+        ([Measurement(task="m", device="cpu", quantity="gemm_time", unit="s", value=1.0)], 4),
+        ([Measurement(task="a", variant="pool", quantity="parameters", unit="1", value=9.0)], 4),
+        ([Measurement(task="a", variant="pool", quantity="accuracy", unit="1", value=0.5)], 0),
+        ([Measurement(task="t", variant="pool", quantity="latency", unit="s", samples=(1.0,), rounds=(0,))], 0),
+        ([], 4),
+    ],
+)
+def test_a_run_that_measured_no_variant_measured_nothing(records: list[Record], code: int) -> None:
+    assert exits.code(records) == code
