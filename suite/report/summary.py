@@ -61,6 +61,26 @@ def believed(cells: pd.DataFrame) -> str:
     )
 
 
+AS_FAST = 0.9
+"""Products of a dtype for which a machine has instructions are no slower than those in float32; this leaves noise."""
+
+
+def lacking(peaks: pd.DataFrame) -> list[str]:
+    """For which dtypes each device has no instructions, by its products: what runs in them is slow for that reason."""
+    said = []
+    for device, own in peaks.groupby("device", sort=False):
+        rates = dict(zip(own["what"], own["per_second"], strict=True))
+        full = rates.get("float32")
+        for dtype, rate in rates.items():
+            if full and dtype not in ("float32", "copy") and rate < AS_FAST * full:
+                slow, fast = units.per_second(rate, "FLOP"), units.per_second(full, "FLOP")
+                said.append(
+                    f"On {device}, products in {dtype} run at {slow}, those in float32 at {fast}: it has no fast "
+                    f"instructions for {dtype}, and forms in it are slow for that reason."
+                )
+    return said
+
+
 def table(cells: pd.DataFrame) -> pd.DataFrame:
     """A line per mechanism of one workload and device: masking, both phases, and the fastest of its forms."""
     lines = []
