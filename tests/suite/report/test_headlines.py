@@ -18,6 +18,7 @@ from suite.report.tables import Tables
 from tests.suite.report import arbitrary
 from tests.suite.report.arbitrary import Run
 
+pytestmark = pytest.mark.slow
 PLOTTED = range(8)
 """Runs whose plots are drawn; sentences are cheaper."""
 TOLD = range(90)
