@@ -1,3 +1,20 @@
 """The harness: what measures, audits and compares the variants."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from suite.frames import Frames
+
 __version__ = "0.1.0"
+
+
+def load(folder: "Path | str") -> "Frames":
+    """A run folder as pandas frames: cells, findings and raw samples, without torch.
+
+    Raises:
+        UserError: it holds no records, or a line that is none; says which.
+    """
+    from suite import frames  # here alone, so that importing the package reads no pandas
+
+    return frames.load(folder)
