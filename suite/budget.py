@@ -16,8 +16,9 @@ from variants import canonical
 
 LEAST_S = 30.0
 """What a budget has to be to be kept whatever comes: the start and the pages alone take a good part of it."""
-_PAGES_OVER_START = 0.9
-"""Making the pages takes so many times as long as starting this program: both are Python's work on one CPU."""
+_PAGES_OVER_START, _CELL_OVER_START = 0.4, 0.015
+"""Making the pages takes so many times as long as starting this program, and so much more for each cell that they show:
+both are Python's work on one CPU, and the machine is as slow in the one as in the other."""
 _FEWEST_PAGES_S, _MOST_PAGES_S = 3.0, 60.0
 _UNEXPECTED = 0.25
 """What is required begins where this share of what it is thought to take is left: it may be quicker than that."""
@@ -106,8 +107,12 @@ class Budget:
     """Tasks that bear company and run side by side."""
     start_s: float = 4.0
     """What the program took to start."""
+    cells: int = 0
+    """How many cells the pages will show at least."""
     speed: Speed = field(default_factory=Speed)
     paces: Paces = field(default_factory=Paces)
+    _cells: set[tuple[str, str, str, str]] = field(default_factory=set)
+    """Those that were timed."""
     _begun: bool = False
     """Whether a comparison has begun."""
     _until_s: float = 0.0
@@ -124,7 +129,8 @@ class Budget:
     @property
     def pages_s(self) -> float:
         """What the report will take."""
-        return min(max(_PAGES_OVER_START * self.start_s, _FEWEST_PAGES_S), _MOST_PAGES_S)
+        pages_s = (_PAGES_OVER_START + _CELL_OVER_START * max(len(self._cells), self.cells)) * self.start_s
+        return min(max(pages_s, _FEWEST_PAGES_S), _MOST_PAGES_S)
 
     @property
     def measuring_s(self) -> float:
@@ -138,6 +144,11 @@ class Budget:
         # against what was thought of it a moment ago: the difference is the kind's, not the mechanism's
         self.paces.learn(estimated(task, self.speed), took_s, _sampled_s(records), _compiled_s(task, records, took_s))
         self.speed.learn(records)
+        self._cells |= {
+            (record.variant, record.workload, record.phase, record.device)
+            for record in records
+            if isinstance(record, Measurement) and record.quantity == "latency"
+        }
         self._expected.clear()
 
     def expected(self, task: Task) -> Task:

@@ -89,7 +89,7 @@ def start(
             interrupted = session.run()
         code = outcome.finish(folder, manner, interrupted=interrupted, resume=resuming)
         if not interrupted:
-            _record_end(folder, began)
+            _record_end(folder, began, session.ended_s)
         return code
 
     return outcome.seen_through(work, folder, manner, resume=resuming)
@@ -146,6 +146,7 @@ class Session:
         self._processes = processes or Processes()
         self._began = self._processes.now() if began is None else began
         self._foretold = False
+        self._ended_s = 0.0
         self._compared: list[Task] = []
         alone = any(device.kind == "cuda" for device in asked.devices)
         self._lanes = 1 if alone else min(_LANES, environment.usable_cores())
@@ -162,12 +163,18 @@ class Session:
         """Everything stored so far, by this session and by those that it continues."""
         return self._known
 
+    @property
+    def ended_s(self) -> float:
+        """When all was measured, since the process began."""
+        return self._ended_s
+
     def run(self) -> bool:
         """Work through the plan; whether the user interrupted it."""
         try:
             self.work(machine_tasks(self._asked))
             self._budget.speed = Speed.measured(self._known)
             made = plan(self._asked, self._budget.speed)
+            self._budget.cells = sum(len(task.required_variants) for task in made.tasks if task.required)
             stored = {
                 (skip.task, skip.variant, skip.workload, skip.device) for skip in self._known if isinstance(skip, Skip)
             }
@@ -178,6 +185,7 @@ class Session:
             with progress_bar(self._console) as progress:
                 self.work(made.tasks, progress)
                 self._look_closer(progress)
+            self._ended_s = self._elapsed_s()
         except KeyboardInterrupt:
             return True
         return False
@@ -428,7 +436,9 @@ def _closing(one: Worker) -> Measurement:
     )
 
 
-def _record_end(folder: Path, began: float) -> None:
+def _record_end(folder: Path, began: float, measured_s: float) -> None:
     """Put on record how long it took, pages and all; where that cannot be, nothing else is lost."""
     with contextlib.suppress(OSError), store.Writer(folder) as writer:
-        writer.write([Measurement(task="run", quantity="run_time", unit="s", value=time.monotonic() - began)])
+        details = {"measured_s": round(measured_s, 3)}  # the rest went to the pages
+        took_s = time.monotonic() - began
+        writer.write([Measurement(task="run", quantity="run_time", unit="s", value=took_s, details=details)])

@@ -201,12 +201,17 @@ def _masking(masking: pd.DataFrame) -> str:
 
 def _machine(peaks: pd.DataFrame) -> str:
     lines = []
+    in_float32 = {
+        row["device"]: wording.number(row, "per_second") for row in wording.rows(peaks[peaks["what"] == "float32"])
+    }
     for row in wording.rows(peaks):
         rate = wording.number(row, "per_second")
         if row["what"] == "copy":
             text = f"- {row['device']}, copy: {units.binary_per_second(rate)}"
         else:
             text = f"- {row['device']}, matrix product in {row['what']}: {units.per_second(rate, 'FLOP')}"
+            if rate and rate < 0.9 * (in_float32.get(row["device"]) or 0.0):
+                text += f"; slower than float32, so it has no instructions for {row['what']} that are of use here"
         if row["reached_by"]:
             text += f", which `{row['reached_by']}` did: more than the peak that was measured apart"
         lines.append(text)
