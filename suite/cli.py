@@ -111,6 +111,9 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Measure latency, memory, cost, agreement and masking, and leave a run folder with the report."""
+    from suite import guest
+
+    guest.warm_up()  # beside the same for this process, which takes as long
     from suite import run as session
     from suite.answer import Manner
     from suite.request import Request
