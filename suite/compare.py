@@ -230,14 +230,15 @@ class _Latencies:
                 flops = record.details.get("flops")
                 if record.value and isinstance(flops, int):
                     self._products[record.device] = record.value / flops
-        siblings: dict[Place, int] = {}
+        worth: dict[Place, tuple[int, int]] = {}
         self.home: dict[Place, str] = {}
-        """The task that a place is reported from: where most of the variants are of its own mechanism."""
+        """The task that a place is reported from: where most of the variants are of its own mechanism; of several, the
+        one that took most samples."""
         for task, members in self._tasks.items():
-            for place in members:
+            for place, record in members.items():
                 count = sum(_mechanism(other.variant) == _mechanism(place.variant) for other in members)
-                if count > siblings.get(place, 0):
-                    siblings[place], self.home[place] = count, task
+                if (count, len(record.samples)) > worth.get(place, (0, 0)):
+                    worth[place], self.home[place] = (count, len(record.samples)), task
 
     def record(self, place: Place) -> Measurement:
         return self._tasks[self.home[place]][place]

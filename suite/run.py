@@ -33,6 +33,8 @@ _LANES = 2
 """Tasks that do not time anything run side by side, where there are cores for it."""
 _CLOCKS_APART, _CLOCKS_APART_S = 0.5, 5.0
 """By how much of it, and by how many seconds more, a worker's own time may differ from ours: it starts and ends."""
+_MOST_NAMED = 6
+"""Variants that one line names."""
 _PATIENCE = 8.0
 """A task that takes so many times as long as planned counts as hung."""
 _LEAST_PATIENCE_S = 120.0
@@ -372,9 +374,13 @@ class Session:
                 f"{units.seconds(total_s)} are too few for all that is required: "
                 "the most valuable comes first, the rest is put off"
             )
-        names = dict.fromkeys(name for task in late for name in task.variants[-1:])
+        names = list(dict.fromkeys(name for task in late for name in task.variants[-1:]))
         if names:
-            yield f"put off unless there is time: {', '.join(names)}; the report says how to measure them"
+            more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+            yield (
+                f"put off unless there is time: {', '.join(names[:_MOST_NAMED])}{more}; "
+                "the report says how to measure each"
+            )
 
     def _tell(self, progress: Progress, bar: object, running: Sequence[Worker], pending: Sequence[Task]) -> None:
         elapsed_s = self._elapsed_s()

@@ -200,14 +200,18 @@ def _value(record: Measurement) -> float | None:
 
 
 def _home_tasks(latencies: Mapping[tuple[str, Place], Mapping[str, Measurement]]) -> dict[tuple[Place, str], str]:
-    """The task from which each variant is reported: among its siblings, not where it is only the anchor of others."""
-    home: dict[tuple[Place, str], tuple[int, str]] = {}
+    """The task from which each variant is reported: among its siblings, not where it is only the anchor of others.
+
+    Of several, the one that took most samples: a budget may leave time to look at a comparison once more.
+    """
+    home: dict[tuple[Place, str], tuple[int, int, str]] = {}
     for (task, place), side_by_side in latencies.items():
-        for variant in side_by_side:
+        for variant, record in side_by_side.items():
             siblings = sum(parent_of(other) == parent_of(variant) for other in side_by_side)
-            if siblings > home.get((place, variant), (0, ""))[0]:
-                home[place, variant] = (siblings, task)
-    return {key: task for key, (_, task) in home.items()}
+            worth = (siblings, len(record.samples))
+            if worth > home.get((place, variant), (0, 0, ""))[:2]:
+                home[place, variant] = (*worth, task)
+    return {key: task for key, (_, _, task) in home.items()}
 
 
 def _latency(variant: str, side_by_side: Mapping[str, Measurement], place: Place) -> dict[str, object]:

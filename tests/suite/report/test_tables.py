@@ -229,3 +229,11 @@ def test_every_series_of_samples_names_its_task_and_why_it_ended() -> None:
     (behind,) = wording.rows(tables.make(records).conditions)
     assert (behind["task"], behind["samples"], behind["stopped"]) == ("a", 2, "budget")
     assert (behind["cpu_share"], behind["harness_s"]) == (0.5, 0.25)
+
+
+def test_a_comparison_that_was_timed_once_more_is_reported_from_its_longer_look() -> None:
+    short = [timed(name, [2.0] * 6, task="a") for name in ("parallel", "cross")]
+    long = [timed(name, [1.0] * 60, task="a again") for name in ("parallel", "cross")]
+    for records in ([*short, *long], [*long, *short]):
+        cells = tables.make(records).cells.set_index("variant")
+        assert list(cells.loc[["parallel", "cross"], "latency_s"]) == [1.0, 1.0]
