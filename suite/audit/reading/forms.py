@@ -13,12 +13,21 @@ Layout = Literal["[B, L, D]", "[L, B, D]", "[B, D, L]", "[B, D, H, W]", "[B, H, 
 LAYOUTS: tuple[Layout, ...] = ("[B, L, D]", "[L, B, D]", "[B, D]", "[B, D, L]", "[B, D, H, W]", "[B, H, W, D]")
 Values = Literal["booleans", "integers", "floats", "additive", "lengths"]
 Shape = Literal[
-    "[B, L]", "[B, 1, 1, L]", "[B, 1, L]", "[B, L, 1]", "[B]", "[B, R, L]", "[B, 1, R, L]", "[B H, R, L]", "[L, B]"
+    "[B, L]",
+    "[B, 1, 1, L]",
+    "[B, 1, L]",
+    "[B, L, 1]",
+    "[B, 1, L, 1]",
+    "[B]",
+    "[B, R, L]",
+    "[B, 1, R, L]",
+    "[B H, R, L]",
+    "[L, B]",
 ]
 Hides = Literal["columns", "pairs"]
 """Of a mask with rows: whether it hides padded slots from every row, or every pair that has padding on either side."""
 
-SINGLE: tuple[Shape, ...] = ("[B, L]", "[B, 1, 1, L]", "[B, 1, L]", "[B, L, 1]")
+SINGLE: tuple[Shape, ...] = ("[B, L]", "[B, 1, 1, L]", "[B, 1, L]", "[B, L, 1]", "[B, 1, L, 1]")
 PAIRED: tuple[Shape, ...] = ("[B, R, L]", "[B, 1, R, L]", "[B H, R, L]")
 
 
@@ -162,6 +171,8 @@ class Form:
                 return valid[:, None]
             case "[B, L, 1]":
                 return valid[..., None]
+            case "[B, 1, L, 1]":
+                return valid[:, None, :, None]
             case "[L, B]":
                 return valid.T
             case "[B, R, L]" | "[B, 1, R, L]" | "[B H, R, L]":

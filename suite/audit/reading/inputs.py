@@ -68,15 +68,20 @@ def fits(trials: Trials, arguments: Sequence[Argument], stated: Stated) -> Itera
     """Readings of the feature inputs under which the module runs, the likeliest first."""
     fixed: dict[str, object] = {a.name: a.value for a in arguments if a.guess == "flag" and a.required}
     open_ = [a for a in arguments if a.guess != "flag" and a.name not in stated.ignore]
-    for most in (COMMON, None):  # the usual forms of masks with every layout, then the rarer ones
-        for features, masks in _roles(open_, stated):
+    roles = list(_roles(open_, stated))
+    # the usual forms of masks before the rarer ones, any number of slots before a fixed one, names before the rest
+    plan = [(roles[:1], COMMON, False), (roles[:1], COMMON, True), (roles[1:], COMMON, False), (roles, None, True)]
+    if not any(a.required and a.guess != "features" for a in open_):  # no name speaks of masks: perhaps some are
+        plan[1], plan[2] = plan[2], plan[1]
+    for some, most, fixable in plan:
+        for features, masks in some:
             found = False
             required = [m for m in masks if m.required]
             # a mask that may be left out by its signature may be needed all the same
             for needed in [required] + ([masks] if len(required) < len(masks) else []):
                 for candidate in _candidates(features, stated):
                     tried = replace(candidate, fixed=fixed)
-                    reading = _mended(trials, tried, needed, stated, most)
+                    reading = _mended(trials, tried, needed, stated, most, fixable=fixable)
                     if reading is None:
                         continue
                     found = True
@@ -112,7 +117,8 @@ def _roles(arguments: Sequence[Argument], stated: Stated) -> Iterator[tuple[list
     told = set(stated.inputs) | set(stated.masks)
     required = [a for a in arguments if a.required]
     # the last ones are masks, or what is named as a mask is none; fewest changes first
-    for count in range(1, len(required) + 1):
+    half = len(required) // 2
+    for count in sorted(range(1, len(required) + 1), key=lambda count: (count != half, count)):
         for chosen in itertools.combinations(reversed(required), count):
             if any(a.name in told for a in chosen):
                 continue
@@ -136,7 +142,7 @@ def _candidates(features: Sequence[Argument], stated: Stated) -> Iterator[Readin
             if slots and slots <= 3 and len(groups) <= 5:
                 ranked.append((total, order, groups, layouts))
     ranked.sort(key=lambda item: item[:2])
-    for _, _, groups, layouts in ranked[:CANDIDATES]:
+    for _, _, groups, layouts in ranked[: CANDIDATES if len(features) < 4 else CANDIDATES // 3]:
         read, lengths, count = {}, {}, 0
         for group in groups:
             side = stated.inputs.get(group[0], group[0])
@@ -234,21 +240,28 @@ def _seen(trials: Trials, reading: Reading, side: Side) -> bool:
 
 
 def _mended(
-    trials: Trials, reading: Reading, required: Sequence[Argument], stated: Stated, most: int | None = None
+    trials: Trials,
+    reading: Reading,
+    required: Sequence[Argument],
+    stated: Stated,
+    most: int | None = None,
+    *,
+    fixable: bool = True,
 ) -> Reading | None:
     """The candidate with the widths, fixed lengths and forms of required masks with which it runs; None where none."""
     widths: dict[str, int] = {}
     for masks in itertools.islice(base_masks(required, reading, trials.module, stated), most):
         tried = replace(reading, masks=masks)
         tried = _with_widths(tried, widths)
-        ran, tried = _run(trials, tried)
+        ran, tried = _run(trials, tried, fixable=fixable)
         if ran:
             return _settled(trials, tried)
         widths = {name: feature.width for name, feature in tried.features.items() if feature.width not in MARKERS}
-    for equal in _equal_widths(trials.module, reading):
+    plain = all(feature.layout in ("[B, L, D]", "[B, D]") for feature in reading.features.values())
+    for equal in _equal_widths(trials.module, reading) if plain else ():
         for masks in itertools.islice(base_masks(required, reading, trials.module, stated), 6):
             tried = _with_widths(replace(reading, masks=masks), equal)
-            if trials.outputs(tried, trials.scene(tried)) is not None:
+            if _failure(trials, tried) is None:
                 return tried
     return None
 
@@ -277,6 +290,14 @@ def base_masks(
     paired = len(sides) > 1
     choices = [sorted(sides, key=lambda side: -kinship(a.name, side)) for a in required]
     owners = sorted(itertools.product(*choices), key=lambda chosen: len(set(chosen)) < min(len(required), len(sides)))
+    if len(required) > 1 and not counts and any(a.counts for a in required):
+        for chosen in owners[:4]:  # lengths of one kind, masks of another
+            yield {
+                a.name: Form(side=side, values="lengths", shape="[B]")
+                if a.counts
+                else Form(side=side, real=not a.says_padding)
+                for a, side in zip(required, chosen, strict=True)
+            }
     for pattern in patterns:
         for chosen in owners[:6]:
             made = {}
@@ -289,14 +310,6 @@ def base_masks(
                 yield made
             if pattern.rows is not None and paired:
                 yield {name: replace(form, rows=form.side) for name, form in made.items()}
-    if len(required) > 1 and not counts and any(a.counts for a in required):
-        for chosen in owners[:4]:  # lengths of one kind, masks of another
-            yield {
-                a.name: Form(side=side, values="lengths", shape="[B]")
-                if a.counts
-                else Form(side=side, real=not a.says_padding)
-                for a, side in zip(required, chosen, strict=True)
-            }
 
 
 def _allowed(form: Form, stated: str | None) -> bool:
@@ -356,13 +369,13 @@ def _equal_widths(module: nn.Module, reading: Reading) -> Iterator[dict[str, int
             yield dict(zip(names, pair, strict=True))
 
 
-def _run(trials: Trials, reading: Reading) -> tuple[bool, Reading]:
+def _run(trials: Trials, reading: Reading, *, fixable: bool) -> tuple[bool, Reading]:
     """Run a candidate, mending what its failures tell; whether it ran, and what was learnt."""
     for _ in range(TRIES):
         failure = _failure(trials, reading)
         if failure is None:
             return True, reading
-        mended = _mend(reading, failure)
+        mended = _mend(reading, failure, fixable=fixable)
         if mended is None:
             return False, reading
         reading = mended
@@ -401,6 +414,12 @@ class _Watch(TorchFunctionMode):
         kwargs: dict[str, object] | None = None,
     ) -> object:
         try:
+            if getattr(func, "__name__", "") == "scaled_dot_product_attention":
+                _, key, value = [tensor for tensor in (*args, *(kwargs or {}).values()) if isinstance(tensor, Tensor)][
+                    :3
+                ]
+                if key.shape[-2] != value.shape[-2]:  # torch does not check it, and reads past the end
+                    raise ValueError("as many keys as values")
             return func(*args, **(kwargs or {}))
         except Exception:
             if self.failed is None:
@@ -477,8 +496,8 @@ def _tensors(values: Sequence[object]) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-def _mend(reading: Reading, failure: Failure) -> Reading | None:
-    """The reading with what a failure tells; None where it tells nothing."""
+def _mend(reading: Reading, failure: Failure, *, fixable: bool) -> Reading | None:
+    """The reading with what a failure tells, fixed numbers of slots only where asked; None where it tells nothing."""
     if failure.function in ("embedding", "embedding_bag", "one_hot"):
         return _whole_numbers(reading, failure)
     sizes = {feature.width: name for name, feature in reading.features.items() if feature.width in MARKERS}
@@ -488,7 +507,7 @@ def _mend(reading: Reading, failure: Failure) -> Reading | None:
     for one, two, _ in both:
         if one in sizes and two not in lengths and two not in (EXAMPLES, 1, 0):
             return _with_widths(reading, {sizes[one]: two})
-    for one, two, own in both:
+    for one, two, own in both if fixable else []:
         if own and one in lengths and two not in lengths and two not in sizes and two > 1:
             return replace(reading, lengths={**reading.lengths, lengths[one]: two})
     return None

@@ -9,7 +9,6 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import torch
 
@@ -79,6 +78,9 @@ class _Placing:
         self.arguments = {a.name: a for a in fit.masks if a.name not in stated.ignore}
         self.heads = heads_of(trials.module)
         self.kept: dict[object, dict[Side, float]] = {}
+        plain = trials.outputs(self.base, trials.scene(self.base)) or {}
+        self.axes = {name: value.dim() for name, value in plain.items()}
+        """How many axes each output has: a mask of a wrong form may spread it over one more."""
         self.finite = False
         self.never: set[str] = set()
         """Arguments that may be anything at all."""
@@ -180,18 +182,16 @@ class _Placing:
     def _runs(self, reading: Reading) -> bool:
         """Whether a reading runs and no mask spreads examples over a second axis."""
         outputs = self.trials.outputs(reading, self.trials.scene(reading))
-        if outputs is None:
+        if outputs is None or any(value.dim() > self.axes.get(name, 99) for name, value in outputs.items()):
             return False
-        return all(
-            sum(size == EXAMPLES for size in value.shape) <= self.axes.get(name, 1) for name, value in outputs.items()
+        if all(sum(size == EXAMPLES for size in value.shape) < 2 for value in outputs.values()):
+            return True
+        others = self.trials.outputs(reading, self.trials.scene(reading, examples=EXAMPLES - 1))
+        return others is not None and all(
+            sum(pair == (EXAMPLES, EXAMPLES - 1) for pair in zip(value.shape, others[name].shape, strict=False)) < 2
+            for name, value in outputs.items()
+            if name in others
         )
-
-    @cached_property
-    def axes(self) -> dict[str, int]:
-        """How many axes of each output are as long as there are examples, without the optional masks."""
-        outputs = self.trials.outputs(self.base, self.trials.scene(self.base)) or {}
-        counts = {name: sum(size == EXAMPLES for size in value.shape) for name, value in outputs.items()}
-        return {} if self.base.masks else counts
 
     # --- the search
 
@@ -213,7 +213,7 @@ class _Placing:
         left = {a.name: "the call raises with every form that was tried" for a in arguments if a not in able}
         self.never |= {a.name for a in able if self._never_read(a, able)}
         able = [a for a in able if a.required or a.name not in self.never]
-        best, lowest = self.base, self._total(self.base)
+        best, lowest = self.base, self._total(self.base) if self._runs(self.base) else math.inf
         if not able:
             return best, left
         owners, ran = itertools.islice(self._assignments(able), 4), 0
@@ -316,15 +316,22 @@ class _Placing:
                 masks = {n: form.flipped if n in flip else form for n, form in variant.masks.items()}
                 yield replace(variant, masks=masks)
 
+    def _clean(self, reading: Reading) -> bool:
+        """Whether nothing gets through of the sides that masks tell of."""
+        scores = self._scores(reading, self.sides)
+        return all(scores[side] < CLEAN for side in reading.masked)
+
     def _total(self, reading: Reading) -> float:
         return sum(self._scores(reading, self.sides).values())
 
     def _refined(self, reading: Reading, arguments: Sequence[Argument]) -> Reading:
         """The reading after each mask was tried in every form, the others kept."""
         arguments = [a for a in arguments if a.name not in self.never]
+        if len(self.arguments) == 1 and self._matters(reading, arguments[0].name if arguments else ""):
+            return reading  # every form of it was tried already
         for _ in range(2):
             before = self._total(reading)
-            if before < CLEAN * len(self.sides) and all(self._matters(reading, a.name) for a in arguments):
+            if self._clean(reading) and all(self._matters(reading, a.name) for a in arguments):
                 return reading
             for argument in arguments:
                 reading = self._best(reading, argument)

@@ -26,7 +26,9 @@ class Seen:
     axes: tuple[int, ...] = ()
     """The order that puts the batch first and slots where `Output` has them, after unfolding."""
     folded: int = 1
-    """How many parts of each example lie one after another on the first axis."""
+    """How many parts of each example lie on the first axis."""
+    parts_first: bool = False
+    """Whether all examples' first parts come before any second one."""
     widened: bool = False
     """Whether an axis of one feature is added."""
     why: str = ""
@@ -37,7 +39,7 @@ class Seen:
         if self.output.kind == "unknown":
             return value
         if self.folded > 1:
-            value = value.reshape(-1, self.folded, *value.shape[1:])
+            value = _unfolded(value, self.folded, parts_first=self.parts_first)
         if value.dim() != len(self.axes):
             raise RuntimeError(f"{self.output.name} has {value.dim()} axes where it had {len(self.axes)}")
         value = value.permute(self.axes)
@@ -97,12 +99,17 @@ def _seen(
     if other is None or other.dim() != value.dim():
         return unknown("it is there at some sizes only, or its axes change with them")
     labels = _labels(value.shape, other.shape, small, large, fixed)
-    folded = 1
+    folded, parts_first = 1, False
     if "batch" not in labels:
         if not labels or not isinstance(labels[0], int):
             return unknown("none of its axes runs over the examples")
         folded = labels[0]
-        value, labels = value.reshape(-1, folded, *value.shape[1:]), ["batch", "const", *labels[1:]]
+        order = _fold(name, folded, small, call)
+        if order is None:
+            return unknown("its first axis holds several parts of each example in no order that was found")
+        parts_first = order
+        value = _unfolded(value, folded, parts_first=parts_first)
+        labels = ["batch", "const", *labels[1:]]
     batch = labels.index("batch")
     rest = [axis for axis in range(len(labels)) if axis != batch]
     odd = [axis for axis in rest if labels[axis] == "?" or labels[axis] == "batch" or isinstance(labels[axis], int)]
@@ -115,7 +122,7 @@ def _seen(
     if not slots:
         kind: Kind = "vectors" if len(rest) <= 1 else "fixed"
         output = Output(name=name, kind=kind, side=_named_side(name, small.lengths))
-        return Seen(output=output, axes=(batch, *rest), folded=folded, widened=not rest)
+        return Seen(output=output, axes=(batch, *rest), folded=folded, parts_first=parts_first, widened=not rest)
     if len(slots) == 1:
         owner = owners[0]
         assert isinstance(owner, tuple)
@@ -123,14 +130,17 @@ def _seen(
             if len(owner) > 1:
                 return unknown("it holds weights over the slots of several sides in one row")
             return Seen(
-                output=Output(name=name, kind="weights", side=owner[0]), axes=(batch, *plain, *slots), folded=folded
+                output=Output(name=name, kind="weights", side=owner[0]),
+                axes=(batch, *plain, *slots),
+                folded=folded,
+                parts_first=parts_first,
             )
         axes = (batch, *slots, *plain)
         if len(owner) == 1:
             output = Output(name=name, kind="tokens", side=owner[0])
         else:
             output = Output(name=name, kind="joined", sides=_in_order(owner, small, name, slots[0], folded, call))
-        return Seen(output=output, axes=axes, folded=folded, widened=not plain)
+        return Seen(output=output, axes=axes, folded=folded, parts_first=parts_first, widened=not plain)
     if len(slots) > 2 or any(isinstance(owner, tuple) and len(owner) > 1 for owner in owners):
         return unknown("it has more axes over slots than two, or one over several sides beside another")
     first, last = slots
@@ -147,7 +157,28 @@ def _seen(
         output=Output(name=name, kind=kind, side=side[0], rows=rows[0]),
         axes=(batch, *plain, first, last),
         folded=folded,
+        parts_first=parts_first,
     )
+
+
+def _unfolded(value: Tensor, parts: int, *, parts_first: bool) -> Tensor:
+    """``[B * parts, ...]`` or ``[parts * B, ...]`` as ``[B, parts, ...]``."""
+    if parts_first:
+        return value.reshape(parts, -1, *value.shape[1:]).transpose(0, 1)
+    return value.reshape(-1, parts, *value.shape[1:])
+
+
+def _fold(name: str, parts: int, small: Sizes, call: Callable[[Scene], Outputs]) -> bool | None:
+    """Whether parts come before examples on a first axis that holds both: other examples stay when one changes."""
+    features = {side: tensor.clone() for side, tensor in small.scene.features.items()}
+    for tensor in features.values():
+        tensor[0] = 2 * tensor[0].flip(-1) + 1
+    changed = call(replace(small.scene, features=features))[name]
+    for parts_first in (False, True):
+        difference = _unfolded((changed - small.outputs[name]).abs(), parts, parts_first=parts_first)
+        if float(difference[0].max()) > 0 and float(difference[1:].max()) <= 1e-4 * float(difference[0].max()):
+            return parts_first
+    return None
 
 
 def _labels(
