@@ -1,6 +1,5 @@
 """What a process has held."""
 
-import resource
 from pathlib import Path
 
 
@@ -11,5 +10,7 @@ def peak_B() -> int:
     """
     status = Path("/proc/self/status")
     if not status.exists():
+        import resource  # here alone, so that what does not measure runs where there is none
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
     return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))

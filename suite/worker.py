@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import resource
 import sys
 import time
 from collections import defaultdict
@@ -110,6 +109,8 @@ def _work(task: Task, files: tuple[str, ...], folder: Path, cache: Path, at: Ann
     os.environ["TRITON_CACHE_DIR"] = str(cache / "triton")
     if task.device.startswith("cpu") and sys.platform == "linux":
         limit = int(psutil.Process().memory_info().vms + _MEMORY_SHARE * psutil.virtual_memory().available)
+        import resource  # here alone, so that what does not measure runs where there is none
+
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
     from suite.probes import clocks, settings  # noqa: F401  # the clock's own functions, before a file can replace them

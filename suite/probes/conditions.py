@@ -2,7 +2,6 @@
 
 import math
 import os
-import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,6 +89,8 @@ def process_doubts(before: Mark, after: Mark, wall_s: float, *, threads: int) ->
 
 def switches() -> int:
     """Involuntary context switches of this process so far."""
+    import resource  # here alone, so that what does not measure runs where there is none
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
