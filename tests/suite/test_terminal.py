@@ -1,41 +1,122 @@
 """What people type stands in a terminal, and what they see there differs from what a pipe gets."""
 
+import json
 import os
-import pty
-import subprocess
-import sys
-import termios
+import signal
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+import numpy as np
+import pytest
+
+from suite import store
+from suite.records import Finding, Measurement, Record, Skip
+from tests.suite.terminals import Terminal
+
+RUN = ("run", "parallel", "--workload", "tiny", "--phase", "forward", "--probe", "timing", "--budget", "12")
 
 
-def in_terminal(*arguments: str, columns: int = 80, timeout_s: float = 200) -> tuple[int, str]:
-    """Run the command line with a pseudo-terminal for all three streams; the exit code and what was on the screen."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (40, columns))
-    with subprocess.Popen(
-        [sys.executable, "run_all.py", *arguments], cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs
-    ) as process:
-        os.close(theirs)
-        seen = b""
-        while True:
-            try:
-                chunk = os.read(ours, 4096)
-            except OSError:  # Linux says so when the last process has left the terminal
-                break
-            if not chunk:
-                break
-            seen += chunk
-        os.close(ours)
-        return process.wait(timeout_s), seen.decode()
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two runs of the same machine, of which the second is slower, with a skip and a broken variant."""
+    made = []
+    for number, factor in enumerate((1.0, 1.3)):
+        folder = tmp_path_factory.mktemp("runs") / f"run-{number}"
+        folder.mkdir()
+        (folder / "environment.json").write_text(json.dumps({"machine": {"cpu": "made up", "cores": 2}}))
+        with store.Writer(folder) as writer:
+            writer.write(_records(factor))
+        made.append(folder)
+    return made[0], made[1]
 
 
-def test_a_run_shows_its_progress_and_ends_well(tmp_path: Path) -> None:
-    code, screen = in_terminal(
-        *("run", "parallel", "--workload", "tiny", "--phase", "forward", "--probe", "timing", "--budget", "12"),
-        *("--out", str(tmp_path / "run")),
+def _records(factor: float) -> list[Record]:
+    rng = np.random.default_rng(0)
+    records: list[Record] = []
+    common = {"workload": "tiny", "device": "cpu", "quantity": "latency", "unit": "s"}
+    for mechanism in ("parallel", "hierarchical[inner=alternating]"):
+        for phase in ("forward", "forward+backward"):
+            task = f"timing {mechanism} tiny {phase} cpu"
+            for name, ms in (("parallel", 1.0), (mechanism, 2.0), (f"{mechanism}+bf16+compile", 1.5 * factor)):
+                records.append(
+                    Measurement(
+                        **common,
+                        task=task,
+                        variant=name,
+                        phase=phase,
+                        samples=tuple(1e-3 * ms * rng.normal(1, 0.01, 24)),
+                        rounds=tuple(range(24)),
+                        trust=("samples spread by 21%",),
+                    )
+                )
+    place = {"variant": "parallel", "workload": "tiny", "device": "cpu"}
+    records.append(
+        Finding(task="a", variant="parallel", device="cpu", quantity="P1", verdict="broken", summary="it leaks")
     )
-    assert code == 0, screen
-    assert " left" in screen
-    assert "Traceback" not in screen
+    records.append(
+        Skip(task="plan", **place, quantity="all", reason="does not fit into 140 s beside the others", cause="budget",
+             remedy="python run_all.py run parallel --workload tiny")
+    )  # fmt: skip
+    return list({(r.task, r.variant, r.quantity, r.phase): r for r in records}.values())
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+@pytest.mark.parametrize(("command", "code"), [("report", 0), ("compare", 3)])
+def test_what_a_command_prints_fits_the_terminal(
+    folders: tuple[Path, Path], command: str, code: int, columns: int
+) -> None:
+    old, new = folders
+    with Terminal(command, *((new,) if command == "report" else (old, new)), columns=columns) as terminal:
+        assert terminal.end() == code, terminal.screen
+        assert "Traceback" not in terminal.screen
+        last = [line for line in terminal.lines if line][-1]
+        assert last.endswith("REPORT.md" if command == "report" else "COMPARISON.md")
+        # a path stands on a line of its own, whole, however long it is: it is there to be copied
+        rest = [line for line in terminal.lines if line != last and str(new) not in line]
+        assert max(map(len, rest)) <= columns
+        words = terminal.screen.split()
+        for whole in ("hierarchical[inner=alternating]+bf16+compile", "ms"):
+            assert len(whole) > columns or any(whole in word for word in words), whole
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_the_list_fits_the_terminal(columns: int) -> None:
+    with Terminal("list", columns=columns) as terminal:
+        assert terminal.end() == 0
+        assert max(map(len, terminal.lines)) <= columns
+        assert "published_hiecoatt_alternating" in terminal.screen.split()
+        assert "-question_self_attention," in terminal.screen.split()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [80, 40])
+def test_a_run_shows_its_progress_and_ends_well(tmp_path: Path, columns: int) -> None:
+    with Terminal(*RUN, "--out", tmp_path / "run", columns=columns) as terminal:
+        assert terminal.end() == 0, terminal.screen
+        assert " left" in terminal.screen
+        assert "Traceback" not in terminal.screen
+        assert terminal.shows_cursor
+        assert max(len(line) for line in terminal.lines if str(tmp_path) not in line) <= columns
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["ctrl-c", "ctrl-c twice", "SIGTERM", "SIGHUP"])
+def test_a_run_that_is_ended_leaves_a_folder_to_go_on_with_and_nothing_else(tmp_path: Path, end: str) -> None:
+    folder, temporary = tmp_path / "run", tmp_path / "temporary"
+    temporary.mkdir()
+    with Terminal(*RUN, "--out", folder, environment={"TMPDIR": str(temporary)}) as terminal:
+        terminal.wait_for(" left")
+        if end.startswith("ctrl-c"):
+            terminal.press_ctrl_c()
+        else:
+            os.kill(terminal.process.pid, signal.Signals[end])
+        if end == "ctrl-c twice":
+            terminal.wait_for("^C")
+            terminal.press_ctrl_c()
+        assert terminal.end() == 130, terminal.screen
+        assert "Traceback" not in terminal.screen
+        assert terminal.shows_cursor
+        if end != "ctrl-c twice":
+            assert f"python run_all.py --resume {folder}" in terminal.screen
+            assert (folder / "REPORT.md").exists()
+    store.read(folder)
+    assert list(temporary.glob("coattention-*")) == []
