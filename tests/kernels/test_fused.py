@@ -10,6 +10,8 @@ import torch
 
 from variants import Skip, build
 
+pytestmark = pytest.mark.slow
+
 triton = pytest.importorskip("triton")
 
 SHARED_BYTES = {90: 232_448, 80: 163_840}

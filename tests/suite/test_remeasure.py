@@ -9,6 +9,8 @@ from suite import stats
 from suite.compare import Change, Comparison, Place
 from suite.remeasure import PAIRS, suspects
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PLACE = Place("parallel", "tiny", "forward", "cpu")
 

@@ -16,6 +16,8 @@ from suite.budget import Paces
 from suite.plan import Task
 from suite.records import Finding, Measurement, Record, Skip
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PLANTED = Path(__file__).with_name("planted.py")
 

@@ -7,6 +7,8 @@ import time
 import psutil
 import pytest
 
+pytestmark = pytest.mark.slow
+
 STARTER = """
 import subprocess, sys
 from suite.tether import end_with_starter

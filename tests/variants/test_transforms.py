@@ -16,6 +16,8 @@ from variants.hierarchical import Hierarchical
 from variants.recurrence import WrittenOut, fused_layer, traced_layer
 from variants.transforms.compilation import isolation
 
+pytestmark = pytest.mark.slow
+
 CASES = ["pool", "parallel", "alternating", "cross", "hierarchical", "hierarchical[inner=alternating,layers=2]"]
 
 

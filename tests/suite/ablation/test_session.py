@@ -25,6 +25,8 @@ from suite.records import Measurement, Record, Skip
 from suite.report.ablation import Accuracies
 from variants import canonical, mechanisms
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 POOL = Row(variant="pool", width=16)
 SMALL = Study(

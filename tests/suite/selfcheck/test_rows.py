@@ -18,6 +18,8 @@ from suite.selfcheck.bench import Bench
 from suite.selfcheck.row import not_here, row
 from suite.stats import Ratio
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 Counted = tuple[object, object, str]
 
