@@ -7,7 +7,7 @@ padding changes, relative to how far they move when valid slots change.
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,7 +16,7 @@ from suite.audit.reading.arguments import Argument, kinship
 from suite.audit.reading.forms import Form, forms
 from suite.audit.reading.inputs import Fit, Stated, heads_of
 from suite.audit.reading.trial import EXAMPLES, Outputs, Reading, Spent, Trials, kept, moved
-from suite.audit.subject import Scene, Side
+from suite.audit.subject import Scene, Side, with_side
 
 CLEAN = 1e-3
 """A score below which what is hidden moves nothing that counts."""
@@ -386,20 +386,41 @@ class _Placing:
                 continue
             without = reading.with_mask(name, None)
             before, after = self._scores(reading, self.sides), self._scores(without, self.sides)
-            if all(after[side] <= before[side] + CLEAN / 10 for side in self.sides):
+            same = all(after[side] <= before[side] + CLEAN / 10 for side in self.sides)
+            if same and self._counted(without) <= self._counted(reading) + CLEAN / 10:
                 told = next(n for n, f in reading.masks.items() if n != name and set(f.sides) & set(form.sides))
                 reading, left = without, {**left, name: f"{told} tells of the same padding, and it can do without"}
         return reading, left
 
+    def _counted(self, reading: Reading) -> float:
+        """How far outputs are from those without any padding: what it holds may not matter, and its count may."""
+        furthest = 0.0
+        for side in self.sides:
+            if side in reading.lengths:
+                continue
+            slots = self._slots(reading, side)
+            hidden = range(slots - max(slots // 2, 1), slots)
+            padded = self.trials.scene(reading, hidden={side: len(hidden)})
+            features, valid = padded[side]
+            trimmed = with_side(padded, side, features=features[:, : hidden.start], valid=valid[:, : hidden.start])
+            before, after = self.trials.outputs(reading, padded), self.trials.outputs(reading, trimmed)
+            for name, value in (before or {}).items():
+                one, other = kept(value, [(slots, hidden)]), (after or {}).get(name)
+                if other is not None and other.shape == one.shape and one.is_floating_point() and one.numel():
+                    apart = (one - other).double().square().mean().sqrt()
+                    furthest = max(furthest, float(apart / one.double().square().mean().sqrt().clamp_min(1e-12)))
+        return furthest
+
     def _told(self, reading: Reading, left: dict[str, str]) -> Placement:
         placed: dict[str, Placed] = {}
+        reaches = self._reaching(reading)
         unused: dict[str, Side] = {}
         told = {side for n, f in reading.masks.items() if self._matters(reading, n) for side in f.sides}
         for name, argument in self.arguments.items():
             form = reading.masks.get(name)
             if form is None:
                 if name not in left and not self._ever_matters(reading, argument):
-                    unused[name] = next((s for s in self._owners(argument) if s not in told), self._owners(argument)[0])
+                    unused[name] = self._owner(argument, told, reaches)
                 else:
                     covered = next((n for n in reading.masks if argument.guess == "structure"), None)
                     left.setdefault(
@@ -408,7 +429,7 @@ class _Placing:
                     )
                 continue
             if not self._matters(reading, name):
-                owner = next((s for s in self._owners(argument) if s not in told), form.side)
+                owner = self._owner(argument, told, reaches) if set(self.sides) - told else form.side
                 unused[name] = owner
                 form = replace(form, side=owner) if form.rows is None else form
                 fits = reading.with_mask(name, form)
@@ -432,6 +453,11 @@ class _Placing:
             reaches=self._reaching(reading),
         )
 
+    def _owner(self, argument: Argument, told: set[Side], reaches: Collection[Side]) -> Side:
+        """Whose padding an unused mask was meant to tell of: what no other mask tells of, and what needs one first."""
+        owners = self._owners(argument)
+        return min(owners, key=lambda side: (side in told, side not in reaches, owners.index(side)))
+
     def _ever_matters(self, reading: Reading, argument: Argument) -> bool:
         """Whether a mask that is not in a reading changes an output, or is looked at, in any form."""
         if argument.name in self.never:
@@ -451,8 +477,12 @@ class _Placing:
         own = [sum(self._scores(reading, self.sides, salt).values()) for salt in (0, 1)]
         other = [sum(self._scores(opposite, self.sides, salt).values()) for salt in (0, 1)]
         finite = max(own) < BROKEN
-        if finite and all(b > DECISIVE * a + 10 * CLEAN for a, b in zip(own, other, strict=True)):
-            return Placed(form=form, shown=True, how="found by trial")
+        alone = [sum(self._scores(reading, form.sides, salt).values()) for salt in (0, 1)]
+        turned = [sum(self._scores(opposite, form.sides, salt).values()) for salt in (0, 1)]
+        # of its own sides alone too: a leak of another side must not drown what this mask shows
+        for low, high in ((own, other), (alone, turned)):
+            if finite and all(b > DECISIVE * a + 10 * CLEAN for a, b in zip(low, high, strict=True)):
+                return Placed(form=form, shown=True, how="found by trial")
         if finite and max(own) < CLEAN * len(self.sides) and form.values == "lengths":
             return Placed(form=form, shown=True, how="found by trial")
         if form.values in ("lengths", "additive"):

@@ -18,9 +18,13 @@ MOST = 3
 def search(trials: Trials, arguments: Sequence[Argument], stated: Stated) -> Placement | None:
     """The likeliest reading under which the module runs; None where there is none."""
     best: tuple[tuple[float, ...], Placement] | None = None
+    tried: list[Placement] = []
     try:
         for fit in itertools.islice(fits(trials, arguments, stated), MOST):
             found = place(trials, fit, stated)
+            if any(_explains(earlier, found) for earlier in tried):
+                continue
+            tried.append(found)
             mixes = not independent(trials, found.reading)
             if not mixes and found.decided and not found.left:
                 return found
@@ -32,6 +36,18 @@ def search(trials: Trials, arguments: Sequence[Argument], stated: Stated) -> Pla
     finally:
         trials.unlimited()
     return best[1] if best else None
+
+
+def _explains(wider: Placement, narrower: Placement) -> bool:
+    """Whether a reading leaves out an input for whose unused mask another reading has the input."""
+    more = set(wider.reading.sides) - set(narrower.reading.sides)
+    used = {name for name, mask in narrower.placed.items() if mask.effect}
+    return (
+        more > set()
+        and set(narrower.reading.features) < set(wider.reading.features)
+        and used <= {name for name, mask in wider.placed.items() if mask.effect}
+        and any(side in more for side in wider.unused.values())
+    )
 
 
 def independent(trials: Trials, reading: Reading) -> bool:

@@ -16,7 +16,7 @@ from suite.audit.reading.masks import Placement
 from suite.audit.reading.outputs import Seen, Sizes, classify, in_words, with_cuts
 from suite.audit.reading.refusal import NotUnderstood, lost, one_line
 from suite.audit.reading.search import independent, search
-from suite.audit.reading.trial import LENGTHS, Outputs, Reading, Trials, flat, moved
+from suite.audit.reading.trial import LENGTHS, SECONDS, Outputs, Reading, Spent, Trials, flat, moved
 from suite.audit.subject import Call, Order, Scene, Side, SideOf, Subject, from_module, make_scene
 from variants import CoAttention
 
@@ -86,6 +86,13 @@ def _parameters(factory: Callable[..., object]) -> Sequence[inspect.Parameter]:
 
 def _read(module: nn.Module, name: str, stated: Stated) -> Understood:
     arguments = arguments_of(module)
+    try:
+        return _tried(module, name, stated, arguments)
+    except Spent as error:
+        raise lost(f"{name} is too slow to be read by trials: they took over {SECONDS:g} s", name) from error
+
+
+def _tried(module: nn.Module, name: str, stated: Stated, arguments: Sequence[Argument]) -> Understood:
     _check(stated, arguments, name)
     if not arguments and takes_any(module):
         raise lost(f"{name}.forward takes *arguments, and no signature says what they are", name)
@@ -94,6 +101,7 @@ def _read(module: nn.Module, name: str, stated: Stated) -> Understood:
         placement = search(trials, arguments, stated)
         if placement is None:
             raise _unread(trials, name, arguments)
+        trials.renew()
         reading = placement.reading
         _refuse_ids(name, arguments, reading)
         _refuse_lists(trials, name, arguments, placement)
@@ -137,7 +145,7 @@ def _read(module: nn.Module, name: str, stated: Stated) -> Understood:
         for side in reading.sides
     )
     subject = _subject(name, module, bind, sides, seen)
-    able = optional and not bare.masks and _runs(trials, bare)
+    able = optional and not bare.masks and _alike(trials, reading, bare)
     subject = replace(
         subject,
         unmasked=bind_as(bare)(module) if able else None,
@@ -147,13 +155,8 @@ def _read(module: nn.Module, name: str, stated: Stated) -> Understood:
         subject=subject,
         account=tuple(account),
         remarks=_remarks(arguments, placement),
-        doubts=_doubts(arguments, placement),
+        doubts=(*_doubts(arguments, placement), *_strange(placement, seen)),
     )
-
-
-def _runs(trials: Trials, reading: Reading) -> bool:
-    with trials.quietly():
-        return trials.outputs(reading, trials.scene(reading)) is not None
 
 
 def _check(stated: Stated, arguments: Sequence[Argument], name: str) -> None:
@@ -302,6 +305,25 @@ def _remarks(arguments: Sequence[Argument], placement: Placement) -> tuple[str, 
         if side not in placement.reaches:
             lines.append(f"{name} is never used; no slot of {side} reaches another output, so none is needed")
     return tuple(lines)
+
+
+def _strange(placement: Placement, seen: Sequence[Seen]) -> list[str]:
+    """Masks that change nothing where an output is longer than any side: they may have to be as long as that."""
+    unknown = [one.output.name for one in seen if one.output.kind == "unknown"]
+    if not unknown:
+        return []
+    return [
+        f"{name} changes nothing, yet axes of {unknown[0]} are of no side, and it may have to be as long as they are"
+        for name in placement.unused
+    ]
+
+
+def _alike(trials: Trials, reading: Reading, bare: Reading) -> bool:
+    """Whether leaving masks out says the same as telling that every slot is real: a decoder may turn causal."""
+    with trials.quietly():
+        scene = trials.scene(reading)
+        told, untold = trials.outputs(reading, scene), trials.outputs(bare, scene)
+    return bool(told and untold) and moved(told or {}, untold or {}, lambda value: value) < STILL
 
 
 def _doubts(arguments: Sequence[Argument], placement: Placement) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ class _Forgetful(nn.Module):
 def test_the_padding_test_finds_a_mask_that_is_taken_and_not_used() -> None:
     planted = dataclasses.replace(BY_NAME["torch.nn.MultiheadAttention"], make=_Forgetful)
     found = truth(planted)
-    assert broken(found) == ("content", "count", "trimmed", "gradient")
+    assert broken(found) == ("content", "count", "trimmed", "gradient", "train")
     assert found["read"] == 0
 
 
