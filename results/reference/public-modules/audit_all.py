@@ -25,7 +25,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[2])]
 RECORDS = HERE / "audits.jsonl"
 LETTERS = 400
 """Of one sentence of the audit that is kept."""
-LIMIT_S = 300
+LIMIT_S = 120
 """Of one audit; past it, the module is not judged."""
 
 
@@ -107,7 +107,13 @@ def outcome(right: str, answers: list[dict[str, Any]]) -> str:
         if "wrong" in given:
             return "agrees"
         return "not judged" if set(given) == {"not judged"} else "missed"
-    if "wrong" in given:
+    unmasked = all(
+        each["property"] == "P6"  # that it takes no mask is what is right
+        for one in answers
+        for each in one["findings"]
+        if each["verdict"] == "broken" and each["severity"] == "wrong"
+    )
+    if "wrong" in given and not (right == "cannot be judged" and unmasked):
         return "accused"
     if right == "cannot be judged":
         return "agrees"
@@ -131,7 +137,7 @@ def answer(target: Any, name: str, how: str) -> dict[str, Any]:
             said["account"] = [line[:LETTERS] for line in understood.account]
             rows = findings(subject, examine(subject), task="audit", device="cpu")
             found = tuple(doubted(rows, understood.doubts))
-            said["says"] = [line[:LETTERS] for line in paragraph(found)]
+            said["says"] = [line[:LETTERS] for line in [*paragraph(found), *understood.remarks]]
             said["findings"] = [
                 {
                     "property": each.quantity,
@@ -145,10 +151,10 @@ def answer(target: Any, name: str, how: str) -> dict[str, Any]:
                 if each.verdict != "holds"
             ]
             said["holds"] = [each.quantity for each in found if each.verdict == "holds"]
-            said["answer"] = verdict(said["findings"], said["holds"])
+            said["answer"] = verdict(said, any(each.details.get("doubted") for each in found))
     except NotUnderstood as error:
-        said["says"] = [line[:LETTERS] for line in str(error).splitlines()[:3] if line]
-    except TimeoutError:
+        said["says"] = [error.why[:LETTERS]]
+    except Late:
         said["says"] = [f"not judged: it took longer than {LIMIT_S} s"]
     except Exception as error:  # whatever it is, the other modules are audited
         last = traceback.extract_tb(error.__traceback__)[-1]
@@ -158,13 +164,14 @@ def answer(target: Any, name: str, how: str) -> dict[str, Any]:
     return said
 
 
-def verdict(found: list[dict[str, Any]], holds: list[str]) -> str:
-    broken = {each["severity"] for each in found if each["verdict"] == "broken"}
+def verdict(said: dict[str, Any], unsure: bool) -> str:
+    """As the exit code has it: wrong before not judged before fragile."""
+    broken = {each["severity"] for each in said["findings"] if each["verdict"] == "broken"}
     if "wrong" in broken:
         return "wrong"
-    if "fragile" in broken:
-        return "fragile"
-    return "correct" if holds else "not judged"
+    if unsure or not said["holds"]:
+        return "not judged"
+    return "fragile" if broken else "correct"
 
 
 def adapter(case: Any) -> Any:
@@ -173,25 +180,30 @@ def adapter(case: Any) -> Any:
 
     module = case.module().float()
     names = [side.name for side in case.sides]
-    given = dict(zip(("image", "question"), names, strict=False))
 
     def call(batch: Any) -> dict[str, Any]:
-        x = {name: getattr(batch, side) for side, name in given.items()}
-        valid = {name: getattr(batch, f"{side}_valid") for side, name in given.items()}
+        x = {name: getattr(batch, name) for name in names}
+        valid = {name: getattr(batch, f"{name}_valid") for name in names}
         return {name: out.value for name, out in case.call(module, x, valid).items()}
 
-    widths = dict.fromkeys(("image", "question"), 0) | {
-        side: each.width for side, each in zip(("image", "question"), case.sides, strict=False)
-    }
     told = case.right != "cannot be judged"  # the others take no mask
-    masked = tuple(side for side, each in zip(("image", "question"), case.sides, strict=False) if told and each.padded)
-    return Adapter(module, call, image_width=widths["image"], question_width=widths["question"] or 4, masked=masked)
+    return Adapter(
+        module,
+        call,
+        widths={side.name: side.width for side in case.sides},
+        masked=[side.name for side in case.sides if told and side.padded],
+        lengths={side.name: 1 for side in case.sides if side.length == 1},
+    )
+
+
+class Late(BaseException):
+    """The time for one module is over; no ``except Exception`` of an audit may take it for the module's own."""
 
 
 @contextmanager
 def limited(seconds: int) -> Iterator[None]:
     def stop(*_: object) -> None:
-        raise TimeoutError
+        raise Late
 
     signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)

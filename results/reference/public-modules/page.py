@@ -14,6 +14,7 @@ that was written for it alone and knows nothing of the audit (`public_modules/tr
 same examples with other numbers in the padding, with more padding, and each alone without any, in float64. What that
 test finds is called *right* here. Weights are seeded and small; no checkpoint is involved. This page is written by
 
+    pip install --no-deps -r results/reference/public-modules/requirements.txt
     python results/reference/public-modules/audit_all.py          # audits what is installed, then writes this page
     python results/reference/public-modules/audit_all.py --page   # this page again, from audits.jsonl
 
@@ -79,6 +80,7 @@ def _moved(record: Record) -> str:
         "count": "more padding",
         "trimmed": "padding trimmed",
         "gradient": "other numbers in the padding, in gradients",
+        "train": "other numbers in the padding, in train mode",
     }
     return ", ".join(f"{_number(record['truth'][name])} with {words[name]}" for name in record["breaks"])
 
@@ -96,7 +98,9 @@ def _table(records: Iterable[Record]) -> str:
     ]
     for record in records:
         given = {each["how"]: each["answer"] for each in record["answers"]}
-        worst = max((record["truth"][name] for name in ("content", "count", "trimmed", "gradient")), key=_size)
+        worst = max(
+            (record["truth"].get(name, 0.0) for name in ("content", "count", "trimmed", "gradient", "train")), key=_size
+        )
         cells = [
             record["module"],
             f"{record['package']} {record['version']}",

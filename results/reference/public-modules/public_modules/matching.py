@@ -106,7 +106,7 @@ CASES = (
         sides=(Side("desc0", D, 7, padded=False), Side("desc1", D, 9)),
         call=_lightglue_one_mask,
         right="wrong",
-        breaks=("content", "count", "trimmed", "gradient"),
+        breaks=("content", "count", "trimmed", "gradient", "train"),
         why="Each mask is optional on its own, and a single one is ignored without a word.",
         line="feature/lightglue.py, TransformerLayer.forward: `if mask0 is not None and mask1 is not None`; "
         "a missing mask could be made of ones, or one alone refused.",
@@ -149,7 +149,7 @@ CASES = (
         sides=(Side("x", D, 7, padded=False), Side("source", D, 9)),
         call=_loftr_layer_source_mask,
         right="wrong",
-        breaks=("content", "count", "trimmed", "gradient"),
+        breaks=("content", "count", "trimmed", "gradient", "train"),
         why="Each mask is optional on its own, and with full attention a single one is ignored without a word.",
         line="feature/loftr/loftr_module/linear_attention.py, FullAttention.forward: "
         "`if kv_mask is not None and q_mask is not None`; linear attention beside it uses each alone.",
@@ -170,7 +170,7 @@ CASES = (
         sides=FEATURES,
         call=_loftr,
         right="wrong",
-        breaks=("finite", "content", "count", "trimmed", "gradient"),
+        breaks=("finite", "content", "count", "trimmed", "gradient", "train"),
         why="Every example of an ordinary padded batch is NaN from the second layer on.",
         line=ROWS,
     ),

@@ -253,6 +253,26 @@ def _blip(name: str, *more: object) -> nn.Module:
     return made
 
 
+def _answering(module: nn.Module, x: Given, valid: Given) -> dict[str, Out]:
+    """As BlipForQuestionAnswering calls it: what the text encoder made of the question, and the question's mask."""
+    question = x["encoder_hidden_states"]
+    answer = torch.tensor([[1, 9, 10]]).expand(len(question), -1)
+    out = module(
+        input_ids=answer,
+        encoder_hidden_states=question,
+        encoder_attention_mask=valid["encoder_hidden_states"].long(),
+    )
+    return {"logits": pooled(out.logits)}
+
+
+def _blip_decoder() -> nn.Module:
+    text = dict(BERT, encoder_hidden_size=D, bos_token_id=1, eos_token_id=2, sep_token_id=2, pad_token_id=0)
+    vision = {"hidden_size": D, "num_attention_heads": H, "intermediate_size": 64, "num_hidden_layers": 1}
+    config = _config("blip", "BlipConfig", text_config=text, vision_config=dict(vision, image_size=32, patch_size=16))
+    decoder: nn.Module = _part("blip.modeling_blip", "BlipForQuestionAnswering")(config).text_decoder
+    return decoder
+
+
 TEXT = (Side("hidden_states", D, 7), Side("encoder_hidden_states", D, 9))
 UNPADDED_TEXT = (TEXT[0]._replace(padded=False), TEXT[1])
 BLIP_LINE = (
@@ -260,7 +280,10 @@ BLIP_LINE = (
     "is_cross_attention else attention_mask`. BlipTextAttention.forward, its only caller, hands the mask over as "
     "attention_mask and never as encoder_attention_mask, so that in cross-attention it is replaced by None."
 )
-BLIP_WHY = "The mask of the encoder is taken and not used: padded image slots are attended to as if they were real."
+BLIP_WHY = (
+    "The mask of the encoder is taken and not used: padded slots are attended to like real ones. Of images none are "
+    "padded; where a question is what is attended to, as in BlipForQuestionAnswering, its padding moves the answer."
+)
 
 CASES = (
     Case(
@@ -288,7 +311,7 @@ CASES = (
         sides=TEXT,
         call=_text_layer,
         right="wrong",
-        breaks=("content", "count", "trimmed", "gradient"),
+        breaks=("content", "count", "trimmed", "gradient", "train"),
         why=BLIP_WHY,
         line=BLIP_LINE,
     ),
@@ -299,7 +322,7 @@ CASES = (
         sides=TEXT,
         call=_text_layer,
         right="wrong",
-        breaks=("content", "count", "trimmed", "gradient"),
+        breaks=("content", "count", "trimmed", "gradient", "train"),
         why=BLIP_WHY,
         line=BLIP_LINE,
     ),
@@ -310,9 +333,21 @@ CASES = (
         sides=UNPADDED_TEXT,
         call=_cross_alone,
         right="wrong",
-        breaks=("content", "count", "trimmed", "gradient"),
+        breaks=("content", "count", "trimmed", "gradient", "train"),
         why=BLIP_WHY,
         line=BLIP_LINE,
+    ),
+    Case(
+        name="BlipForQuestionAnswering, its text_decoder",
+        package="transformers",
+        make=_blip_decoder,
+        sides=(TEXT[1],),
+        call=_answering,
+        right="wrong",
+        breaks=("content", "count", "trimmed", "gradient", "train"),
+        why=BLIP_WHY,
+        line=BLIP_LINE,
+        bare=False,
     ),
     Case(
         name="Blip2QFormerLayer",
@@ -629,8 +664,12 @@ CASES = (
         make=lambda: _part("superglue.modeling_superglue", "SuperGlueAttentionalPropagation")(
             _config("superglue", "SuperGlueConfig", hidden_size=D, num_attention_heads=H, keypoint_encoder_sizes=[D])
         ),
-        sides=(Side("descriptors", D, 7, padded=False), TEXT[1]),
+        sides=(Side("descriptors", D, 7), TEXT[1]),
         call=_superglue,
+        right="wrong",
+        breaks=("train",),
+        why="Right in eval mode. In train mode its BatchNorm takes its statistics over padded descriptors too.",
+        line="models/superglue/modeling_superglue.py, SuperGlueMultiLayerPerceptron: nn.BatchNorm1d over every slot.",
     ),
     Case(
         name="FlavaMultimodalModel",

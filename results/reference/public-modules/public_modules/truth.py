@@ -152,7 +152,8 @@ def truth(case: Case) -> dict[str, float]:
     padding. ``count``: more padding. ``trimmed``: each example alone, without its padding. ``large``: numbers of size
     1e4 in the padding. ``nan``: NaN in the padding, infinite where it gets through. ``read``: one real slot of a side
     is hidden by its mask, the least of the sides: 0 where a mask has no effect. ``gradient``: parameters' gradients of
-    a loss on real outputs, with other numbers in the padding; infinite where they are not finite.
+    a loss on real outputs, with other numbers in the padding; infinite where they are not finite. ``train``: other
+    numbers in the padding in train mode, all randomness seeded alike.
     """
     module = case.module().to(case.dtype)
     given = scene(case, seed=1)
@@ -169,6 +170,7 @@ def truth(case: Case) -> dict[str, float]:
     found["large"] = apart(case, before, run(case, module, big), given.valid, given.valid)
     nan = with_padding(case, given, lambda value: torch.full_like(value, float("nan")))
     found["nan"] = apart(case, before, run(case, module, nan), given.valid, given.valid)
+    found["train"] = in_train_mode(case, given, noise)
     found["read"] = hidden(case, module, given, before)
     found["tolerance"] = ROUNDING * max(torch.finfo(case.rounds_in).eps, torch.finfo(case.dtype).eps)
     return found
@@ -183,6 +185,16 @@ def moved_gradients(case: Case, module: nn.Module, given: Scene, noise: Scene) -
             return float("inf")
         worst = max(worst, float((a - b).abs().max() / scale))
     return worst
+
+
+def in_train_mode(case: Case, given: Scene, noise: Scene) -> float:
+    outs = []
+    for each in (given, noise):
+        module = case.module().to(case.dtype).train()  # its own: running statistics move
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(4)
+            outs.append(run(case, module, each))
+    return apart(case, *outs, given.valid, given.valid)
 
 
 def gradients(case: Case, module: nn.Module, given: Scene) -> list[Tensor]:
@@ -244,7 +256,7 @@ def hidden(case: Case, module: nn.Module, given: Scene, before: dict[str, Out]) 
     return min(moves, default=0.0)
 
 
-QUESTIONS = ("finite", "content", "count", "trimmed", "gradient")
+QUESTIONS = ("finite", "content", "count", "trimmed", "gradient", "train")
 """What has to hold of a correct module; the others tell how robust it is and whether its masks are read."""
 
 
