@@ -59,6 +59,10 @@ class Explanation:
         return f"perhaps {said}" if said else ""
 
 
+NOTHING = Explanation(shown={}, by_property={}, slots="slots")
+"""Where there is nothing to explain."""
+
+
 def explain(lab: Lab, outcomes: Iterable[Outcome]) -> Explanation:
     """Account for failures by experiments, and for what these leave by the planted defects that look most like it."""
     outcomes = tuple(outcomes)

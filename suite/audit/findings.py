@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from suite.audit.causes import explain
+from suite.audit.causes import NOTHING, explain
 from suite.audit.evidence import leak
 from suite.audit.lab import Lab
 from suite.audit.observation import ANY, OWN_WORDS, Observation, condition
@@ -39,7 +39,8 @@ def findings(
         if early is not None:
             early(_finding(subject, outcome, task=task, device=device))
     outcomes = tuple(examined)
-    explanation = explain(Lab(subject, seed), outcomes)
+    unexpected = any(_finding(subject, one, task=task, device=device).verdict == "broken" for one in outcomes)
+    explanation = explain(Lab(subject, seed), outcomes) if unexpected else NOTHING  # what is known is explained already
     for outcome in outcomes:
         item = outcome.examined
         finding = _finding(subject, outcome, task=task, device=device)
