@@ -1,6 +1,5 @@
 """Attention as a picture: regions on the image plane, words below, each as heavy as its weight."""
 
-import json
 import math
 import textwrap
 from collections import defaultdict
@@ -11,6 +10,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from suite import folders
+from suite.errors import UserError
 from suite.report import style
 from suite.report.ablation import Accuracies
 
@@ -45,19 +46,55 @@ NAME_WIDTH = 44
 
 
 def drawings(accuracies: Accuracies, folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Per family, what each classifier made of its question; the same question for all."""
+    """Per family, what each classifier made of its question; the same question for all.
+
+    Raises:
+        UserError: a file leads out of the folder, or holds something else.
+    """
     by_family: dict[str, list[dict[str, Any]]] = defaultdict(list)
     # whole mechanisms first: there is room for a few, and without a part they look much alike
     for artifact in sorted(accuracies.attention, key=lambda artifact: "-" in artifact.variant):
-        path = folder / artifact.path
+        path = folders.inside(folder, artifact.path)
         if not path.exists():
             continue
-        whole = json.loads(path.read_text(encoding="utf-8"))
-        for example in whole["examples"]:
+        for example in _examples(path):
             same = by_family[example["family"]]
             if len(same) < MOST_PICTURED and (not same or same[0]["words"] == example["words"]):
-                same.append(example | {"row": whole["row"]})
+                same.append(example)
     return by_family
+
+
+def _examples(path: Path) -> list[dict[str, Any]]:
+    """What a file holds of one classifier, in the form in which it is drawn.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    whole = folders.json_of(path)
+    try:
+        return [_example(example) | {"row": str(whole["row"])} for example in whole["examples"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: expected the attention that an ablation writes, but {error!r}") from error
+
+
+def _example(given: Mapping[str, Any]) -> dict[str, Any]:
+    example: dict[str, Any] = {key: str(given[key]) for key in ("family", "answer", "predicted")}
+    example["words"] = [str(word) for word in given["words"]]
+    example["places"] = [(float(x), float(y)) for x, y in given["places"]]
+    for key, known in (("colours", _PAINT), ("shapes", _MARKS)):
+        example[key] = [str(name) for name in given[key]]
+        if unknown := set(example[key]) - set(known):
+            raise ValueError(f"{key} has {', '.join(sorted(unknown))}")
+    objects = len(example["places"])
+    for key, slots in (("image_weights", objects), ("question_weights", len(example["words"]))):
+        example[key] = [[min(max(float(weight), 0.0), 1.0) for weight in weights] for weights in given[key]]
+        if any(len(weights) != slots for weights in example[key]):
+            raise ValueError(f"{key} has rows that are not of {slots}")
+    if not objects == len(example["colours"]) == len(example["shapes"]):
+        raise ValueError(f"places, colours and shapes are not of one length, {objects}")
+    if not example["words"] or not 0 < len(example["image_weights"]) == len(example["question_weights"]):
+        raise ValueError("words or weights are missing")
+    return example
 
 
 def figure(family: str, drawn: Sequence[Mapping[str, Any]]) -> Figure:

@@ -1,13 +1,20 @@
 """A picture of attention accounts for all of it: what real slots lack, padding has."""
 
+import json
 import math
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from suite.errors import UserError
+from suite.records import Artifact
 from suite.report import attention, style
+from suite.report.ablation import Accuracies
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.floats(0, 1))
@@ -49,3 +56,40 @@ def test_mean_pooling_is_pictured_where_there_is_nothing_else() -> None:
         made = attention.figure("unary", [drawing("pool", 1.0, 1)])
     assert made.get_suptitle().endswith("padded regions get no attention")
     assert math.isclose(sum(axes.get_visible() for axes in made.axes), 1)
+
+
+def kept(folder: Path, content: object) -> dict[str, list[dict[str, Any]]]:
+    """What a page draws of a folder whose one file of attention holds this."""
+    (folder / "seen.json").write_text(json.dumps(content))
+    record = Artifact(task="train", variant="leaky", device="cpu", quantity="attention", path="seen.json")
+    return attention.drawings(Accuracies([record]), folder)
+
+
+def test_a_file_of_attention_is_drawn_as_it_was_written(tmp_path: Path) -> None:
+    seen = drawing("leaky", 0.6, 3)
+    del seen["row"]
+    (pictured,) = kept(tmp_path, {"data": "scenes", "row": "leaky", "examples": [seen]})["unary"]
+    assert pictured == drawing("leaky", 0.6, 3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"places": [[0.0]]}, {"colours": ["red"]}, {"colours": ["ultraviolet"] * 3}, {"image_weights": [["a"] * 3]},
+        {"image_weights": []}, {"words": []}, {"question_weights": None}, {"shapes": 3},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_no_ablation_writes_is_refused_by_file(tmp_path: Path, change: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=r"seen.json: expected the attention that an ablation writes"):
+        kept(tmp_path, {"row": "leaky", "examples": [drawing("leaky", 0.6, 3) | change]})
+
+
+def test_no_file_of_attention_is_read_through_a_link(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (tmp_path / "seen.json").write_text("{}")
+    (folder / "seen.json").symlink_to(tmp_path / "seen.json")
+    record = Artifact(task="train", variant="leaky", device="cpu", quantity="attention", path="seen.json")
+    with pytest.raises(UserError, match="leads out of the folder"):
+        attention.drawings(Accuracies([record]), folder)
