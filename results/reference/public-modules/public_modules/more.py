@@ -40,7 +40,11 @@ def _self_weights(module: nn.Module, x: Given, valid: Given) -> dict[str, Out]:
 
 
 def _interest(module: nn.Module, x: Given, valid: Given) -> dict[str, Out]:
-    return {"out": pooled(module(x["query"], x["keys"], valid["keys"].sum(1, keepdim=True)))}
+    """It counts: what is real goes to the front, wherever it stood."""
+    real = valid["keys"]
+    front = real.int().argsort(dim=1, descending=True, stable=True)
+    keys = x["keys"].take_along_dim(front[..., None], 1)
+    return {"out": pooled(module(x["query"], keys, real.sum(1, keepdim=True)))}
 
 
 def _cross(module: nn.Module, x: Given, valid: Given) -> dict[str, Out]:
