@@ -129,7 +129,7 @@ LEAKY = "hierarchical_leaky"
 """Name of the leaky port, which is measured here alone."""
 PLANTED = "planted "
 """What stands before the name of one of the audit's planted defects."""
-SOUND = {"sound" if kind is defects.Sound else f"sound {kind.__name__.lower()}": kind for kind in defects.SOUND}
+SOUND = {"sound" if kind is defects.Sound else f"sound {kind.__name__.lower()}": kind for kind in defects.PLANTED_IN}
 """The audit's correct mechanisms by the names that they have here."""
 
 

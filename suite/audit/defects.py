@@ -816,5 +816,7 @@ DEFECTS: dict[str, Defect] = {
 }
 """Every planted defect by name."""
 
-SOUND: tuple[type[Sound], ...] = (Sound, Recurrent, Convolved, Normalised, CastDown)
+PLANTED_IN: tuple[type[Sound], ...] = (Sound, Recurrent, Convolved, Normalised)
 """The correct mechanisms that they are planted in."""
+SOUND: tuple[type[Sound], ...] = (*PLANTED_IN, CastDown)
+"""Every correct mechanism here: none may be accused."""
