@@ -109,7 +109,7 @@ class NpzFolder(Regions):
             with suppress(UserError):  # it is named when its image is read
                 shapes.append(self.columns(path).shape)
         widths, counts = ({shape[axis] for shape in shapes} for axis in (0, 1))
-        if len(widths) == 1 and (len(counts) > 1 or min(widths) > max(counts)):
+        if min(widths) > max(counts) or (len(widths) == 1 and len(counts) > 1):
             return
         shape = list(shapes[0])
         told = "lies the other way round" if len(counts) == 1 and len(widths) > 1 else "may lie the other way round"
