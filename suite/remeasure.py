@@ -7,6 +7,7 @@ memory. It counts where it recurs in a pair of processes that were started for n
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -23,9 +24,11 @@ from suite.compare import Comparison, Place, Step
 from suite.errors import UserError
 from suite.probes.clocks import clock_of
 from suite.probes.step import prepare, running_on
+from suite.tether import end_with_starter
 
 PAIRS = 2
 """Fresh pairs of processes for each suspect; a regression has to recur in every one."""
+_POSIX = os.name == "posix"
 _OWN_ROOT = Path(__file__).parents[1]
 # the harness is this one on both sides, and only the variants are of the tree
 _START = """
@@ -130,6 +133,8 @@ class _Side:
             stderr=self._errors,
             text=True,
             env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
+            process_group=0 if _POSIX else None,
+            preexec_fn=end_with_starter if _POSIX else None,
         )
         self._wanted = json.dumps(place._asdict() | {"files": [str(path) for path in files]})
 
@@ -139,8 +144,16 @@ class _Side:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.kill()
-        self._process.communicate()
+        with suppress(ProcessLookupError):
+            if _POSIX:
+                os.killpg(self._process.pid, signal.SIGKILL)  # what it forked holds its pipes open
+            else:
+                self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(BrokenPipeError):
+                if pipe is not None:
+                    pipe.close()
+        self._process.wait()
         self._errors.close()
 
     def start(self) -> None:

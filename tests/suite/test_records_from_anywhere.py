@@ -241,7 +241,8 @@ def test_a_changed_field_is_shown_or_refused(tmp_path: Path, at: int, name: str,
     assert said.isprintable()
     if not said:
         made = tables.make(store.read(folder))
-        page._page(escape.tables(made), [], "", {}, title="x")
+        inert = escape.tables(made)
+        page._page(inert, [], page._long(inert, ""), {}, title="x")
         terminal.summary(made)
 
 
