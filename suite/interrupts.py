@@ -19,10 +19,14 @@ _LONGEST_END_S = 2.0
 _last: list[Callable[[], None]] = []
 """What is done before the process ends at once, the latest first."""
 _asked = False
+_installed_in = 0
+"""The process that was asked to heed signals so; what it forks inherits the handlers, and is to end without a word."""
 
 
 def install() -> None:
     """Let every asking signal raise ``KeyboardInterrupt`` once, and end the process the second time."""
+    global _installed_in
+    _installed_in = os.getpid()
     for number in ASKING:
         # nohup and a shell's & have a process ignore them, which stands
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -64,6 +68,8 @@ def temporary_folder() -> Iterator[Path]:
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     global _asked
+    if os.getpid() != _installed_in:
+        os._exit(exits.INTERRUPTED)
     if not _asked:
         _asked = True
         raise KeyboardInterrupt

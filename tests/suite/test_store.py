@@ -127,13 +127,15 @@ print(int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) * 1024)
 
 
 def calls_to_keep(folder: Path, *, tasks: int) -> int:
-    """Calls, of Python and of C functions, that storing so many tasks of twenty records and opening them takes."""
+    """Calls, of Python and of C functions, that storing so many tasks of sixteen records and opening them takes."""
     folder.mkdir()
     profile = cProfile.Profile()
     profile.enable()
     with store.Writer(folder) as writer:
         for task in range(tasks):
-            writer.write(replace(record, task=f"t{task}") for record in RECORDS for _ in range(5))
+            variants = [f"parallel[hidden={number}]" for number in range(1, 6)]
+            found = [replace(record, task=f"t{task}", variant=name) for record in RECORDS[:-1] for name in variants]
+            writer.write([*found, replace(RECORDS[-1], task=f"t{task}")])
     store.drop_unfinished(folder)
     store.finished(store.read(folder))
     profile.disable()
