@@ -1,6 +1,7 @@
 """The page of a run is made from its records alone, and says what the user came for."""
 
 import re
+import shlex
 import subprocess
 import sys
 from io import StringIO
@@ -157,3 +158,21 @@ def test_a_broken_environment_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "environment.json").write_text("{")
     with pytest.raises(ValueError, match=r"environment\.json: not JSON"):
         page.write(tmp_path)
+
+
+def test_what_was_left_out_for_one_reason_stands_under_one_command() -> None:
+    how = "python run_all.py run {} --workload tiny --device cpu"
+    names = ["pool", "flow", "hierarchical[inner=alternating]"]
+    skips = pd.DataFrame(
+        [{"variant": name, "reason": "no time", "remedy": how.format(shlex.quote(name))} for name in names]
+        + [{"variant": "bags", "reason": "no memory", "remedy": how.format("bags")}]
+    )
+    console = Console(width=100, record=True, file=StringIO())
+    console.print(*terminal._skips(skips), sep="\n")
+    said = [" ".join(line.split()) for line in console.export_text().splitlines() if line.strip()]
+    assert said == [
+        "pool, flow, hierarchical[inner=alternating]: no time",
+        how.format("VARIANT"),
+        "bags: no memory",
+        how.format("bags"),
+    ]
