@@ -4,7 +4,8 @@ from collections.abc import Collection
 
 from torch import Tensor, nn
 
-from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
+from variants.heads import width_of_heads
+from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_mean, masked_softmax
 from variants.regions import region
 from variants.registry import register
@@ -46,13 +47,7 @@ class Bidirectional(CoAttention):
         hidden: int | None = None,
     ) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
-        if heads < 1:
-            raise ValueError(f"bidirectional[heads={heads}]: expected at least one head")
-        if hidden is None:
-            hidden = -(-min(image_width, question_width) // heads) * heads
-        hidden = hidden_width(hidden, image_width=image_width, question_width=question_width)
-        if hidden % heads:
-            raise ValueError(f"bidirectional[heads={heads},hidden={hidden}]: expected hidden to be a multiple of heads")
+        hidden = width_of_heads("bidirectional", heads, hidden, image_width=image_width, question_width=question_width)
         self.heads = heads
         self.hidden = hidden
         self.image_affinity = nn.Linear(image_width, hidden, bias=False)

@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 from torch import nn
 
-from variants.heads import Heads
-from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
+from variants.heads import Heads, width_of_heads
+from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_mean
 from variants.registry import register
 from variants.scored import scored_pool
@@ -43,13 +43,7 @@ class Cross(CoAttention):
         hidden: int | None = None,
     ) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
-        if heads < 1:
-            raise ValueError(f"cross[heads={heads}]: expected at least one head")
-        if hidden is None:
-            hidden = -(-min(image_width, question_width) // heads) * heads
-        hidden = hidden_width(hidden, image_width=image_width, question_width=question_width)
-        if hidden % heads:
-            raise ValueError(f"cross[heads={heads},hidden={hidden}]: expected hidden to be a multiple of heads")
+        hidden = width_of_heads("cross", heads, hidden, image_width=image_width, question_width=question_width)
         self.hidden = hidden
         self.image_reads = Heads(image_width, question_width, hidden, heads, bias=False)
         self.question_reads = Heads(question_width, image_width, hidden, heads, bias=False)

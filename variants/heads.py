@@ -2,8 +2,32 @@
 
 from torch import Tensor, nn
 
+from variants.interface import hidden_width
 from variants.masking import masked_softmax
 from variants.regions import region
+
+
+def width_of_heads(name: str, heads: int, hidden: int | None, *, image_width: int, question_width: int) -> int:
+    """K, of all heads together: as it is given, or the narrower of the two widths, rounded up to a multiple of heads.
+
+    Args:
+        name: of the mechanism, quoted in errors.
+        heads: how many.
+        hidden: K, if it is given.
+        image_width: V.
+        question_width: Q.
+
+    Raises:
+        ValueError: there is no head, or K is less than 1 or no multiple of them.
+    """
+    if heads < 1:
+        raise ValueError(f"{name}[heads={heads}]: expected at least one head")
+    if hidden is None:
+        hidden = -(-min(image_width, question_width) // heads) * heads
+    hidden = hidden_width(hidden, image_width=image_width, question_width=question_width)
+    if hidden % heads:
+        raise ValueError(f"{name}[heads={heads},hidden={hidden}]: expected hidden to be a multiple of heads")
+    return hidden
 
 
 class Heads(nn.Module):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from variants.elementwise import relu_of_own
-from variants.heads import Heads
-from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
+from variants.heads import Heads, width_of_heads
+from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_softmax
 from variants.regions import region
 from variants.registry import register
@@ -100,11 +100,7 @@ class Queries(CoAttention):
         for option, value in (("count", count), ("layers", layers), ("heads", heads)):
             if value < 1:
                 raise ValueError(f"queries[{option}={value}]: expected at least 1")
-        if hidden is None:
-            hidden = -(-min(image_width, question_width) // heads) * heads
-        hidden = hidden_width(hidden, image_width=image_width, question_width=question_width)
-        if hidden % heads:
-            raise ValueError(f"queries[heads={heads},hidden={hidden}]: expected hidden to be a multiple of heads")
+        hidden = width_of_heads("queries", heads, hidden, image_width=image_width, question_width=question_width)
         self.queries = nn.Parameter(torch.zeros(count, hidden))
         self.layers = nn.ModuleList(
             Reader(
