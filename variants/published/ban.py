@@ -194,12 +194,13 @@ def bcnet_from_checkpoint(checkpoint: Checkpoint) -> BCNet:
 
 
 def biattention_from_checkpoint(checkpoint: Checkpoint) -> BiAttention:
-    """The attention; the configuration's ``v_mask``, ``mask_with`` and ``mode`` (``forward`` or ``forward_all``)."""
+    """The attention; the configuration's ``v_mask``, ``mask_with``, ``mode`` (``forward`` or ``forward_all``) and,
+    of the latter, ``logit``."""
     return BiAttention(
         bc_net(checkpoint, "logits.", k=3),
         v_mask=checkpoint.option("v_mask", True),
         mask_with=float(str(checkpoint.config.get("mask_with", "-inf"))),
-        logits_alone=checkpoint.option("mode", "forward") == "forward_all",
+        logits_alone=checkpoint.option("mode", "forward") == "forward_all" and checkpoint.option("logit", True),
     )
 
 
@@ -207,7 +208,11 @@ def residual_from_checkpoint(checkpoint: Checkpoint) -> BanModel:
     """The chain, a glimpse for each of its poolings."""
     glimpses = checkpoint.count(r"b_net\.(\d+)\.")
     return BanModel(
-        BiAttention(bc_net(checkpoint, "v_att.logits.", k=3), v_mask=True, mask_with=float("-inf")),
-        [bc_net(checkpoint, f"b_net.{glimpse}.", k=1) for glimpse in range(glimpses)],
+        BiAttention(
+            bc_net(checkpoint, "v_att.logits.", k=checkpoint.option("k_att", 3)),
+            v_mask=checkpoint.option("v_mask", True),
+            mask_with=float("-inf"),
+        ),
+        [bc_net(checkpoint, f"b_net.{glimpse}.", k=checkpoint.option("k_update", 1)) for glimpse in range(glimpses)],
         [fc_net(checkpoint, f"q_prj.{glimpse}", "") for glimpse in range(glimpses)],
     )

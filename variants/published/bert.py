@@ -43,8 +43,12 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> tu
 
 
 def extended(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """The mask that is added to scores, ``[B, 1, 1, L]``, from 1 on real slots and 0 on padding, ``[B, L]``."""
-    return (1 - mask[:, None, None].to(dtype)) * torch.finfo(dtype).min
+    """The mask that is added to scores, from 1 on real slots and 0 on padding.
+
+    ``[B, 1, 1, L]`` of ``[B, L]``, or ``[B, 1, L, L]`` of ``[B, L, L]``.
+    """
+    spread = mask[:, None] if mask.dim() == 3 else mask[:, None, None]
+    return (1 - spread.to(dtype)) * torch.finfo(dtype).min
 
 
 class Reading(nn.Module):

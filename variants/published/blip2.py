@@ -16,16 +16,26 @@ class QFormerLayer(nn.Module):
         intermediate: width of the feed-forward layers.
         encoder_width: of the image; None where this layer does not read it.
         text: whether there is a feed-forward layer for rows of text.
+        activation: of the feed-forward layers.
     """
 
-    def __init__(self, width: int, heads: int, intermediate: int, encoder_width: int | None, *, text: bool) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        intermediate: int,
+        encoder_width: int | None,
+        *,
+        text: bool,
+        activation: str = "gelu",
+    ) -> None:
         super().__init__()
         self.attention = Attention("attention", width, width, heads)
         self.crossattention = None if encoder_width is None else Attention("attention", width, encoder_width, heads)
         if text:
-            self.intermediate = Intermediate(width, intermediate, "gelu")
+            self.intermediate = Intermediate(width, intermediate, activation)
             self.output = Output(intermediate, width)
-        self.intermediate_query = Intermediate(width, intermediate, "gelu")
+        self.intermediate_query = Intermediate(width, intermediate, activation)
         self.output_query = Output(intermediate, width)
 
     def rows(
@@ -57,7 +67,7 @@ class Layer(QFormerLayer):
     def forward(
         self, hidden_states: Tensor, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """``hidden_states`` ``[B, Q, d]`` and ``cross_attn`` ``[B, h, Q, N]``.
+        """``hidden_states`` ``[B, Q, d]`` and, where the layer reads the image, ``cross_attn`` ``[B, h, Q, N]``.
 
         Args:
             hidden_states: queries ``[B, Q, d]``.
@@ -67,8 +77,7 @@ class Layer(QFormerLayer):
         mask = encoder_attention_mask
         additive = None if mask is None else extended(mask, hidden_states.dtype)
         rows, weights = self.rows(hidden_states, encoder_hidden_states, None, additive, hidden_states.shape[1])
-        assert weights is not None
-        return {"hidden_states": rows, "cross_attn": weights}
+        return {"hidden_states": rows} | ({} if weights is None else {"cross_attn": weights})
 
 
 class Layers(nn.Module):
@@ -135,7 +144,11 @@ def _sizes(checkpoint: Checkpoint, prefix: str) -> tuple[int, int, int, int | No
 
 def layer_from_checkpoint(checkpoint: Checkpoint) -> Layer:
     """The layer in the sizes of its weights; heads are the configuration's ``heads``, else 12."""
-    return Layer(*_sizes(checkpoint, ""), text="intermediate.dense.weight" in checkpoint.state_dict)
+    return Layer(
+        *_sizes(checkpoint, ""),
+        text="intermediate.dense.weight" in checkpoint.state_dict,
+        activation=checkpoint.option("hidden_act", "gelu"),
+    )
 
 
 def qformer_from_checkpoint(checkpoint: Checkpoint) -> QFormer:
@@ -144,6 +157,7 @@ def qformer_from_checkpoint(checkpoint: Checkpoint) -> QFormer:
     for number in range(checkpoint.count(r"encoder\.layer\.(\d+)\.")):
         prefix = f"encoder.layer.{number}."
         text = f"{prefix}intermediate.dense.weight" in checkpoint.state_dict
-        layers.append(QFormerLayer(*_sizes(checkpoint, prefix), text=text))
+        activation = checkpoint.option("hidden_act", "gelu")
+        layers.append(QFormerLayer(*_sizes(checkpoint, prefix), text=text, activation=activation))
     queries = checkpoint.option("query_length", 0)
     return QFormer(layers, checkpoint.size("layernorm.weight", 0), queries or None)

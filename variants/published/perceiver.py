@@ -233,7 +233,8 @@ def resampler_from_checkpoint(checkpoint: Checkpoint) -> PerceiverResampler:
 
 
 def io_from_checkpoint(checkpoint: Checkpoint) -> PerceiverIO:
-    """The perceiver in the sizes of its weights; the configuration's ``cross_heads`` (1) and ``latent_heads`` (8)."""
+    """The perceiver in the sizes of its weights; ``cross_heads`` (1), ``latent_heads`` (8), ``weight_tie_layers`` (no)
+    and ``depth`` of such layers are the configuration's."""
 
     def attention(prefix: str, heads: int, *, context: bool) -> PreNorm:
         width = checkpoint.size(f"{prefix}.fn.to_q.weight", 1)
@@ -249,13 +250,23 @@ def io_from_checkpoint(checkpoint: Checkpoint) -> PerceiverIO:
     names = checkpoint.state_dict
     decoder = "decoder_cross_attn.fn.to_q.weight" in names
     logits = "to_logits.weight" in names
+    stated = checkpoint.count(r"layers\.(\d+)\.")
+    layers = [
+        (attention(f"layers.{number}.0", latent_heads, context=False), feed_forward(f"layers.{number}.1"))
+        for number in range(stated)
+    ]
+    if checkpoint.option("weight_tie_layers", False) and layers:
+        layers = layers[:1] * checkpoint.option("depth", stated)  # one set of weights under the name of each layer
+        tied = {name: weight for name, weight in names.items() if name.startswith("layers.0.")}
+        checkpoint.state_dict = dict(names) | {
+            name.replace("layers.0.", f"layers.{number}.", 1): weight
+            for number in range(len(layers))
+            for name, weight in tied.items()
+        }
     return PerceiverIO(
         torch.empty_like(checkpoint.weight("latents")),
         (attention("cross_attend_blocks.0", cross_heads, context=True), feed_forward("cross_attend_blocks.1")),
-        [
-            (attention(f"layers.{number}.0", latent_heads, context=False), feed_forward(f"layers.{number}.1"))
-            for number in range(checkpoint.count(r"layers\.(\d+)\."))
-        ],
+        layers,
         attention("decoder_cross_attn", cross_heads, context=True) if decoder else None,
         feed_forward("decoder_ff") if "decoder_ff.fn.net.2.weight" in names else None,
         nn.Linear(checkpoint.size("to_logits.weight", 1), checkpoint.size("to_logits.weight", 0)) if logits else None,
