@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from suite.frames import Frames
+    from suite.report.frames import Frames
 
 __version__ = "0.1.0"
 
@@ -15,6 +15,6 @@ def load(folder: "Path | str") -> "Frames":
     Raises:
         UserError: it holds no records, or a line that is none; says which.
     """
-    from suite import frames  # here alone, so that importing the package reads no pandas
+    from suite.report import frames
 
     return frames.load(folder)

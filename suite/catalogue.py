@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from rich.console import RenderableType
 from rich.text import Text
 
+from suite.core.workloads import PRESETS, WORKLOADS
 from suite.report.columns import Column, Columns, literal
-from suite.workloads import PRESETS, WORKLOADS
 from variants.build import option_types
 from variants.registry import mechanisms
 from variants.transforms import TRANSFORMS

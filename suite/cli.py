@@ -11,8 +11,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import suite
-from suite import errors, exits, interrupts, process, streams
-from suite.errors import UserError
+from suite.core import errors, exits, interrupts, process, streams
+from suite.core.errors import UserError
 
 _OF_THE_PROGRAM = ("--help", "-h", "--version", "--install-completion", "--show-completion")
 """Options that stand without a command; any other belongs to ``run``."""
@@ -111,12 +111,12 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Measure latency, memory, cost, agreement and masking, and leave a run folder with the report."""
-    from suite import guest
+    from suite.execution import guest
 
     guest.warm_up()  # beside the same for this process, which takes as long
-    from suite import run as session
-    from suite.answer import Manner
-    from suite.request import Request
+    from suite.bench import run as session
+    from suite.bench.request import Request
+    from suite.core.answer import Manner
 
     request = Request(
         variants=tuple(variants or ()),
@@ -145,8 +145,9 @@ def list_(
     json: Json = False,
 ) -> None:
     """Show mechanisms, options, parts, transforms, workloads and presets, each with a line."""
-    from suite import catalogue, request
-    from suite.answer import Answer, Manner, give
+    from suite import catalogue
+    from suite.bench import request
+    from suite.core.answer import Answer, Manner, give
 
     if with_:
         request.introduce([str(path) for path in with_])
@@ -166,8 +167,8 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Make the tables, plots and REPORT.md of a run again, from its records alone."""
-    from suite import store
-    from suite.answer import Answer, Manner, give
+    from suite.core import store
+    from suite.core.answer import Answer, Manner, give
     from suite.report import outcome, page
     from suite.report import readme as front
 
@@ -215,9 +216,9 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Compare two runs: a verdict per cell, a table, a plot, and exit 3 on a regression."""
-    from suite import compare as comparing
-    from suite import store
-    from suite.answer import Answer, Manner, give
+    from suite.core import compare as comparing
+    from suite.core import store
+    from suite.core.answer import Answer, Manner, give
     from suite.report import changes
 
     manner = Manner(json=json, quiet=quiet)
@@ -232,7 +233,7 @@ def compare(
     )
     interrupted = False
     if remeasure is not None:
-        from suite import remeasure as again
+        from suite.bench import remeasure as again
 
         budget, timeout = 10.0 if budget is None else budget, 120.0 if timeout is None else timeout
         steps = again.suspects(comparison, *remeasure, budget_s=budget, timeout_s=timeout, files=tuple(with_ or ()))
@@ -279,7 +280,7 @@ def ablate(
 ) -> None:
     """Train mechanisms with and without their parts over seeds: what each part earns, and what a leaking mask costs."""
     from suite.ablation import session
-    from suite.answer import Manner
+    from suite.core.answer import Manner
 
     request = session.Request(
         studies=tuple(studies or ()),
@@ -327,7 +328,7 @@ def selfcheck(
         given = {"--full": full, "--device": device is not None, "--out": out is not None, "--quiet": quiet}
         _refuse("selfcheck masking has its own trials, and no folder", given)
         raise typer.Exit(masking.start(seeds=100 if trials is None else trials, write=write))
-    from suite.answer import Manner
+    from suite.core.answer import Manner
     from suite.selfcheck import session
 
     _refuse("signatures are kept by selfcheck masking alone", {"--write": write})
@@ -347,7 +348,7 @@ def pareto(
     device: Annotated[str | None, typer.Option(help="The run's first if left out.")] = None,
 ) -> None:
     """Set accuracy beside latency and memory, and name the variants that nothing dominates."""
-    from suite import store
+    from suite.core import store
     from suite.report import pareto as front
 
     timed = store.read(run)
@@ -373,7 +374,7 @@ def checkpoint(
     """Audit published weights, correct them, and show what that changes and what it gains."""
     import json
 
-    from suite import checkpoint as inspection
+    from suite.audit import checkpoint as inspection
 
     inspection.check(source)
     try:
@@ -410,8 +411,8 @@ def audit(
     quiet: Quiet = False,
 ) -> None:
     """Is it masked correctly? Any module, of yours too: what is broken, by how much, where, and what to change."""
-    from suite.answer import Manner
     from suite.audit import command
+    from suite.core.answer import Manner
 
     raise typer.Exit(
         command.start(

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from suite import environment
-from suite.request import Request
+from suite.bench import environment
+from suite.bench.request import Request
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -14,8 +14,8 @@ import torch
 
 from suite.ablation.jobs import Job, work
 from suite.ablation.training import Progress
-from suite.records import Record, Skip
-from suite.tether import end_with_starter
+from suite.core.records import Record, Skip
+from suite.execution.tether import end_with_starter
 
 
 class Crew:

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from suite import folders
 from suite.ablation.scenes import Floats, Ints
-from suite.errors import UserError
-from suite.records import visible
+from suite.core import folders
+from suite.core.errors import UserError
+from suite.core.records import visible
 
 MOST_REGIONS_B = 2**28
 """Of one image: a thousand regions of 2048 numbers are 8 MiB."""

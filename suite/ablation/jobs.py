@@ -21,8 +21,8 @@ from suite.ablation.studies import Row
 from suite.ablation.task import SceneTask, trimmed
 from suite.ablation.training import Diverged, Progress, Recipe, fit
 from suite.ablation.vqa2 import Vqa2Task
-from suite.records import Artifact, Measurement, Record, Scalar
-from suite.records import Skip as Skipped
+from suite.core.records import Artifact, Measurement, Record, Scalar
+from suite.core.records import Skip as Skipped
 from variants import Skip
 
 TUNING_SEED = 1000

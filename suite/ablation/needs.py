@@ -5,11 +5,11 @@ import time
 
 import torch
 
-from suite import memory
 from suite.ablation.jobs import shape_of
 from suite.ablation.model import Classifier, inputs
 from suite.ablation.studies import Row
 from suite.ablation.vqa2 import Vqa2Task
+from suite.core import memory
 from suite.report import units
 
 

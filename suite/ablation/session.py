@@ -12,7 +12,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress as Bars
 
-from suite import environment, store
 from suite.ablation import needs, oracle, scenes
 from suite.ablation.crew import Crew
 from suite.ablation.jobs import TUNING_SEED, AnyTask, Job, shape_of
@@ -20,14 +19,16 @@ from suite.ablation.studies import PARALLEL, STUDIES, Row, Study, parameters, st
 from suite.ablation.task import SceneTask
 from suite.ablation.training import Recipe
 from suite.ablation.vqa2 import Vqa2Task
-from suite.answer import SPOKEN, Manner
-from suite.errors import UserError
-from suite.records import Measurement, Record
-from suite.records import Skip as Skipped
+from suite.bench import environment
+from suite.bench.request import Request as RunRequest
+from suite.bench.request import kind_of
+from suite.core import store
+from suite.core.answer import SPOKEN, Manner
+from suite.core.errors import UserError
+from suite.core.records import Measurement, Record
+from suite.core.records import Skip as Skipped
 from suite.report import outcome, units
 from suite.report.bar import progress_bar
-from suite.request import Request as RunRequest
-from suite.request import kind_of
 from variants import Skip
 
 RESULTS = Path("results")

@@ -8,7 +8,7 @@ from suite.ablation.model import LEAKY, PLANTED, SOUND, Classifier, Reads, Shape
 from suite.ablation.scenes import LONG_OF_16, SHORT_OF_16, STANDARD
 from suite.ablation.task import Sight
 from suite.audit.defects import DEFECTS
-from suite.errors import UserError
+from suite.core.errors import UserError
 from variants import Skip, canonical, mechanisms
 
 WIDTH = 64

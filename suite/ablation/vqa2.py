@@ -23,8 +23,8 @@ from suite.ablation import features
 from suite.ablation.features import Regions
 from suite.ablation.scenes import Draws, Examples, Ints
 from suite.ablation.task import Graded, Split
-from suite.errors import UserError
-from suite.records import shown, visible
+from suite.core.errors import UserError
+from suite.core.records import shown, visible
 
 FAMILIES = ("yes/no", "number", "other")
 """The official types of answers."""

@@ -7,11 +7,12 @@ from typing import Any
 
 from rich.text import Text
 
-from suite import exits, guest
-from suite.answer import SPOKEN, Answer, Manner, fail, give
 from suite.audit.rows import rows
-from suite.errors import UserError
-from suite.records import Finding, decode
+from suite.core import exits
+from suite.core.answer import SPOKEN, Answer, Manner, fail, give
+from suite.core.errors import UserError
+from suite.core.records import Finding, decode
+from suite.execution import guest
 from suite.report.audit import page
 from suite.report.columns import Column, Columns, indented, literal
 

@@ -9,7 +9,7 @@ from suite.audit.calling import NotJudged
 from suite.audit.lab import Lab, Lacking, Raised
 from suite.audit.properties import Outcome
 from suite.audit.subject import Side, SideOf, slots_of, with_side
-from suite.records import Detail
+from suite.core.records import Detail
 
 MOST = 24
 """Slots and positions that a matrix keeps."""

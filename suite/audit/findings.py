@@ -10,7 +10,7 @@ from suite.audit.lab import Lab
 from suite.audit.observation import ANY, OWN_WORDS, Observation, condition
 from suite.audit.properties import BY_ID, Outcome
 from suite.audit.subject import Side, Subject
-from suite.records import Detail, Finding, Verdict
+from suite.core.records import Detail, Finding, Verdict
 from variants import KnownDefect
 
 

@@ -4,15 +4,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from suite import user_files
 from suite.audit.findings import findings, summary
 from suite.audit.properties import PROPERTIES, Outcome, examine
 from suite.audit.reading import NotUnderstood, Stated, Understood, understand
 from suite.audit.reading.doubt import doubted
-from suite.audit.subject import from_variant
-from suite.errors import UserError, as_users
-from suite.probes.masking import WIDTH
-from suite.records import Finding, encode
+from suite.audit.subject import WIDTH, from_variant
+from suite.core import user_files
+from suite.core.errors import UserError, as_users
+from suite.core.records import Finding, encode
 from variants import Skip, build
 
 Row = dict[str, Any]

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from suite import exits
 from suite.audit.causes import SIGNATURES, traits, write_signatures
 from suite.audit.defects import DEFECTS, SOUND, Defect, Sound, sound, subject_of
 from suite.audit.findings import findings
@@ -12,6 +11,7 @@ from suite.audit.properties import PROPERTIES, Outcome, examine
 from suite.audit.reading import NotUnderstood, understand
 from suite.audit.reading.doubt import doubted
 from suite.audit.subject import from_module
+from suite.core import exits
 
 REASONS: Mapping[str, str] = {
     "P1": "whatever breaks it breaks P1n too; it tells what is wrong from what is fragile",

@@ -12,6 +12,8 @@ from variants import Attended, Batch, CoAttention, KnownDefect, Variant
 from variants.transforms import TRANSFORMS
 from variants.variant import check_batch
 
+WIDTH = 32
+"""Feature width of both sides of a built variant: every mechanism takes it, and a full audit of it takes seconds."""
 Side = str
 """A side's name: the user's own argument, or ``image`` and ``question`` for mechanisms that follow the contract."""
 Order = Literal["free", "sequence", "position"]

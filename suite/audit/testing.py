@@ -6,7 +6,7 @@ from suite.audit.findings import findings
 from suite.audit.properties import PROPERTIES, examine
 from suite.audit.reading import NotUnderstood, understand
 from suite.audit.reading.doubt import doubted
-from suite.records import Finding
+from suite.core.records import Finding
 
 
 def judge(target: object, *, only: Iterable[str] | None = None, seed: int = 0) -> tuple[Finding, ...]:

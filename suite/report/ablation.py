@@ -1,169 +1,26 @@
 """The page of an ablation: accuracies with intervals over seeds, what each part is worth, and what leaks cost."""
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 from rich.console import RenderableType
-from scipy import stats as scipy_stats
 
-from suite import folders, store
-from suite.records import Artifact, Measurement, Record, Scalar, Skip
+from suite.core import folders
+from suite.core.records import Measurement, Record, Skip
 from suite.report import escape, units, wording
+from suite.report.accuracies import MARGIN, WAYS, Accuracies, between, change, interval, points, text, verdict
 from suite.report.columns import Column, Columns, literal
 
-Verdict = Literal["helps", "hurts", "no difference seen", "unclear"]
-MARGIN = 0.01
-"""An interval that lies within a point of accuracy on either side says that there is no difference to speak of."""
-CONFIDENCE = 0.95
-FEW_ROWS = 4
-WAYS = {"noise_in_pads": "noise in pads", "twice_the_width": "twice the width", "alone": "alone in the batch"}
-"""Changes to padding or batch that must change nothing, and what tables call them."""
 CEILINGS = {
     "oracle": "*oracle*",
     "question only": "*best possible from the question alone*",
     "image only": "*upper bound from the image alone*",
 }
 
+FEW_ROWS = 4
 _SHOWN = ("row", "seeds", "accuracy", "change", "verdict", *(f"lost: {title}" for title in WAYS.values()))
-BySeed = Mapping[int, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A mean over seeds with its 95 % t interval; infinite from a single seed."""
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A trained classifier in a study."""
-
-    study: str
-    data: str
-    label: str
-    variant: str
-    parent: str
-    parameters: int
-    width: int
-    """D, of words, regions and everything after them."""
-    is_control: bool
-    """Mean pooling, or a blindfold."""
-    is_blindfolded: bool
-
-
-class Accuracies:
-    """Every accuracy of a folder by study, row, family and evaluation, seed by seed."""
-
-    def __init__(self, records: Sequence[Record]) -> None:
-        self.rows: dict[str, dict[str, Row]] = defaultdict(dict)
-        """Per study, by label, in the order of its table."""
-        self.questions: dict[str, str] = {}
-        self.families: list[str] = []
-        self.ceilings: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-        """By data and what it is a ceiling of, per family."""
-        self.tuning: list[Measurement] = []
-        self.skips: list[Skip] = []
-        self.attention: list[Artifact] = []
-        self.digests: dict[str, str] = {}
-        self._found: dict[tuple[str, str, str, str], dict[int, float]] = defaultdict(dict)
-        for record in store.current(records):
-            match record:
-                case Measurement(quantity="accuracy"):
-                    self._add(record)
-                case Measurement(quantity="parameters"):
-                    self._add_row(record)
-                case Measurement(quantity="ceiling") if record.value is not None:
-                    key = _text(record, "data"), _text(record, "of")
-                    self.ceilings[key][_text(record, "family")] = record.value
-                case Measurement(quantity="tuning_accuracy"):
-                    self.tuning.append(record)
-                case Measurement(quantity="tested_on"):
-                    self.digests[_text(record, "data")] = _text(record, "sha256")
-                case Skip():
-                    self.skips.append(record)
-                case Artifact(quantity="attention"):
-                    self.attention.append(record)
-
-    def of(self, study: str, row: str, *, family: str = "all", evaluation: str = "as_is") -> BySeed:
-        """Accuracy by seed; empty where nothing was measured."""
-        return self._found.get((study, row, family, evaluation), {})
-
-    def trained(self, study: str) -> list[Row]:
-        """Rows with at least one accuracy."""
-        return [row for row in self.rows[study].values() if self.of(study, row.label)]
-
-    def cost(self, study: str, row: str, way: str) -> dict[int, float]:
-        """Accuracy lost, by seed, where padding or batch changes and the questions stay the same."""
-        before = self.of(study, row, evaluation="as_is_of_alone" if way == "alone" else "as_is")
-        after = self.of(study, row, evaluation=way)
-        return {seed: before[seed] - after[seed] for seed in before if seed in after}
-
-    def change_on_longer(self, study: str, row: str) -> Interval:
-        """Accuracy on longer sets than in training minus that on sets as long, within seeds."""
-        return change(self.of(study, row, evaluation="longer"), self.of(study, row))
-
-    def _add(self, record: Measurement) -> None:
-        seed = record.details["seed"]
-        if record.value is None or not isinstance(seed, int):
-            return
-        study, row, family, evaluation = (_text(record, key) for key in ("study", "row", "family", "evaluation"))
-        self._found[study, row, family, evaluation][seed] = record.value
-        if family != "all" and family not in self.families:
-            self.families.append(family)
-
-    def _add_row(self, record: Measurement) -> None:
-        study = _text(record, "study")
-        self.questions[study] = _text(record, "question")
-        self.rows[study][_text(record, "row")] = Row(
-            study=study,
-            data=_text(record, "data"),
-            label=_text(record, "row"),
-            variant=record.variant,
-            parent=_text(record, "parent"),
-            parameters=int(record.value or 0),
-            width=int(_text(record, "width")),
-            is_control=_text(record, "sight") != "both" or record.variant == "pool",
-            is_blindfolded=_text(record, "sight") != "both",
-        )
-
-
-def interval(values: Iterable[float]) -> Interval:
-    """The mean and its 95 % t interval; without values everything is nan."""
-    numbers = list(values)
-    count = len(numbers)
-    if not count:
-        return Interval(mean=math.nan, low=math.nan, high=math.nan, seeds=0)
-    mean = sum(numbers) / count
-    if count == 1:
-        return Interval(mean=mean, low=-math.inf, high=math.inf, seeds=1)
-    error = math.sqrt(sum((number - mean) ** 2 for number in numbers) / (count - 1) / count)
-    reach = float(scipy_stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error
-    return Interval(mean=mean, low=mean - reach, high=mean + reach, seeds=count)
-
-
-def change(row: BySeed, parent: BySeed) -> Interval:
-    """Accuracy of the row minus its parent's, over the seeds that both have: the same seed saw the same batches."""
-    return interval(row[seed] - parent[seed] for seed in row if seed in parent)
-
-
-def verdict(difference: Interval) -> Verdict:
-    """Whether what sets a row apart from its parent helps or hurts."""
-    if difference.low > 0:
-        return "helps"
-    if difference.high < 0:
-        return "hurts"
-    if difference.low >= -MARGIN and difference.high <= MARGIN:
-        return "no difference seen"
-    return "unclear"
 
 
 def is_ablation(records: Iterable[Record]) -> bool:
@@ -288,32 +145,13 @@ def sentences(accuracies: Accuracies, study: str) -> list[str]:
     return said
 
 
-def points(value: Interval, *, sign: str = "", digits: int = 1) -> str:
-    """A share as points of a hundred with its interval."""
-    if not value.seeds:
-        return ""
-    mean = 100 * value.mean + 0.0
-    if round(abs(mean), digits) == 0:
-        mean, sign = 0.0, ""
-    if digits == 0:
-        return f"{mean:{sign}.0f}"
-    return f"{mean:{sign}.{digits}f} {between(value)}"
-
-
-def between(value: Interval) -> str:
-    """The interval alone, in points."""
-    if not math.isfinite(value.low):
-        return "[one seed]"
-    return f"[{100 * value.low + 0.0:.1f}, {100 * value.high + 0.0:.1f}]"
-
-
 def rates_table(accuracies: Accuracies) -> pd.DataFrame:
     """Every learning rate that was tried, and what it gave; the best of a row is in bold."""
     by_row: dict[tuple[str, str], dict[float, float]] = defaultdict(dict)
     for record in accuracies.tuning:
         rate = record.details["learning_rate"]
         if record.value is not None and isinstance(rate, float):
-            by_row[_text(record, "data"), _text(record, "row")][rate] = record.value
+            by_row[text(record, "data"), text(record, "row")][rate] = record.value
     rates = sorted({rate for tried in by_row.values() for rate in tried})
     lines = []
     for (data, row), tried in by_row.items():
@@ -419,8 +257,3 @@ def data(records: Sequence[Record]) -> dict[str, object]:
 
 def _trained(accuracies: Accuracies) -> list[str]:
     return [study for study in accuracies.rows if accuracies.trained(study)]
-
-
-def _text(record: Measurement, key: str) -> str:
-    value: Scalar = record.details.get(key, "")  # type: ignore[assignment]  # these details are single values
-    return escape.name(str(value))

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from suite import folders
+from suite.core import folders
 from suite.report import attention, style
-from suite.report.ablation import WAYS, Accuracies, Interval, Row, Verdict, between, change, interval, verdict
+from suite.report.accuracies import WAYS, Accuracies, Interval, Row, Verdict, between, change, interval, verdict
 
 MOST_UNMOVED = 12
 """Rows up to which those that lose nothing are drawn beside those that do."""

@@ -10,10 +10,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from suite import folders
-from suite.errors import UserError
+from suite.core import folders
+from suite.core.errors import UserError
 from suite.report import style
-from suite.report.ablation import Accuracies
+from suite.report.accuracies import Accuracies
 
 MOST_PICTURED = 6
 """Classifiers side by side in one picture of attention."""

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.text import Text
 
-from suite import interrupts
+from suite.core import interrupts
 from suite.report.columns import literal
 
 WIDEST = 40

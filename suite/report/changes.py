@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from rich.console import Console, RenderableType
 
-from suite import folders
-from suite.compare import Change, Comparison, Place, Step
-from suite.records import ANCHOR
+from suite.core import folders
+from suite.core.compare import Change, Comparison, Place, Step
+from suite.core.records import ANCHOR
 from suite.report import escape, units, wording
 from suite.report.bar import progress_bar
 from suite.report.columns import Column, Columns, literal

@@ -9,8 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from suite.core.streams import inert
 from suite.report import units
-from suite.streams import inert
 
 GAP = 2
 """Blanks between columns."""

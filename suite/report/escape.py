@@ -1,7 +1,7 @@
 """Texts from elsewhere as text and nothing else: in Markdown, in the HTML that it becomes, and in spreadsheets.
 
-Names, reasons and summaries come from records, which may come from anybody. `suite.records` has taken the characters
-from them that a terminal obeys; what a page obeys is taken here, where a page is made.
+Names, reasons and summaries come from records, which may come from anybody. `suite.core.records` has taken the
+characters from them that a terminal obeys; what a page obeys is taken here, where a page is made.
 """
 
 import html
@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from suite.records import Artifact, Finding, Measurement, Record, Skip
+from suite.core.records import Artifact, Finding, Measurement, Record, Skip
 from suite.report.tables import Tables
 
 T = TypeVar("T")

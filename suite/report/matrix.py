@@ -10,7 +10,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D
 
-from suite.records import Finding
+from suite.core.records import Finding
 from suite.report import style, summary, units
 from suite.report.tables import SEVERITY
 

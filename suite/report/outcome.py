@@ -5,9 +5,9 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from suite import errors, exits, store, streams
-from suite.answer import Answer, Manner, fail, give
-from suite.records import Record
+from suite.core import errors, exits, store, streams
+from suite.core.answer import Answer, Manner, fail, give
+from suite.core.records import Record
 
 
 def finish(folder: Path, manner: Manner, *, interrupted: bool, resume: str) -> int:

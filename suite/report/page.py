@@ -7,8 +7,8 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from suite import folders, store
-from suite.records import Finding
+from suite.core import folders, store
+from suite.core.records import Finding
 from suite.report import ablation, escape, plots, published, standing, summary, tables, units, wording
 from suite.report.plots import Plot
 from suite.report.tables import Tables

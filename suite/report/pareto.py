@@ -9,14 +9,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from suite import folders
-from suite.errors import UserError
-from suite.records import Record
+from suite.core import folders
+from suite.core.errors import UserError
+from suite.core.records import Record
+from suite.core.workloads import Workload, named, override
 from suite.report import escape, style, tables, units, wording
-from suite.report.ablation import Accuracies, Interval, interval, points
+from suite.report.accuracies import Accuracies, Interval, interval, points
 from suite.report.scatter import moved_apart
 from suite.report.tables import Place
-from suite.workloads import Workload, named, override
 
 
 @dataclass(frozen=True, kw_only=True)

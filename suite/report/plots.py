@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite import folders
-from suite.records import Finding
+from suite.core import folders
+from suite.core.records import Finding
 from suite.report import matrix, rows, scatter, style
 from suite.report.tables import Tables
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from suite import stats
-from suite.records import Finding, Measurement, Record
+from suite.core import stats
+from suite.core.records import Finding, Measurement, Record
 from suite.report import standing, units, wording
 
 MOST_SHOWN = 4

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from suite import folders, store
-from suite.errors import UserError
+from suite.core import folders, store
+from suite.core.errors import UserError
 from suite.report import summary, tables, wording
 
 BEGIN = "<!-- table:begin -->"

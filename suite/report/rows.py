@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from suite.core.workloads import PHASES
 from suite.report import standing, style, units, wording
 from suite.report.style import Line
 from suite.report.wording import number
-from suite.workloads import PHASES
 
 Drawn = tuple[Figure, str]
 

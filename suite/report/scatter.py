@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
+from suite.core.workloads import PHASES
 from suite.report import style, tables, units, wording
 from suite.report.wording import number
-from suite.workloads import PHASES
 
 Drawn = tuple[Figure, str]
 LIKE_FLOAT32 = 1e-5

@@ -7,10 +7,9 @@ from statistics import median_low
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from suite import folders, stats, store
-from suite.records import Finding, Measurement, Record
+from suite.core import folders, stats, store
+from suite.core.records import SELFCHECK, Finding, Measurement, Record
 from suite.report import escape, units
-from suite.selfcheck.row import QUANTITY
 
 FILE = "SELFCHECK.md"
 PLOT = "plots/pairs.png"
@@ -26,7 +25,7 @@ def write(folder: Path) -> Path:
         ValueError: the folder holds no records that can be read; says why.
     """
     records = store.read(folder)
-    rows = [record for record in records if isinstance(record, Finding) and record.quantity == QUANTITY]
+    rows = [record for record in records if isinstance(record, Finding) and record.quantity == SELFCHECK]
     failed = [row for row in rows if row.verdict == "broken"]
     lines = [
         "# Self-check",

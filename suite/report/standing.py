@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from suite import stats
-from suite.records import ANCHOR
+from suite.core import stats
+from suite.core.records import ANCHOR
 from suite.report import units, wording
 from suite.report.wording import Row, number
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from suite.core.workloads import PHASES
 from suite.report import published, standing, tables, units, wording
 from suite.report.wording import Row, number
-from suite.workloads import PHASES
 
 WORST_FIRST = ("broken", "known", "unclear", "not judged", "holds")
 MOST_NAMED = 12

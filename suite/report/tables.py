@@ -10,9 +10,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
-from suite import stats, workloads
-from suite.exits import HARNESS
-from suite.records import ANCHOR, FAILURES, Artifact, Cell, Finding, Measurement, Record, Skip
+from suite.core import stats, workloads
+from suite.core.exits import HARNESS
+from suite.core.records import ANCHOR, FAILURES, Artifact, Cell, Finding, Measurement, Record, Skip
 
 K = TypeVar("K", bound=Hashable)
 SEVERITY = ("broken", "known", "unclear", "not judged", "holds", "not applicable")

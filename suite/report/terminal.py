@@ -7,10 +7,10 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from suite.core.workloads import PHASES
 from suite.report import standing, units, wording
 from suite.report.columns import Column, Columns, indented, literal
 from suite.report.tables import SEVERITY, Tables
-from suite.workloads import PHASES
 
 
 def words(tables: Tables) -> list[RenderableType]:

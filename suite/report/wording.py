@@ -5,7 +5,7 @@ from collections.abc import Collection, Hashable, Mapping
 
 import pandas as pd
 
-from suite.records import ANCHOR
+from suite.core.records import ANCHOR
 from suite.report import units
 
 Row = Mapping[Hashable, object]

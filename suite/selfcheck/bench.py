@@ -8,13 +8,14 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from suite import environment, store
-from suite.estimate import Speed
-from suite.plan import Task, plan
-from suite.records import Finding, Measurement, Record
-from suite.request import Asked, Request, understand
-from suite.run import Session
-from suite.workloads import Phase
+from suite.bench import environment
+from suite.bench.estimate import Speed
+from suite.bench.plan import Task, plan
+from suite.bench.request import Asked, Request, understand
+from suite.bench.run import Session
+from suite.core import store
+from suite.core.records import Finding, Measurement, Record
+from suite.core.workloads import Phase
 
 PLANTED = Path(__file__).with_name("planted.py")
 

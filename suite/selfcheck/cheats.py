@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from suite import stats
-from suite.inputs import make_batch
-from suite.probes.step import running_on
-from suite.records import Finding, Record
+from suite.bench.inputs import make_batch
+from suite.bench.probes.step import running_on
+from suite.core import stats
+from suite.core.records import Finding, Record
+from suite.core.workloads import Workload
 from suite.selfcheck.bench import Bench, latencies
 from suite.selfcheck.row import row
-from suite.workloads import Workload
 from variants import Batch, build
 
 SHAPE = "batch=16,regions=48,words=48,width=128,question_fill=0.5,image_fill=0.5"

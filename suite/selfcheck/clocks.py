@@ -8,15 +8,15 @@ from functools import partial
 from scipy import stats as scipy_stats
 from torch.utils.benchmark import Timer
 
-from suite import stats
-from suite.probes import conditions, timing
-from suite.probes.alone import Alone
-from suite.probes.clocks import Clock, clock_of
-from suite.probes.step import Step, prepare, running_on
-from suite.records import Finding, Measurement
+from suite.bench.probes import conditions, timing
+from suite.bench.probes.alone import Alone
+from suite.bench.probes.clocks import Clock, clock_of
+from suite.bench.probes.step import Step, prepare, running_on
+from suite.core import stats
+from suite.core.records import Finding, Measurement
+from suite.core.workloads import WORKLOADS, Workload, override
 from suite.selfcheck.bench import Bench, latencies
 from suite.selfcheck.row import row
-from suite.workloads import WORKLOADS, Workload, override
 from variants.spec import parse
 
 MECHANISMS = ("parallel", "alternating")

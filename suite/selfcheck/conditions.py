@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from suite import stats
-from suite.records import Finding, Measurement, Record
+from suite.core import stats
+from suite.core.records import Finding, Measurement, Record
 from suite.selfcheck.bench import Bench, latencies
 from suite.selfcheck.row import not_here, row
 from suite.selfcheck.timing import BASE, EXTRA, SHAPE, TWIN

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from suite import store, tether
-from suite.records import Finding, Measurement
+from suite.core import store
+from suite.core.records import Finding, Measurement
+from suite.execution import tether
 from suite.selfcheck.bench import Bench
 from suite.selfcheck.row import not_here, row
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from suite.records import Finding, Record, Skip
+from suite.core.records import Finding, Record, Skip
 from suite.selfcheck.bench import Bench, latencies
 from suite.selfcheck.row import row
 

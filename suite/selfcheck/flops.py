@@ -7,12 +7,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from suite.inputs import make_batch
-from suite.probes.cost import IN_PLACE, flop_counter
-from suite.records import Finding
+from suite.bench.inputs import make_batch
+from suite.bench.probes.cost import IN_PLACE, flop_counter
+from suite.core.records import Finding
+from suite.core.workloads import custom
 from suite.selfcheck.bench import Bench
 from suite.selfcheck.row import row
-from suite.workloads import custom
 from variants import Skip, build, mechanisms
 from variants.build import option_types
 

@@ -13,8 +13,10 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
-from suite import environment, store, tether
-from suite.records import Cell, Finding, Measurement, Record
+from suite.bench import environment
+from suite.core import store
+from suite.core.records import Cell, Finding, Measurement, Record
+from suite.execution import tether
 from suite.selfcheck.bench import Bench
 from suite.selfcheck.row import row
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from suite import memory, store
-from suite.records import Finding, Measurement, Record
+from suite.core import memory, store
+from suite.core.records import Finding, Measurement, Record
 from suite.report import page
 
 MECHANISMS = ("parallel", "alternating", "hierarchical", "dense", "cross")

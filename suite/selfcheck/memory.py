@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from suite.records import Finding, Measurement, Record
+from suite.core.records import Finding, Measurement, Record
+from suite.core.workloads import PHASES
 from suite.selfcheck.bench import Bench
 from suite.selfcheck.row import row
-from suite.workloads import PHASES
 from variants.spec import parse
 
 B, N, V = 4, 32, 64

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from suite.records import Finding, Record
+from suite.core.records import Finding, Record
 from suite.selfcheck.bench import Bench
 from suite.selfcheck.row import row
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 
-from suite import stats
-from suite.records import Detail, Finding, Verdict
-
-QUANTITY = "selfcheck"
+from suite.core import stats
+from suite.core.records import SELFCHECK, Detail, Finding, Verdict
 
 
 def row(
@@ -37,7 +35,7 @@ def row(
         verdict = "broken"  # the count alone would be no proof: the limit lies outside its exact interval
     return Finding(
         task="selfcheck",
-        quantity=QUANTITY,
+        quantity=SELFCHECK,
         verdict=verdict,
         value=count / trials if trials else None,
         limit=at_least if at_least is not None else at_most,
@@ -58,7 +56,7 @@ def not_here(check: str, reason: str) -> Finding:
     """A row that this device or this moment does not allow."""
     return Finding(
         task="selfcheck",
-        quantity=QUANTITY,
+        quantity=SELFCHECK,
         verdict="not applicable",
         summary=reason,
         details={"check": check, "count": 0, "trials": 0, "limit": ""},

@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from suite import tether
-from suite.probes import conditions
-from suite.records import Finding, Measurement, Record
+from suite.bench.probes import conditions
+from suite.core.records import Finding, Measurement, Record
+from suite.execution import tether
 from suite.selfcheck.bench import Bench, latencies
 from suite.selfcheck.row import row
 from suite.selfcheck.timing import BASE, SHAPE

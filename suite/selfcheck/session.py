@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
-from suite import exits, guest, store
-from suite.answer import SPOKEN, Answer, Manner, give
-from suite.errors import UserError
-from suite.records import Finding, Measurement
+from suite.bench.request import kind_of
+from suite.core import exits, store
+from suite.core.answer import SPOKEN, Answer, Manner, give
+from suite.core.errors import UserError
+from suite.core.records import SELFCHECK, Finding, Measurement
+from suite.execution import guest
 from suite.report import selfcheck as page
-from suite.request import kind_of
 from suite.selfcheck import bench as benches
 from suite.selfcheck.bench import Bench
-from suite.selfcheck.row import QUANTITY
 
 TOPICS = {
     "flops": "closed forms against torch's counter",
@@ -77,4 +77,4 @@ def _check(topic: str, bench: Bench) -> None:
 
 
 def _fails(finding: Finding) -> bool:
-    return finding.quantity == QUANTITY and finding.verdict == "broken"
+    return finding.quantity == SELFCHECK and finding.verdict == "broken"

@@ -4,10 +4,10 @@ import time
 from collections.abc import Iterator, Sequence
 from statistics import median_low
 
-from suite import stats
-from suite.probes.clocks import clock_of
-from suite.probes.step import Step, prepare, running_on
-from suite.records import Finding, Record
+from suite.bench.probes.clocks import clock_of
+from suite.bench.probes.step import Step, prepare, running_on
+from suite.core import stats
+from suite.core.records import Finding, Record
 from suite.selfcheck.bench import Bench, latencies
 from suite.selfcheck.row import row
 

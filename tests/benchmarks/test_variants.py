@@ -11,13 +11,13 @@ from statistics import median
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from suite.probes import conditions, memory, mode
-from suite.probes.alone import Alone
-from suite.probes.clocks import clock_of
-from suite.probes.step import About, prepared, running_on
-from suite.records import Finding
-from suite.request import Request, understand
-from suite.workloads import Phase, Workload
+from suite.bench.probes import conditions, memory, mode
+from suite.bench.probes.alone import Alone
+from suite.bench.probes.clocks import clock_of
+from suite.bench.probes.step import About, prepared, running_on
+from suite.bench.request import Request, understand
+from suite.core.records import Finding
+from suite.core.workloads import Phase, Workload
 from variants import Skip
 
 WARM_CALLS = 2

@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from triton.runtime.errors import OutOfResources
 from triton.runtime.interpreter import GridExecutor
 
-from suite.probes.agreement import norm_error
-from suite.probes.masking import audit
-from suite.records import Finding
+from suite.bench.probes.agreement import norm_error
+from suite.bench.probes.masking import audit
+from suite.core.records import Finding
 from tests.kernels.ragged import hard_batch, largest_error, outputs_and_gradients
 from variants import Batch, Skip, Variant, build
 from variants.kernels import fused, launch, programs
 from variants.kernels.configurations import Configuration, trying
-from variants.kernels.tune import Case, works
 from variants.transforms import kernel
+from variants.tune import Case, works
 
 # numpy warns of what a GPU does silently, such as -inf less -inf
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")

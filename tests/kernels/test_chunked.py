@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from suite.inputs import make_batch
-from suite.workloads import WORKLOADS, override
+from suite.bench.inputs import make_batch
+from suite.core.workloads import WORKLOADS, override
 from tests.kernels.ragged import hard_batch, largest_error, outputs_and_gradients
 from variants import Batch, Skip, build, mechanisms
 from variants.kernels import packed

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from suite.probes.agreement import norm_error
-from suite.probes.masking import audit
-from suite.records import Finding
+from suite.bench.probes.agreement import norm_error
+from suite.bench.probes.masking import audit
+from suite.core.records import Finding
 from tests.kernels.ragged import hard_batch, largest_error, outputs_and_gradients
 from variants import Batch, Variant, build
 

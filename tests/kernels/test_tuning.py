@@ -12,9 +12,10 @@ import torch
 
 pytest.importorskip("triton")
 
-from variants.kernels import configurations, tune
+from variants import tune
+from variants.kernels import configurations
 from variants.kernels.configurations import TABLE, Configuration, configuration, measured, trying
-from variants.kernels.tune import Bench, Journal, Tuning, descend, enter
+from variants.tune import Bench, Journal, Tuning, descend, enter
 
 ROOT = Path(__file__).parents[2]
 SAFE = configuration("scored", 2, "no such device")
@@ -111,7 +112,7 @@ def test_the_measuring_process_is_started_again_until_it_is_done(monkeypatch: py
         tune.main()
     assert ended.value.code == 0
     # the same deadline for all of them
-    assert started == [[sys.executable, "-m", "variants.kernels.tune", "--measure-until", "inf"]] * 3
+    assert started == [[sys.executable, "-m", "variants.tune", "--measure-until", "inf"]] * 3
 
 
 def test_only_the_devices_own_entry_changes(tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_no_device_is_called_measured_that_was_not() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
 def test_without_a_device_the_script_says_so() -> None:
     found = subprocess.run(
-        [sys.executable, "-m", "variants.kernels.tune"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "variants.tune"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert found.returncode == 1
     assert "there is none here" in found.stderr

@@ -5,7 +5,7 @@ from io import StringIO
 from rich.console import Console, Group
 
 from suite import catalogue
-from suite.workloads import PRESETS, WORKLOADS
+from suite.core.workloads import PRESETS, WORKLOADS
 from variants import mechanisms
 from variants.transforms import TRANSFORMS
 

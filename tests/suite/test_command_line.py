@@ -9,9 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 import suite
-from suite import cli, exits
-from suite.errors import UserError
-from suite.records import Measurement, Record
+from suite import cli
+from suite.core import exits
+from suite.core.errors import UserError
+from suite.core.records import Measurement, Record
 
 ROOT = Path(__file__).parents[2]
 FLAGS = {
@@ -58,7 +59,7 @@ def test_help_imports_nothing_that_takes_long() -> None:
 def test_only_what_the_user_can_mend_counts_as_a_wrong_command(error: str, code: int) -> None:
     program = f"""
 from suite import cli
-from suite.errors import UserError
+from suite.core.errors import UserError
 def fail(**_):
     raise {error}("the message")
 cli.app = fail
@@ -104,7 +105,7 @@ cli.main()
 def test_an_argument_that_would_change_nothing_is_refused_in_one_line(
     arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("suite.guest.warm_up", lambda: None)
+    monkeypatch.setattr("suite.execution.guest.warm_up", lambda: None)
     result = CliRunner().invoke(cli.app, list(arguments))
     assert isinstance(result.exception, UserError), result.exception
     assert message in str(result.exception)

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from suite import compare, folders, store
-from suite.errors import UserError
-from suite.records import Artifact, Finding, Measurement, Skip, decode, encode
+from suite.core import compare, folders, store
+from suite.core.errors import UserError
+from suite.core.records import Artifact, Finding, Measurement, Skip, decode, encode
 from suite.report import escape, page, tables, terminal
 
 REFERENCES = sorted(path.parent for path in (Path(__file__).parents[2] / "results/reference").rglob(store.FILE))

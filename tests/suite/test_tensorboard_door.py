@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from suite.probes import trace
-from suite.workloads import WORKLOADS
+from suite.bench.probes import trace
+from suite.core.workloads import WORKLOADS
 
 REGIONS = {
     "parallel": {"affinity", "scores", "pooling"},

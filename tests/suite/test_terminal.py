@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from suite import store
-from suite.records import Finding, Measurement, Record, Skip
+from suite.core import store
+from suite.core.records import Finding, Measurement, Record, Skip
 from tests.suite.terminals import Terminal
 
 RUN = ("run", "parallel", "--workload", "tiny", "--phase", "forward", "--probe", "timing", "--budget", "12")

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from suite.probes.masking import audit
-from suite.records import Finding
+from suite.bench.probes.masking import audit
+from suite.core.records import Finding
 from variants import Attended, Batch, build, load_published, mechanisms
 from variants.published.hiecoatt import PublishedHiecoatt
 from variants.published.mcan import Net

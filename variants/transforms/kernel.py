@@ -115,7 +115,7 @@ def _configurations(device: torch.device) -> str:
     from variants.kernels.configurations import measured
 
     name = torch.cuda.get_device_name(device)
-    tune = "python -m variants.kernels.tune does that"
+    tune = "python -m variants.tune does that"
     match measured(name):
         case "all":
             return f"block sizes measured on {name}"

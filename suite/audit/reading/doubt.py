@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from suite.records import Finding
+from suite.core.records import Finding
 
 
 def doubted(found: Iterable[Finding], doubts: tuple[str, ...]) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from suite.audit.reading.arguments import Argument
 from suite.audit.reading.forms import Feature
 from suite.audit.reading.trial import Reading
-from suite.errors import UserError, printable
+from suite.core.errors import UserError, printable
 
 MASKS = (
     "~{valid}, {valid}.long(), {valid}.float(), (~{valid}).float() * -1e9, "

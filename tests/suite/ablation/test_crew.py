@@ -12,7 +12,7 @@ from suite.ablation.jobs import Job
 from suite.ablation.studies import Row
 from suite.ablation.task import SceneTask
 from suite.ablation.training import Recipe
-from suite.records import Measurement, Record, Skip
+from suite.core.records import Measurement, Record, Skip
 
 ROW = Row(variant="pool", reads="words", width=16)
 

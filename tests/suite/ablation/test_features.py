@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from suite.ablation import features
-from suite.errors import UserError
+from suite.core.errors import UserError
 
 Arrays = dict[str, object]
 

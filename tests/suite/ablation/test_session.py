@@ -13,16 +13,16 @@ from typing import Any
 import psutil
 import pytest
 
-from suite import exits, store
 from suite.ablation import session, studies
 from suite.ablation.jobs import Job
 from suite.ablation.model import PLANTED, SOUND, Classifier, Shape
 from suite.ablation.session import Request
 from suite.ablation.studies import STUDIES, Compared, Row, Study, study
 from suite.ablation.training import Progress
-from suite.answer import Manner
-from suite.records import Measurement, Record, Skip
-from suite.report.ablation import Accuracies
+from suite.core import exits, store
+from suite.core.answer import Manner
+from suite.core.records import Measurement, Record, Skip
+from suite.report.accuracies import Accuracies
 from variants import canonical, mechanisms
 
 pytestmark = pytest.mark.slow
@@ -235,7 +235,7 @@ import os, signal, sys
 from pathlib import Path
 import psutil
 from suite.ablation import session
-from suite.answer import Manner
+from suite.core.answer import Manner
 from suite.ablation.studies import Compared, Row, Study
 
 trained = 0

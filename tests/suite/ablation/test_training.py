@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from suite import store
 from suite.ablation import jobs
 from suite.ablation.evaluation import WAYS, changed, evaluate
 from suite.ablation.jobs import Job, attention, shape_of
@@ -17,7 +16,8 @@ from suite.ablation.scenes import Examples, generate
 from suite.ablation.studies import Row
 from suite.ablation.task import SceneTask, show, trimmed
 from suite.ablation.training import Diverged, Progress, Recipe, fit
-from suite.records import Measurement, Skip
+from suite.core import store
+from suite.core.records import Measurement, Skip
 
 TASK = SceneTask(steps=6, examples=120, easy_epochs=1)
 RECIPE = Recipe(epochs=3, batch=16, learning_rate=0.003)

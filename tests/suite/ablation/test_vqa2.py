@@ -8,7 +8,6 @@ import h5py
 import numpy as np
 import pytest
 
-from suite import exits, store
 from suite.ablation import session, vqa2
 from suite.ablation.evaluation import evaluate
 from suite.ablation.features import Hdf5File, NpzFolder
@@ -18,7 +17,8 @@ from suite.ablation.session import Request
 from suite.ablation.studies import Compared, Row, Study, parameters, study
 from suite.ablation.training import Recipe, fit
 from suite.ablation.vqa2 import Vqa2Task, credit, normalise
-from suite.records import Measurement, Skip
+from suite.core import exits, store
+from suite.core.records import Measurement, Skip
 
 WIDTH = 16
 IMAGES = {"train": (1, 2, 3, 50), "val": (7, 8)}

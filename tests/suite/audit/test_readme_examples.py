@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from suite import store
 from suite.audit.properties import PROPERTIES
-from suite.records import Finding
+from suite.core import store
+from suite.core.records import Finding
 
 ROOT = Path(__file__).parents[3]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from suite.records import Finding, Measurement, Record, Skip
-from suite.workloads import PHASES
+from suite.core.records import Finding, Measurement, Record, Skip
+from suite.core.workloads import PHASES
 
 OURS = ("alternating", "hierarchical", "dense", "mine")
 CONTROLS = ("pool", "cross")

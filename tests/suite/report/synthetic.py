@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from suite.records import Artifact, Finding, Measurement, Record, Skip
-from suite.workloads import PHASES, Workload, named
+from suite.core.records import Artifact, Finding, Measurement, Record, Skip
+from suite.core.workloads import PHASES, Workload, named
 
 MECHANISMS = {
     # GFLOP an example at N 196, T 26, D 512, and bytes moved a FLOP

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from matplotlib.text import Text
 
-from suite import store
-from suite.answer import Answer, give
-from suite.records import Artifact, Finding, Measurement, Record, Skip
+from suite.core import store
+from suite.core.answer import Answer, give
+from suite.core.records import Artifact, Finding, Measurement, Record, Skip
 from suite.report import ablation, ablation_plots, attention, page, pareto
-from suite.report.ablation import Accuracies, Interval, change, interval, verdict
+from suite.report.accuracies import Accuracies, Interval, change, interval, verdict
 from suite.report.tables import Place
 
 SEEDS = (0.70, 0.72, 0.69, 0.71, 0.73)

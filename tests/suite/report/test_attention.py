@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suite.errors import UserError
-from suite.records import Artifact
+from suite.core.errors import UserError
+from suite.core.records import Artifact
 from suite.report import attention, style
-from suite.report.ablation import Accuracies
+from suite.report.accuracies import Accuracies
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.floats(0, 1))

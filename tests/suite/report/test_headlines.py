@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from suite import stats, store
-from suite.records import Finding, Measurement, Record
-from suite.report import ablation, ablation_plots, matrix, page, rows, scatter, standing, style, tables, units
+from suite.core import stats, store
+from suite.core.records import Finding, Measurement, Record
+from suite.report import ablation_plots, matrix, page, rows, scatter, standing, style, tables, units
+from suite.report import accuracies as measured
 from suite.report.tables import Tables
 from tests.suite.report import arbitrary
 from tests.suite.report.arbitrary import Run
@@ -419,7 +420,7 @@ def trained(seed: int) -> list[Record]:
 def test_titles_of_an_ablation_hold_for_every_row_that_is_drawn() -> None:
     drawn_ones = 0
     for seed in PLOTTED:
-        accuracies = ablation.Accuracies(trained(seed))
+        accuracies = measured.Accuracies(trained(seed))
         rows_of = accuracies.trained("core")
         for evaluation, draw in (("as_is", ablation_plots.accuracy), ("longer", ablation_plots.longer)):
             if evaluation == "longer" and all(row.is_blindfolded for row in rows_of):
@@ -436,7 +437,7 @@ def test_titles_of_an_ablation_hold_for_every_row_that_is_drawn() -> None:
             level = set()
             for name in drawn:
                 shared = by_row[best[1]].keys() & by_row[name].keys()
-                gains = ablation.interval(by_row[best[1]][turn] - by_row[name][turn] for turn in shared)
+                gains = measured.interval(by_row[best[1]][turn] - by_row[name][turn] for turn in shared)
                 if name != best[1] and not gains.low > 0:
                     level.add(name)
             told = re.search(r"not told from (\S+)(?: and (\d+) more)?$", title)
@@ -445,12 +446,12 @@ def test_titles_of_an_ablation_hold_for_every_row_that_is_drawn() -> None:
                 assert told[1] in level
                 assert 1 + int(told[2] or 0) == len(level)
             drawn_ones += 1
-        if any(accuracies.cost("core", row.label, way) for row in rows_of for way in ablation.WAYS
+        if any(accuracies.cost("core", row.label, way) for row in rows_of for way in measured.WAYS
                if not row.is_control):  # fmt: skip
             title = " ".join(ablation_plots.costs(accuracies, "core").get_suptitle().split())
             lost = [
-                ablation.interval(accuracies.cost("core", row.label, way).values())
-                for row in rows_of if not row.is_control for way in ablation.WAYS
+                measured.interval(accuracies.cost("core", row.label, way).values())
+                for row in rows_of if not row.is_control for way in measured.WAYS
             ]  # fmt: skip
             told = [cost for cost in lost if cost.low > 0]
             assert title.endswith("no loss to changed padding is told from zero") == (not told)

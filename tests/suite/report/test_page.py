@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from suite import store
-from suite.records import Finding, Measurement
+from suite.core import store
+from suite.core.records import Finding, Measurement
 from suite.report import page, tables, terminal
 from tests.suite.report import synthetic
 

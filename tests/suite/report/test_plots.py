@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from suite.records import Finding, Record
+from suite.core.records import Finding, Record
 from suite.report import matrix, plots, rows, scatter, style, tables
 from suite.report.tables import Tables
 from tests.suite.report import synthetic

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from suite.records import Finding, Measurement, Record
+from suite.core.records import Finding, Measurement, Record
 from suite.report import published, tables
 from tests.suite.report import synthetic
 from variants import canonical, mechanisms

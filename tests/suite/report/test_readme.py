@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from suite import store
+from suite.core import store
 from suite.report import readme
 from tests.suite.report import synthetic
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from suite import stats
-from suite.records import Finding, Measurement, Record, Skip
+from suite.core import stats
+from suite.core.records import Finding, Measurement, Record, Skip
 from suite.report import standing, tables, wording
 from tests.suite.report import synthetic
 

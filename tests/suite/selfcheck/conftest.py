@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import suite.selfcheck
-from suite import user_files
+from suite.core import user_files
 from variants import registry
 
 

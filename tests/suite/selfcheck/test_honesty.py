@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from suite.probes.honesty import examine
-from suite.probes.step import About, prepare
-from suite.workloads import PHASES, WORKLOADS, Phase
+from suite.bench.probes.honesty import examine
+from suite.bench.probes.step import About, prepare
+from suite.core.workloads import PHASES, WORKLOADS, Phase
 
 ABOUT = About(task="t", variant="v", workload="tiny", phase="forward", device="cpu")
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from suite import store
-from suite.records import Finding, Measurement, Record, Skip, decode, encode
+from suite.core import store
+from suite.core.records import Finding, Measurement, Record, Skip, decode, encode
+from suite.core.stats import Ratio
 from suite.report import selfcheck as page
 from suite.selfcheck import cheats, clocks, conditions, faults, kills, memory, scale, session, timing
 from suite.selfcheck.bench import Bench
 from suite.selfcheck.row import not_here, row
-from suite.stats import Ratio
 
 pytestmark = pytest.mark.slow
 

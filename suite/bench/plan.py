@@ -1,0 +1,421 @@
+"""From what was asked to tasks: what will be measured, in which order, and about how long it takes."""
+
+import itertools
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from suite.bench.estimate import COMPILER_S, Speed, compiles, dtype_of
+from suite.bench.outline import plain
+from suite.bench.request import Asked, Probe, Wanted
+from suite.core.devices import Device
+from suite.core.records import ANCHOR, Skip
+from suite.core.stats import FEWEST_ROUNDS
+from suite.core.workloads import PHASES, WORKLOADS, Phase, Workload
+from suite.report import units
+from variants import canonical
+from variants.spec import Spec
+
+MACHINE = "machine"
+"""The task that measures what the device can do; estimates stand on it."""
+LARGEST_BATCH = "largest_batch"
+EXAMINATIONS: tuple[Probe, ...] = ("start", "agreement", "memory", "cost", "trace")
+"""Probes that look at one variant at a time and share its worker process, in this order: a cold start comes first."""
+LEAST_SAMPLING_S = 0.8
+MOST_SAMPLING_S = 4.0
+PATIENT_SAMPLING_S = 8.0
+"""As the one before, where there is no budget."""
+COMPILER = "compiler"
+"""The task that measures how long the compiler takes here."""
+
+
+class Foreseen(NamedTuple):
+    """What a variant of a comparison is thought to take, before it has run for the first time."""
+
+    variant: str
+    call_s: float
+    compile_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What one worker process does; the unit of loss and of resume."""
+
+    probes: tuple[str, ...]
+    label: str = ""
+    """The mechanism of a comparison, or the variant."""
+    variants: tuple[str, ...] = ()
+    workload: Workload | None = None
+    phase: Phase | None = None
+    device: str
+    planned_s: float
+    sampling_s: float = 0.0
+    """Of it, how long a comparison may sample."""
+    compiling_s: float = 0.0
+    """Of it, what the compiler takes."""
+    least_sampling_s: float = 0.0
+    """What the fewest rounds of it take, about."""
+    required_variants: tuple[str, ...] = ()
+    """Of a comparison, what is timed however slow it is here."""
+    required: bool = True
+    """Whether it is done even where the budget is spent."""
+    compiles: bool = False
+    spends: bool = False
+    """Whether a comparison samples until its time is spent, however much is known before."""
+    deadline_s: float | None = None
+    """Seconds after its start when a budget ends it; None where none does."""
+    foreseen: tuple[Foreseen, ...] = ()
+    """A comparison with a deadline leaves out those that would not be done before it."""
+
+    @property
+    def name(self) -> str:
+        """Unique in a run, and the same in every run of the same request."""
+        words = ("+".join(self.probes), self.label, str(self.workload or ""), self.phase or "", self.device)
+        return " ".join(word for word in words if word)
+
+    @property
+    def work_s(self) -> float:
+        """Of it, what takes longer on a machine that is slower than thought; sampling goes by the clock."""
+        return self.planned_s - self.sampling_s - self.compiling_s
+
+    @property
+    def kind(self) -> str:
+        """What it has in common with tasks that take longer than thought for the same reasons."""
+        known = (MACHINE, COMPILER, "timing", "masking", LARGEST_BATCH)
+        return self.probes[0] if self.probes[0] in known else "examination"
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing may run beside it."""
+        return self.probes[0] in (MACHINE, "timing", LARGEST_BATCH) or self.device == "cuda"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Tasks in the order in which they run, and what is left out from the start."""
+
+    tasks: tuple[Task, ...]
+    skips: tuple[Skip, ...]
+
+
+def machine_tasks(asked: Asked) -> list[Task]:
+    """What comes before the plan, since its estimates stand on it."""
+    return [Task(probes=(MACHINE,), device=str(device), planned_s=4.0, sampling_s=0.25) for device in asked.devices]
+
+
+def plan(asked: Asked, speed: Speed) -> Plan:
+    """Tasks for what was asked.
+
+    With a budget they stand in the order of their value, so that what a budget cuts off is worth least: eager float32
+    of what is required, timed and then audited and examined; then its other modes; then eager float32 of what may be
+    left out; then the modes that may be; last those for whose dtype this machine has no instructions. What is timed in
+    another mode is timed again in eager float32 beside it, so that a speed-up is of the same rounds. Without a budget
+    a mechanism has one comparison in all its modes.
+
+    Args:
+        asked: what to measure.
+        speed: of this machine.
+    """
+    skips: list[Skip] = []
+    cells: list[Cell] = []
+    for device, workload, wanted in itertools.product(asked.devices, asked.workloads, asked.variants):
+        cell = Cell(wanted=wanted, workload=workload, device=device)
+        reason = speed.impossible(wanted.spec, workload)
+        if reason:
+            skips.append(_impossible(cell, reason))
+        else:
+            cells.append(cell)
+    if asked.budget_s is None:
+        tasks = sorted(_block(asked, cells, speed, set(), sampling_s=PATIENT_SAMPLING_S), key=_turn)
+        return Plan(tasks=tuple(tasks), skips=tuple(skips))
+    audited: set[tuple[Spec, str]] = set()
+    tasks = []
+    for number, block in enumerate(_blocks(cells, speed)):
+        made = list(_block(asked, block, speed, audited, sampling_s=LEAST_SAMPLING_S, by_value=True))
+        if number == 0:
+            if "masking" in asked.probes:
+                made += _audits(_always_audited(asked), str(asked.devices[0]), speed, audited, required=True)
+            if any(compiles(cell.spec) for cell in cells):
+                made.append(_compiler(asked))
+        tasks += sorted(made, key=_turn_by_value)
+    return Plan(tasks=tuple(tasks), skips=tuple(skips))
+
+
+def estimated(task: Task, speed: Speed) -> Task:
+    """The task with what it takes, as far as the speed of this machine is known by now; sampling as it was."""
+    specs = [canonical(name) for name in task.variants]
+    work_s = compiling_s = 0.0
+    if task.kind == "masking":
+        work_s = sum(map(speed.audit_s, specs))
+        # a small function in fewer modes
+        compiling_s = sum(COMPILER_S for spec in specs if compiles(spec))
+    elif task.kind == "timing" and task.workload and task.phase:
+        work_s = speed.timing_s(specs, task.workload, task.phase, task.device)
+        compiling_s = sum(speed.compile_s(spec, task.workload, task.phase) for spec in specs)
+        # rounds enough to stop by the interval where they are cheap, and the fewest that have one in any case
+        calls_s = sum(speed.call_s(spec, task.workload, task.phase, task.device) for spec in specs)
+        least_s = (FEWEST_ROUNDS + 0.5) * calls_s
+        sampling_s = max(task.sampling_s, least_s)
+        task = replace(task, least_sampling_s=least_s, sampling_s=sampling_s)
+    elif task.kind == "examination" and task.workload and task.phase:
+        work_s = sum(speed.examine_s(spec, task.workload, task.phase, task.device) for spec in specs)
+        # what was compiled before comes from the cache, for the most part
+        compiling_s = sum(0.6 * speed.compile_s(spec, task.workload, task.phase) for spec in specs)
+    else:
+        return task
+    return replace(task, compiling_s=compiling_s, planned_s=work_s + compiling_s + task.sampling_s)
+
+
+def duration(tasks: Iterable[Task], *, lanes: int) -> float:
+    """Planned seconds of tasks, those that bear company side by side."""
+    apart = beside = 0.0
+    for task in tasks:
+        if task.alone:
+            apart += task.planned_s
+        else:
+            beside += task.planned_s
+    return apart + beside / lanes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A variant on a workload and device."""
+
+    wanted: Wanted
+    workload: Workload
+    device: Device
+
+    @property
+    def spec(self) -> Spec:
+        return self.wanted.spec
+
+
+def command(asked: Asked, variant: str, workload: Workload, device: str) -> str:
+    """What measures one variant on one workload, whole."""
+    parts = ["python run_all.py run", shlex.quote(variant)]
+    base = WORKLOADS.get(workload.name)
+    if base is None:
+        parts.append(f"--shape {','.join(f'{key}={value}' for key, value in workload.overrides)}")
+    else:
+        parts.append(f"--workload {workload.name}")
+        parts += [f"--set {key}={value}" for key, value in workload.overrides]
+    kind, _, threads = device.partition("[threads=")
+    parts.append(f"--device {kind}")
+    if threads:
+        parts.append(f"--threads {threads.rstrip(']')}")
+    parts += [f"--with {shlex.quote(Path(path).name)}" for path in asked.files]
+    return " ".join(parts)
+
+
+def _impossible(cell: Cell, reason: str) -> Skip:
+    return Skip(
+        task="plan",
+        variant=str(cell.spec),
+        workload=str(cell.workload),
+        device=str(cell.device),
+        quantity="all",
+        reason=reason,
+        cause="impossible",
+        remedy="a smaller batch, such as --set batch=1; --largest-batch finds the largest that fits",
+    )
+
+
+def put_off(task: Task, asked: Asked, speed: Speed, reason: str) -> list[Skip]:
+    """Skips for what a budget leaves out of a task, each with the command that measures it."""
+    specs = [canonical(name) for name in task.variants]
+    own = [spec for spec in specs if task.kind != "timing" or spec.mechanism == specs[-1].mechanism]
+    # the eager form stands beside the others for their sake
+    changed = [spec for spec in own if spec.transforms] or own or specs
+    return [
+        Skip(
+            task=task.name,
+            variant=str(spec),
+            workload=str(task.workload or ""),
+            phase=task.phase or "",
+            device=task.device,
+            quantity=task.probes[0],
+            reason=f"{lacking(spec, speed, task.device)}{reason}",
+            cause="budget",
+            remedy=command(asked, str(spec), task.workload or asked.workloads[0], task.device),
+        )
+        for spec in changed
+    ]
+
+
+def lacking(spec: Spec, speed: Speed, device: str) -> str:
+    """That this machine has no instructions for a variant's dtype, as the beginning of a sentence; or empty."""
+    if speed.supports(spec, device):
+        return ""
+    dtype = dtype_of(spec)
+    rate, float32 = (units.per_second(speed.rate(name, device), "FLOP") for name in (dtype, "float32"))
+    return f"no instructions for {dtype} here: its products run at {rate}, those of float32 at {float32}; "
+
+
+def _blocks(cells: Sequence[Cell], speed: Speed) -> list[list[Cell]]:
+    """Cells that are measured before the next ones are begun, most valuable first."""
+    blocks: dict[tuple[int, int, str], list[Cell]] = defaultdict(list)
+    for number, cell in enumerate(cells):
+        spec, wanted = cell.spec, cell.wanted
+        supported = speed.supports(spec, str(cell.device))
+        if wanted.required and not spec.transforms:
+            key = (0, 0, "")
+        elif wanted.required and (supported or wanted.chosen):
+            # what is compiled takes long, and a process that a budget ends takes its comparison along
+            key = (1 if supported else 2, int(compiles(spec)), spec.mechanism)
+        else:
+            key = (5 if not supported else 4 if spec.transforms else 3, number, "")
+            cell = replace(cell, wanted=replace(wanted, required=False))
+        blocks[key].append(cell)
+    places = list(blocks)
+    return [blocks[key] for key in sorted(blocks, key=lambda key: (*key[:2], places.index(key)))]
+
+
+def _block(
+    asked: Asked,
+    cells: Sequence[Cell],
+    speed: Speed,
+    audited: set[tuple[Spec, str]],
+    *,
+    sampling_s: float,
+    by_value: bool = False,
+) -> Iterator[Task]:
+    """Everything about some cells: comparisons, examinations, and audits of what was not audited before."""
+    places = dict.fromkeys((cell.device, cell.workload) for cell in cells)
+    for (device, workload), phase in itertools.product(places, asked.phases):
+        here = [cell for cell in cells if (cell.device, cell.workload) == (device, workload)]
+        if "timing" in asked.probes:
+            groups = dict.fromkeys(cell.spec.mechanism for cell in here)
+            for mechanism in groups:
+                group = [cell for cell in here if cell.spec.mechanism == mechanism]
+                alone = all(cell.spec == Spec(ANCHOR) for cell in group)
+                if not (by_value and alone and len(groups) > 1):  # it stands in every other comparison
+                    yield _comparison(asked, group, mechanism, workload, phase, device, speed, sampling_s, by_value)
+        yield from _examinations(asked, here, workload, phase, device, speed)
+    if "masking" in asked.probes:
+        for cell in cells:
+            yield from _audits([cell.spec], str(cell.device), speed, audited, required=cell.wanted.required)
+        if not by_value:
+            yield from _audits(asked.audited, str(asked.devices[0]), speed, audited, required=True)
+
+
+def _examinations(
+    asked: Asked, cells: Sequence[Cell], workload: Workload, phase: Phase, device: Device, speed: Speed
+) -> Iterator[Task]:
+    # a trace of the last phase shows the others too
+    probes = tuple(
+        probe for probe in EXAMINATIONS if probe in asked.probes and (probe != "trace" or phase == asked.phases[-1])
+    )
+    for cell in cells:
+        task = Task(
+            probes=probes or (LARGEST_BATCH,),
+            label=str(cell.spec),
+            variants=(str(cell.spec),),
+            workload=workload,
+            phase=phase,
+            device=str(device),
+            planned_s=60.0,  # making and trying thousands of examples
+            required=cell.wanted.required,
+            compiles=compiles(cell.spec),
+        )
+        if probes:
+            yield estimated(task, speed)
+        if asked.largest_batch:
+            yield replace(task, probes=(LARGEST_BATCH,))
+
+
+def _comparison(
+    asked: Asked,
+    group: Sequence[Cell],
+    mechanism: str,
+    workload: Workload,
+    phase: Phase,
+    device: Device,
+    speed: Speed,
+    sampling_s: float,
+    by_value: bool,
+) -> Task:
+    # the anchor, and what each variant's speed-up is over, stand in the same rounds
+    specs = list(dict.fromkeys([Spec(ANCHOR), *(plain(cell.spec) for cell in group), *(cell.spec for cell in group)]))
+    calls_s = sum(speed.call_s(spec, workload, phase, str(device)) for spec in specs)
+    required = [spec for cell in group if cell.wanted.required for spec in (plain(cell.spec), cell.spec)]
+    changed = [str(cell.spec) for cell in group if cell.spec.transforms]
+    return estimated(
+        Task(
+            probes=("timing",),
+            label=", ".join(changed) if by_value and changed else mechanism,
+            variants=tuple(map(str, specs)),
+            workload=workload,
+            phase=phase,
+            device=str(device),
+            planned_s=0.0,
+            sampling_s=max(sampling_s, min(14 * calls_s, MOST_SAMPLING_S)),
+            required=bool(required),
+            required_variants=tuple(dict.fromkeys(map(str, required))),
+            compiles=any(map(compiles, specs)),
+            spends=asked.spends_budget,
+        ),
+        speed,
+    )
+
+
+def _audits(
+    specs: Iterable[Spec], device: str, speed: Speed, audited: set[tuple[Spec, str]], *, required: bool
+) -> Iterator[Task]:
+    for spec in specs:
+        if (spec, device) in audited:
+            continue
+        audited.add((spec, device))
+        task = Task(
+            probes=("masking",),
+            label=str(spec),
+            variants=(str(spec),),
+            device=device,
+            planned_s=0.0,
+            required=required,
+            compiles=compiles(spec),
+        )
+        yield estimated(task, speed)
+
+
+def _always_audited(asked: Asked) -> list[Spec]:
+    """What is audited whatever the budget: every mechanism and every published form in eager float32."""
+    return [*(wanted.spec for wanted in asked.variants if not wanted.spec.transforms), *asked.audited]
+
+
+def _compiler(asked: Asked) -> Task:
+    return Task(
+        probes=(COMPILER,),
+        device=str(asked.devices[0]),
+        planned_s=COMPILER_S,
+        compiling_s=COMPILER_S,
+        required=False,
+        compiles=True,
+    )
+
+
+def _turn(task: Task) -> tuple[int, int, float]:
+    """Comparisons first, eager before compiled; then the rest, the longest first, so that no core waits at the end."""
+    if task.kind == "timing":
+        return (0, int(task.compiles), 0.0)
+    return (1, 0, -task.planned_s)
+
+
+def _turn_by_value(task: Task) -> tuple[object, ...]:
+    """Times before verdicts before the rest; forward first, and of comparisons the cheapest, as many as possible."""
+    if task.kind == "timing":
+        return (0, PHASES.index(task.phase or "forward"), task.planned_s)
+    if task.kind in (COMPILER, "masking"):
+        published = task.label.startswith("published_")
+        return (1, int(published), -task.planned_s)
+    return (2, 0, -task.planned_s)
+
+
+def sampling_for(task: Task, sampling_s: float) -> Task:
+    """A comparison with so many seconds to sample, but never so few that nothing could be said."""
+    if task.kind != "timing":
+        return task
+    sampling_s = max(sampling_s, min(LEAST_SAMPLING_S, task.sampling_s), task.least_sampling_s)
+    return replace(task, sampling_s=sampling_s, planned_s=task.planned_s - task.sampling_s + sampling_s)

@@ -1,0 +1,172 @@
+"""Whether a variant still computes its function: against the eager module in float64, on padded rows too."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from suite.bench.inputs import make_batch
+from suite.bench.probes.step import About, Step, prepared, running_on
+from suite.core.records import Finding, Measurement, Record
+from suite.core.workloads import Phase, Workload
+from variants import Batch, build
+from variants.spec import Spec
+
+LIMITS = {"float64": 4e-14, "float32": 2.4e-5, "float16": 4e-2, "bfloat16": 0.3}
+"""Largest error of an output, relative to the root mean square of the reference: noise bands against float64."""
+GRADIENT_LIMITS = LIMITS | {"float64": 1.6e-13, "float32": 1e-4}
+"""Largest error of a gradient by norm, where the function itself is smooth at this rounding; see `_sensitivity`."""
+_DRAWS = 8
+_ROUNDING = 2e-6
+"""Relative; what the arithmetic of a few layers in float32 comes to."""
+_MOST_SENSITIVE = 1e-2
+"""However undecided a function is, an error beyond this is a fault."""
+_GRADIENT = "gradient of "
+_TF32_LIMIT = 4e-3
+_NARROW = {"fp16": "float16", "amp_fp16": "float16", "bf16": "bfloat16", "amp_bf16": "bfloat16"}
+
+
+def check(name: str, workload: Workload, phase: Phase, device: str, *, task: str) -> Iterator[Record]:
+    """Compare outputs, and in a phase with a backward pass gradients, with float64.
+
+    The reference has the weights and inputs as they were before any rounding, so the error is all that the variant's
+    dtype and way of running cost. Outputs are judged by their largest difference, gradients by their norm.
+
+    Yields:
+        ``agreement_error``, the largest over all outputs and gradients, and the finding ``agreement``.
+    """
+    about = About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
+    with running_on(device) as parsed:
+        step = prepared(name, workload, phase, device)
+        spec = step.variant.spec
+        found = results(step)
+        step.clear()
+        plain = Spec(spec.mechanism, spec.options, spec.without)
+        widths = {"image_width": workload.image_width, "question_width": workload.question_width}
+        reference = build(plain, **widths, device=parsed.kind)
+        reference.module.double()
+        exact = make_batch(workload, dtype=torch.float64, device=parsed.kind)
+        wide = Step(reference, phase, (_like(exact, step.inputs[0]),))
+        expected = results(wide)
+        gradient_names = [key for key in expected if key.startswith(_GRADIENT)]
+        floor = root_mean_square([expected[key] for key in gradient_names]) if gradient_names else 0.0
+        errors = {
+            key: norm_error(found[key], expected[key], floor=floor)
+            if key in gradient_names
+            else relative_error(found[key], expected[key])
+            for key in expected
+        }
+        limits = {key: _limit(spec, parsed.kind, gradient=key.startswith(_GRADIENT)) for key in errors}
+        if _dtype(spec) == torch.float32 and any(errors[key] > limits[key] for key in gradient_names):
+            moved = _sensitivity(wide, expected, floor=floor)
+            limits |= {key: max(limits[key], min(2 * moved[key], _MOST_SENSITIVE)) for key in gradient_names}
+    # NaN is worse than any number
+    worst = max(errors, key=lambda key: errors[key] / limits[key] if errors[key] == errors[key] else float("inf"))
+    error, limit = errors[worst], limits[worst]
+    holds = error <= limit  # NaN does not
+    declared = any(
+        defect.property == "agreement" and defect.output == worst for defect in step.variant.module.known_defects
+    )
+    yield Measurement(
+        quantity="agreement_error", unit="1", value=error, details={"where": worst, "limit": limit}, **about
+    )
+    yield Finding(
+        quantity="agreement",
+        verdict="holds" if holds else "known" if declared else "broken",
+        value=error,
+        limit=limit,
+        summary=""
+        if holds
+        else f"{worst} differs from float64 by {error:.3g} of its size, allowed are {limit:.3g}"
+        if error == error
+        else f"{worst} is not finite",
+        details={key: value if value == value else None for key, value in errors.items()},
+        **about,
+    )
+
+
+def results(step: Step) -> dict[str, Tensor]:
+    """Outputs by name, and gradients where the phase has them."""
+    outputs = step(0)
+    found = {field: getattr(outputs, field).detach() for field in outputs._fields}
+    if step.learns:
+        batch = step.inputs[0]
+        named = {"image": batch.image, "question": batch.question, **dict(step.variant.module.named_parameters())}
+        found |= {f"{_GRADIENT}{key}": tensor.grad for key, tensor in named.items() if tensor.grad is not None}
+    return found
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """Largest difference over the root mean square of what was expected; padded slots count like any other."""
+    scale = expected.double().square().mean().sqrt()
+    difference = (found.double() - expected.double()).abs().max()
+    if scale == 0:
+        return 0.0 if difference == 0 else float("inf")
+    return float(difference / scale)
+
+
+def norm_error(found: Tensor, expected: Tensor, *, floor: float) -> float:
+    """Norm of the difference over the norm of what was expected, for gradients.
+
+    A few slots carry most of a gradient (a maximum over n-grams sends all of it one way, and rounding may send it the
+    other), so the largest difference over the root mean square says more about the tail than about the function.
+
+    Args:
+        found: any shape.
+        expected: the same shape.
+        floor: root mean square of all gradients together. A gradient below it is judged by it: that of a bias in front
+            of a softmax is exactly zero, and what rounding leaves of it has no size of its own.
+    """
+    scale = max(root_mean_square([expected]), floor)
+    difference = root_mean_square([found.double() - expected.double()])
+    if scale == 0:
+        return 0.0 if difference == 0 else float("inf")
+    return difference / scale
+
+
+def root_mean_square(tensors: Sequence[Tensor]) -> float:
+    """Over all elements of all tensors."""
+    total = sum(float(tensor.double().square().sum()) for tensor in tensors)
+    return math.sqrt(total / max(sum(tensor.numel() for tensor in tensors), 1))
+
+
+def _sensitivity(step: Step, expected: dict[str, Tensor], *, floor: float) -> dict[str, float]:
+    """How far each gradient moves in float64 alone when the inputs move by a rounding: what no arithmetic can beat.
+
+    A rectifier or a maximum that is nearly undecided falls the other way, and a whole row of a gradient with it.
+    """
+    (batch,) = step.inputs
+    worst = dict.fromkeys((key for key in expected if key.startswith(_GRADIENT)), 0.0)
+    for draw in range(_DRAWS):
+        generator = torch.Generator(batch.image.device).manual_seed(draw)
+
+        def moved(features: Tensor, generator: torch.Generator = generator) -> Tensor:
+            by = torch.rand(features.shape, generator=generator, dtype=features.dtype, device=features.device) * 2 - 1
+            return (features.detach() * (1 + _ROUNDING * by)).requires_grad_(features.requires_grad)
+
+        step.clear()
+        nearby = batch._replace(image=moved(batch.image), question=moved(batch.question))
+        found = results(Step(step.variant, "forward+backward", (nearby,)))
+        worst = {key: max(value, norm_error(found[key], expected[key], floor=floor)) for key, value in worst.items()}
+    return worst
+
+
+def _like(batch: Batch, other: Batch) -> Batch:
+    """The batch as leaves that ask for gradients where the other's do."""
+    return batch._replace(
+        image=batch.image.requires_grad_(other.image.requires_grad),
+        question=batch.question.requires_grad_(other.question.requires_grad),
+    )
+
+
+def _dtype(spec: Spec) -> torch.dtype:
+    narrow = next((_NARROW[word] for word in spec.transforms if word in _NARROW), "float32")
+    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[narrow]
+
+
+def _limit(spec: Spec, kind: str, *, gradient: bool) -> float:
+    dtype = str(_dtype(spec)).removeprefix("torch.")
+    if dtype == "float32" and kind == "cuda" and torch.backends.cuda.matmul.allow_tf32:
+        return _TF32_LIMIT
+    return (GRADIENT_LIMITS if gradient else LIMITS)[dtype]

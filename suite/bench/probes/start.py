@@ -1,0 +1,32 @@
+"""How long a variant takes to give its first answer in a process that has run nothing before."""
+
+import time
+from collections.abc import Iterator
+
+import torch
+
+from suite.bench.probes.step import About, prepared, running_on
+from suite.core.records import Measurement
+from suite.core.workloads import Phase, Workload
+
+
+def measure(name: str, workload: Workload, phase: Phase, device: str, *, task: str) -> Iterator[Measurement]:
+    """Build a variant and call it once; it has to be the first thing that a process does.
+
+    Torch is loaded before. What an earlier process has compiled or tuned for the same variant is found on the disk,
+    as it is by the second process of a user's own; `first_call` has nothing to find.
+
+    Yields:
+        ``cold_start``, in seconds.
+    """
+    about = About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
+    with running_on(device) as parsed:
+        started = time.perf_counter()
+        step = prepared(name, workload, phase, device)
+        built_s = time.perf_counter() - started
+        step(0)
+        if parsed.kind == "cuda":
+            torch.cuda.synchronize()
+        took_s = time.perf_counter() - started
+        step.clear()
+    yield Measurement(quantity="cold_start", unit="s", value=took_s, details={"built_s": round(built_s, 6)}, **about)

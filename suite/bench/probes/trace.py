@@ -1,0 +1,53 @@
+"""A profiler trace per variant, for TensorBoard and Perfetto."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile, schedule, tensorboard_trace_handler
+
+from suite.bench.probes.step import About, prepared, running_on
+from suite.core.records import Artifact
+from suite.core.workloads import Phase, Workload
+
+FOLDER = "traces"
+
+
+def record(name: str, workload: Workload, phase: Phase, device: str, *, task: str, folder: Path) -> Iterator[Artifact]:
+    """Trace a warm step into ``traces/<variant>/<workload>-<phase>-<device>.<time>.pt.trace.json.gz``.
+
+    One directory per variant makes each a run of its own in TensorBoard.
+    """
+    about = About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
+    with running_on(device) as parsed:
+        step = prepared(name, workload, phase, device)
+        directory = folder / FOLDER / plain_words(name)
+        directory.mkdir(parents=True, exist_ok=True)
+        before = set(directory.iterdir())
+        handler = tensorboard_trace_handler(
+            str(directory), worker_name=plain_words(f"{workload}-{phase}-{device}"), use_gzip=True
+        )
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if parsed.kind == "cuda" else [])]
+        if not step.calls:
+            step(0)
+            step.clear()
+        with profile(
+            activities=activities,
+            schedule=schedule(wait=0, warmup=1, active=1, repeat=1),  # a step, which TensorBoard's overview asks for
+            on_trace_ready=handler,
+            record_shapes=True,
+            profile_memory=True,
+        ) as profiler:
+            for _ in ("warm-up", "traced"):
+                step(0)
+                if parsed.kind == "cuda":
+                    torch.cuda.synchronize()
+                step.clear()
+                profiler.step()
+    for path in sorted(set(directory.iterdir()) - before):
+        yield Artifact(quantity="trace", path=str(path.relative_to(folder)), **about)
+
+
+def plain_words(name: str) -> str:
+    """A name as part of a path: without brackets, which shells and globs read as patterns."""
+    return name.replace("[", ".").replace("]", "")

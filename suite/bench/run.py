@@ -1,0 +1,452 @@
+"""A run: from a request to a run folder with its records and its report."""
+
+import contextlib
+import importlib
+import shlex
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from suite.bench import environment, worker
+from suite.bench.budget import AGAIN, LEAST_S, Budget
+from suite.bench.estimate import Speed
+from suite.bench.plan import COMPILER, MACHINE, Plan, Task, command, machine_tasks, plan, put_off
+from suite.bench.probes.step import About
+from suite.bench.request import Asked, Request, understand
+from suite.bench.worker import Worker
+from suite.core import interrupts, store, user_files
+from suite.core.answer import SPOKEN, Manner
+from suite.core.errors import UserError
+from suite.core.records import ANCHOR, FAILURES, Measurement, Record, Skip
+from suite.execution import guest
+from suite.report import outcome, units
+from suite.report.bar import progress_bar
+from variants import canonical
+
+RESULTS = Path("results")
+_LANES = 2
+"""Tasks that do not time anything run side by side, where there are cores for it."""
+_CLOCKS_APART, _CLOCKS_APART_S = 0.5, 5.0
+"""By how much of it, and by how many seconds more, a worker's own time may differ from ours: it starts and ends."""
+_MOST_NAMED = 6
+"""Variants that one line names."""
+_PATIENCE = 8.0
+"""A task that takes so many times as long as planned counts as hung."""
+_LEAST_PATIENCE_S = 120.0
+
+
+def start(
+    request: Request,
+    *,
+    out: Path | None = None,
+    resume: Path | None = None,
+    manner: Manner = SPOKEN,
+    began: float | None = None,
+) -> int:
+    """Do what was asked and return the exit code.
+
+    Args:
+        request: what to measure.
+        out: the run folder; under ``results`` if left out.
+        resume: the folder of a run to continue with its own request instead.
+        manner: in which progress and the answer are told.
+        began: when the time that a budget counts began, on the clock of ``time.monotonic``; now if left out. A program
+            of which this is all gives `suite.core.process.began`.
+
+    Raises:
+        UserError: the request is wrong, or a folder cannot be used; before any work.
+    """
+    began = time.monotonic() if began is None else began
+    guest.warm_up()
+    _load_pages()
+    if resume is not None:
+        if replace(request, files=()) != Request() or out is not None:
+            raise UserError(f"--resume {resume} continues with the run's own arguments: give it --with at most")
+        before = environment.read(resume)
+        request = environment.request_of(before, request.files)
+    asked = understand(request)
+    described = environment.describe(request)
+    if resume is not None:
+        changed = environment.changes(before, described)
+        if changed:
+            raise UserError(f"cannot resume {resume}: {'; '.join(changed)}; start a new run")
+        folder = resume
+        store.drop_unfinished(folder)
+        known = store.read(folder)
+    else:
+        folder = out or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{asked.devices[0].kind}"
+        store.claim(folder)
+        environment.write(folder, described)
+        known = []
+    resuming = f"python run_all.py --resume {shlex.quote(str(folder))}"
+
+    def work() -> int:
+        with interrupts.temporary_folder() as cache, store.Writer(folder) as writer:
+            session = Session(asked, folder, cache, writer, known, manner.console(), began=began)
+            interrupted = session.run()
+        code = outcome.finish(folder, manner, interrupted=interrupted, resume=resuming)
+        if not interrupted:
+            _record_end(folder, began, session.ended_s)
+        return code
+
+    return outcome.seen_through(work, folder, manner, resume=resuming)
+
+
+def _load_pages() -> None:
+    """Load what the plan and the pages need while the workers start, when this process has nothing else to do."""
+
+    def load() -> None:
+        for name in ("torch.fx.experimental.symbolic_shapes", "suite.report.page"):  # the first is for shapes alone
+            importlib.import_module(name)
+
+    threading.Thread(target=load, daemon=True, name="load pages").start()
+
+
+class Processes:
+    """Where tasks run, and the clock that their time is taken from."""
+
+    def start(self, task: Task, files: tuple[str, ...], folder: Path, cache: Path) -> Worker:
+        """Begin a task in a process of its own."""
+        return Worker(task, files, folder, cache)
+
+    def wait(self, workers: list[Worker], timeout_s: float) -> None:
+        """Return when a worker has something to say, or after a while."""
+        worker.wait_for(workers, timeout_s)
+
+    def now(self) -> float:
+        """Seconds on the clock of ``time.monotonic``."""
+        return time.monotonic()
+
+
+class Session:
+    """Tasks on their way through worker processes into the store."""
+
+    def __init__(
+        self,
+        asked: Asked,
+        folder: Path,
+        cache: Path,
+        writer: store.Writer,
+        known: Sequence[Record],
+        console: Console,
+        *,
+        began: float | None = None,
+        processes: Processes | None = None,
+    ) -> None:
+        self._asked = asked
+        self._folder = folder
+        self._cache = cache
+        self._writer = writer
+        self._known = list(known)
+        self._done = store.finished(known)
+        self._console = console
+        self._processes = processes or Processes()
+        self._began = self._processes.now() if began is None else began
+        self._foretold = False
+        self._ended_s = 0.0
+        self._compared: list[Task] = []
+        alone = any(device.kind == "cuda" for device in asked.devices)
+        self._lanes = 1 if alone else min(_LANES, environment.usable_cores())
+        self._budget = Budget(
+            total_s=asked.budget_s, spends=asked.spends_budget, lanes=self._lanes, start_s=self._elapsed_s()
+        )
+
+    def _elapsed_s(self) -> float:
+        """Since the process began."""
+        return self._processes.now() - self._began
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """Everything stored so far, by this session and by those that it continues."""
+        return self._known
+
+    @property
+    def ended_s(self) -> float:
+        """When all was measured, since the process began."""
+        return self._ended_s
+
+    def run(self) -> bool:
+        """Work through the plan; whether the user interrupted it."""
+        try:
+            self.work(machine_tasks(self._asked))
+            self._budget.speed = Speed.measured(self._known)
+            made = plan(self._asked, self._budget.speed)
+            self._budget.cells = sum(len(task.required_variants) for task in made.tasks if task.required)
+            stored = {
+                (skip.task, skip.variant, skip.workload, skip.device) for skip in self._known if isinstance(skip, Skip)
+            }
+            self._store(
+                [skip for skip in made.skips if (skip.task, skip.variant, skip.workload, skip.device) not in stored]
+            )
+            self._show(made)
+            with progress_bar(self._console) as progress:
+                self.work(made.tasks, progress)
+                self._look_closer(progress)
+            self._ended_s = self._elapsed_s()
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def work(self, tasks: Iterable[Task], progress: Progress | None = None) -> None:
+        """Work through tasks, whatever becomes of their workers; those that were finished before are passed over."""
+        pending = deque(self._without_culprits(task) for task in tasks if task.name not in self._done)
+        running: list[Worker] = []
+        bar = progress.add_task("", total=1.0, left="") if progress else None
+        try:
+            while pending or running:
+                while pending and self._may_start(pending[0], running):
+                    task = self._fitted(pending.popleft(), pending)
+                    if task is not None:
+                        running.append(self._processes.start(task, self._asked.files, self._folder, self._cache))
+                if running:
+                    self._processes.wait(running, 0.25)
+                for one in list(running):
+                    again = self._attend(one)
+                    if again is None:
+                        continue
+                    running.remove(one)
+                    pending.extendleft(reversed(again))
+                if progress is not None and bar is not None:
+                    self._foretell(running, pending)
+                    if not progress.disable:
+                        self._tell(progress, bar, running, pending)
+        finally:
+            for one in running:
+                one.kill()
+            if progress is not None and bar is not None:
+                progress.remove_task(bar)
+
+    def _look_closer(self, progress: Progress) -> None:
+        """Time comparisons once more, while a budget that is to be spent has time left."""
+        compared = list(self._compared)
+        while compared and (task := self._budget.closer_look(compared, self._elapsed_s())):
+            compared.pop(0)
+            self.work([task], progress)
+
+    def _without_culprits(self, task: Task) -> Task:
+        """A comparison that was broken off before goes on without what broke it."""
+        culprits = {
+            skip.variant
+            for skip in self._known
+            if isinstance(skip, Skip) and skip.task == task.name and skip.cause in FAILURES
+        }
+        return replace(task, variants=tuple(name for name in task.variants if name not in culprits))
+
+    def _may_start(self, task: Task, running: Sequence[Worker]) -> bool:
+        if not running:
+            return True
+        return not task.alone and not any(one.task.alone for one in running) and len(running) < self._lanes
+
+    def _attend(self, one: Worker) -> list[Task] | None:
+        """Look after a worker: None while it works, else what its end leaves to be done."""
+        ended = one.receive()
+        task = one.task
+        if not ended and task.kind != MACHINE and self._budget.over(self._elapsed_s()):
+            return self._cut_short(one)
+        if not ended and one.elapsed_s < self._limit_s(task) and one.waited_s < guest.LONGEST_START_S:
+            return None
+        waited_s = one.elapsed_s + one.waited_s
+        ending = one.end()
+        if one.complete:
+            self._budget.learn(task, one.elapsed_s, one.records)
+            if task.kind == "timing" and not task.label.endswith(AGAIN):
+                self._compared.append(task)
+            self._store(_by_our_clock(one, self._with_remedies(one)))
+            self._done.add(task.name)
+            return []
+        if not ended:
+            reason = f"no end after {waited_s:.0f} s, planned were {task.planned_s:.0f} s"
+            return self._after_failure(one, Skip(**_about(one), quantity="all", reason=reason, cause="timeout"))
+        return self._after_failure(one, Skip(**_about(one), quantity="all", reason=ending.reason, cause=ending.cause))
+
+    def _limit_s(self, task: Task) -> float:
+        return self._asked.timeout_s or max(_LEAST_PATIENCE_S, _PATIENCE * task.planned_s)
+
+    def _after_failure(self, one: Worker, failure: Skip) -> list[Task]:
+        """Store the failure; a comparison is measured again without its culprit."""
+        task = one.task
+        culprits = self._culprits(task, failure.variant)
+        others = tuple(name for name in task.variants if name not in culprits)
+        failures = [failure]
+        if culprits and failure.variant not in culprits:
+            where = f" while {failure.variant} was at work, in one process with it" if failure.variant else ""
+            failures = [replace(failure, variant=name, reason=f"{failure.reason}{where}") for name in culprits]
+        if task.probes != ("timing",) or not culprits or ANCHOR in culprits or not others:
+            # an examination keeps what it found before it failed
+            kept = [] if task.probes == ("timing",) else one.records
+            self._store([*failures, *kept, _closing(one)])
+            self._done.add(task.name)
+            return []
+        self._store(failures)
+        if others == (ANCHOR,):
+            self._store([_closing(one)])
+            self._done.add(task.name)
+            return []
+        return [replace(task, variants=others)]
+
+    def _culprits(self, task: Task, at_work: str) -> tuple[str, ...]:
+        """Which variants of a task may have ended its process: the one at work, unless a user's ran beside it.
+
+        What a user's mechanism leaves behind (a timer, a thread, memory that it wrote over) may strike later, while one
+        of ours is at work, and ours do not end a process.
+        """
+        theirs = tuple(name for name in task.variants if user_files.mechanism_file(canonical(name).mechanism))
+        if at_work in theirs or not theirs:
+            return (at_work,) if at_work else ()
+        return theirs
+
+    def _with_remedies(self, one: Worker) -> list[Record]:
+        """The worker's records, with the command that measures what it had to skip."""
+        task = one.task
+        if task.workload is None:
+            return one.records
+        return [
+            replace(record, remedy=command(self._asked, record.variant, task.workload, task.device))
+            if isinstance(record, Skip) and record.cause == "budget" and not record.remedy and record.variant
+            else record
+            for record in one.records
+        ]
+
+    def _cut_short(self, one: Worker) -> list[Task]:
+        """End a task at the end of the budget; an examination keeps what it has found."""
+        task = one.task
+        one.kill()
+        kept = [] if task.kind in ("timing", COMPILER) else one.records
+        skips = put_off(task, self._asked, self._budget.speed, "the budget was over before it was done")
+        self._store([*kept, *(skips if task.kind != COMPILER else ())])
+        self._done.add(task.name)
+        return []
+
+    def _fitted(self, task: Task, pending: Sequence[Task]) -> Task | None:
+        """The task as the rest of the budget allows; None, and skips on record, where it does not."""
+        if task.label.endswith(AGAIN):
+            return task
+        given = self._budget.affords(task, pending, self._elapsed_s())
+        if given is None:
+            if task.kind != COMPILER:
+                self._store(put_off(task, self._asked, self._budget.speed, "the budget was spent before its turn"))
+            self._done.add(task.name)
+        return given
+
+    def _store(self, records: Sequence[Record]) -> None:
+        self._writer.write(records)
+        self._known += records
+
+    def _show(self, made: Plan) -> None:
+        tasks = [task for task in made.tasks if task.name not in self._done]
+        variants = {name for task in tasks for name in task.variants}
+        workloads = ", ".join(map(str, self._asked.workloads))
+        total_s = self._asked.budget_s
+        elapsed_s = self._elapsed_s()
+        lasts = units.seconds(self._budget.left_s([], tasks, elapsed_s))
+        within = f", within a budget of {units.seconds(total_s)} of which {units.seconds(elapsed_s)} are spent"
+        self._console.print(
+            f"{len(variants)} variants on {workloads}, {' and '.join(self._asked.phases)}, "
+            f"{', '.join(map(str, self._asked.devices))}: {len(tasks)} tasks, about {lasts}{within if total_s else ''}"
+        )
+        for line in self._budget_lines(tasks, elapsed_s):
+            self._console.print(f"  {line}")
+        for skip in made.skips:
+            self._console.print(f"  left out: {skip.variant} on {skip.workload}: {skip.reason}")
+        self._console.print(f"  into {self._folder}")
+
+    def _budget_lines(self, tasks: Sequence[Task], elapsed_s: float) -> Iterator[str]:
+        """What a reader should know of a budget before it is spent."""
+        total_s = self._asked.budget_s
+        if total_s is None:
+            for task in sorted(tasks, key=lambda task: -task.planned_s)[:3]:
+                if task.planned_s > 20:
+                    yield f"the longest: {task.name}, about {units.seconds(task.planned_s)}"
+            return
+        if not self._budget.strict:
+            yield (
+                f"a budget below {LEAST_S:g} s may not be kept, the start and the pages take a good part of it: "
+                "what is required is measured at its shortest"
+            )
+        late = self._budget.put_off(tasks, elapsed_s)
+        if self._budget.strict and any(task.required for task in late):
+            yield (
+                f"{units.seconds(total_s)} are too few for all that is required: "
+                "the most valuable comes first, the rest is put off"
+            )
+        names = list(dict.fromkeys(name for task in late for name in task.variants[-1:]))
+        if names:
+            more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+            yield (
+                f"put off unless there is time: {', '.join(names[:_MOST_NAMED])}{more}; "
+                "the report says how to measure each"
+            )
+
+    def _tell(self, progress: Progress, bar: object, running: Sequence[Worker], pending: Sequence[Task]) -> None:
+        elapsed_s = self._elapsed_s()
+        left_s = max(self._budget.left_s(running, pending, elapsed_s), 0.0)
+        current = ", ".join(one.at or one.task.name for one in running)
+        progress.update(
+            bar,  # type: ignore[arg-type]  # a rich TaskID
+            completed=elapsed_s / (elapsed_s + left_s),
+            description=f"{current[:60]}",
+            left=f"{units.seconds(left_s)} left",
+        )
+
+    def _foretell(self, running: Sequence[Worker], pending: Sequence[Task]) -> None:
+        """Once the first tenth is over, put the estimate on record, so that it can be held against what came."""
+        elapsed_s = self._elapsed_s()
+        if self._foretold:
+            return
+        left_s = self._budget.left_s(running, pending, elapsed_s)
+        if elapsed_s < 0.1 * (elapsed_s + left_s):
+            return
+        self._foretold = True
+        self._store(
+            [Measurement(task="run", quantity="time_left", unit="s", value=left_s, details={"after_s": elapsed_s})]
+        )
+
+
+def _by_our_clock(one: Worker, records: list[Record]) -> list[Record]:
+    """The records, doubted where the process counted another time than this one did while it waited."""
+    counted_s = sum(it.value or 0.0 for it in records if isinstance(it, Measurement) and it.quantity == "task_time")
+    if abs(counted_s - one.elapsed_s) <= _CLOCKS_APART * one.elapsed_s + _CLOCKS_APART_S:
+        return records
+    doubt = f"its process counted {units.seconds(counted_s)} while {units.seconds(one.elapsed_s)} went by"
+    return [
+        replace(it, trust=(*it.trust, doubt)) if isinstance(it, Measurement) and it.variant else it for it in records
+    ]
+
+
+def _about(one: Worker) -> About:
+    task = one.task
+    variant = one.at or (task.variants[0] if len(task.variants) == 1 else "")
+    return About(
+        task=task.name,
+        variant=variant,
+        workload=str(task.workload or ""),
+        phase=task.phase or "",
+        device=task.device,
+    )
+
+
+def _closing(one: Worker) -> Measurement:
+    """Marks a task as done although its worker could not."""
+    return Measurement(
+        task=one.task.name,
+        device=one.task.device,
+        quantity="task_time",
+        unit="s",
+        value=one.elapsed_s,
+        details={"planned_s": round(one.task.planned_s, 2), "failed": True},
+    )
+
+
+def _record_end(folder: Path, began: float, measured_s: float) -> None:
+    """Put on record how long it took, pages and all; where that cannot be, nothing else is lost."""
+    with contextlib.suppress(OSError), store.Writer(folder) as writer:
+        details = {"measured_s": round(measured_s, 3)}  # the rest went to the pages
+        took_s = time.monotonic() - began
+        writer.write([Measurement(task="run", quantity="run_time", unit="s", value=took_s, details=details)])

@@ -1,0 +1,111 @@
+"""What a command comes to in the end: words for a person, or one JSON object for a program."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from rich.console import Console, RenderableType
+
+from suite.core import streams
+
+WIDTH = 150
+"""Columns where the output is no terminal and so has no width of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How a command speaks."""
+
+    json: bool = False
+    """The answer alone, as one JSON object on standard output."""
+    quiet: bool = False
+    """Nothing but errors and the last line of the answer."""
+
+    def console(self) -> Console:
+        """Where progress is told meanwhile: standard error, or nowhere."""
+        # no markup: it would take the [options] of a variant for its own
+        console = Console(stderr=True, markup=False, highlight=False, quiet=self.quiet)
+        console.soft_wrap = not console.is_terminal  # a terminal would cut words
+        return console
+
+
+SPOKEN = Manner()
+"""As a person is told who asked for nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a command found out, for whoever asked."""
+
+    code: int
+    """The exit code."""
+    words: Sequence[RenderableType] = ()
+    """What is printed."""
+    last: str = ""
+    """The line below it, what a person needs most: the page's path, or the verdict. ``--quiet`` leaves it alone."""
+    data: Mapping[str, object] = field(default_factory=dict)
+    """What a program gets: base units, plain values."""
+
+
+def give(answer: Answer, manner: Manner = SPOKEN) -> int:
+    """Print an answer as it was asked for, and return its exit code.
+
+    Everything measured has to be on disk before: whoever reads may leave at any line.
+    """
+    if manner.json:
+        streams.answer(as_json({"exit_code": answer.code} | dict(answer.data)))
+        return answer.code
+    if not manner.quiet:
+        console = screen()
+        for part in answer.words:
+            console.print(part)
+    if answer.last:
+        print(answer.last)
+    return answer.code
+
+
+def fail(
+    message: str,
+    code: int,
+    manner: Manner,
+    *,
+    data: Mapping[str, object] | None = None,
+    aloud: bool = True,
+) -> int:
+    """Say in one line what went wrong, to a program too where it asked for JSON, and return the exit code."""
+    if aloud:
+        streams.error(message)
+    if manner.json:
+        streams.answer(as_json({"exit_code": code, "error": message} | dict(data or {})))
+    return code
+
+
+def screen() -> Console:
+    """Standard output, as wide as its terminal, and wide where it is none."""
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    return console
+
+
+def as_json(value: object) -> str:
+    """One line of JSON in ASCII; numbers that are not finite become null, and what JSON does not know becomes text."""
+    return json.dumps(_plain(value), allow_nan=False)
+
+
+def _plain(value: object) -> object:
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case PurePath():
+            return str(value)
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case Sequence() | set() | frozenset():
+            return [_plain(item) for item in value]
+    item = getattr(value, "item", None)  # numpy's and pandas' single values
+    return _plain(item()) if callable(item) else str(value)

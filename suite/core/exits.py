@@ -1,0 +1,49 @@
+"""Exit codes of ``python run_all.py``, which ``coattention`` is too."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from suite.core.records import Record
+
+HARNESS = ("task_time", "harness_time", "time_left", "run_time", "compiler_time")
+"""Quantities about the run itself and not about what it measures."""
+DESCRIPTIONS = ("parameters", "ceiling", "tested_on")
+"""Quantities that are known before anything is measured or trained."""
+DONE = 0
+"""All asked-for cells were measured, or skipped with a reason."""
+INCORRECT = 1
+"""Masking or agreement broken where no defect is known, or a known defect not found."""
+WRONG_COMMAND = 2
+REGRESSION = 3
+NOTHING_MEASURED = 4
+CELLS_FAILED = 5
+INTERNAL_ERROR = 70
+INTERRUPTED = 130
+
+
+def code(records: "Iterable[Record]") -> int:
+    """What a run's records say of its exit: incorrect before failed before nothing measured."""
+    from suite.core.records import (  # here, since the command line needs the codes alone
+        FAILURES,
+        Finding,
+        Measurement,
+        Skip,
+    )
+
+    incorrect = failed = measured = False
+    for record in records:
+        match record:
+            case Finding(verdict=verdict):
+                incorrect |= verdict == "broken"
+                measured = True
+            case Measurement(variant=variant, quantity=quantity):
+                # what is about no variant is about the machine, which nobody asked about alone
+                measured |= variant != "" and quantity not in (*HARNESS, *DESCRIPTIONS)
+            case Skip(cause=cause):
+                failed |= cause in FAILURES
+    if incorrect:
+        return INCORRECT
+    if failed:
+        return CELLS_FAILED
+    return DONE if measured else NOTHING_MEASURED

@@ -1,0 +1,179 @@
+"""What an ablation measured, row by row and seed by seed: means with intervals, changes, and their verdicts."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy import stats as scipy_stats
+
+from suite.core import store
+from suite.core.records import Artifact, Measurement, Record, Scalar, Skip
+from suite.report import escape
+
+Verdict = Literal["helps", "hurts", "no difference seen", "unclear"]
+MARGIN = 0.01
+"""An interval that lies within a point of accuracy on either side says that there is no difference to speak of."""
+CONFIDENCE = 0.95
+WAYS = {"noise_in_pads": "noise in pads", "twice_the_width": "twice the width", "alone": "alone in the batch"}
+"""Changes to padding or batch that must change nothing, and what tables call them."""
+BySeed = Mapping[int, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A mean over seeds with its 95 % t interval; infinite from a single seed."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A trained classifier in a study."""
+
+    study: str
+    data: str
+    label: str
+    variant: str
+    parent: str
+    parameters: int
+    width: int
+    """D, of words, regions and everything after them."""
+    is_control: bool
+    """Mean pooling, or a blindfold."""
+    is_blindfolded: bool
+
+
+class Accuracies:
+    """Every accuracy of a folder by study, row, family and evaluation, seed by seed."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.rows: dict[str, dict[str, Row]] = defaultdict(dict)
+        """Per study, by label, in the order of its table."""
+        self.questions: dict[str, str] = {}
+        self.families: list[str] = []
+        self.ceilings: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+        """By data and what it is a ceiling of, per family."""
+        self.tuning: list[Measurement] = []
+        self.skips: list[Skip] = []
+        self.attention: list[Artifact] = []
+        self.digests: dict[str, str] = {}
+        self._found: dict[tuple[str, str, str, str], dict[int, float]] = defaultdict(dict)
+        for record in store.current(records):
+            match record:
+                case Measurement(quantity="accuracy"):
+                    self._add(record)
+                case Measurement(quantity="parameters"):
+                    self._add_row(record)
+                case Measurement(quantity="ceiling") if record.value is not None:
+                    key = text(record, "data"), text(record, "of")
+                    self.ceilings[key][text(record, "family")] = record.value
+                case Measurement(quantity="tuning_accuracy"):
+                    self.tuning.append(record)
+                case Measurement(quantity="tested_on"):
+                    self.digests[text(record, "data")] = text(record, "sha256")
+                case Skip():
+                    self.skips.append(record)
+                case Artifact(quantity="attention"):
+                    self.attention.append(record)
+
+    def of(self, study: str, row: str, *, family: str = "all", evaluation: str = "as_is") -> BySeed:
+        """Accuracy by seed; empty where nothing was measured."""
+        return self._found.get((study, row, family, evaluation), {})
+
+    def trained(self, study: str) -> list[Row]:
+        """Rows with at least one accuracy."""
+        return [row for row in self.rows[study].values() if self.of(study, row.label)]
+
+    def cost(self, study: str, row: str, way: str) -> dict[int, float]:
+        """Accuracy lost, by seed, where padding or batch changes and the questions stay the same."""
+        before = self.of(study, row, evaluation="as_is_of_alone" if way == "alone" else "as_is")
+        after = self.of(study, row, evaluation=way)
+        return {seed: before[seed] - after[seed] for seed in before if seed in after}
+
+    def change_on_longer(self, study: str, row: str) -> Interval:
+        """Accuracy on longer sets than in training minus that on sets as long, within seeds."""
+        return change(self.of(study, row, evaluation="longer"), self.of(study, row))
+
+    def _add(self, record: Measurement) -> None:
+        seed = record.details["seed"]
+        if record.value is None or not isinstance(seed, int):
+            return
+        study, row, family, evaluation = (text(record, key) for key in ("study", "row", "family", "evaluation"))
+        self._found[study, row, family, evaluation][seed] = record.value
+        if family != "all" and family not in self.families:
+            self.families.append(family)
+
+    def _add_row(self, record: Measurement) -> None:
+        study = text(record, "study")
+        self.questions[study] = text(record, "question")
+        self.rows[study][text(record, "row")] = Row(
+            study=study,
+            data=text(record, "data"),
+            label=text(record, "row"),
+            variant=record.variant,
+            parent=text(record, "parent"),
+            parameters=int(record.value or 0),
+            width=int(text(record, "width")),
+            is_control=text(record, "sight") != "both" or record.variant == "pool",
+            is_blindfolded=text(record, "sight") != "both",
+        )
+
+
+def interval(values: Iterable[float]) -> Interval:
+    """The mean and its 95 % t interval; without values everything is nan."""
+    numbers = list(values)
+    count = len(numbers)
+    if not count:
+        return Interval(mean=math.nan, low=math.nan, high=math.nan, seeds=0)
+    mean = sum(numbers) / count
+    if count == 1:
+        return Interval(mean=mean, low=-math.inf, high=math.inf, seeds=1)
+    error = math.sqrt(sum((number - mean) ** 2 for number in numbers) / (count - 1) / count)
+    reach = float(scipy_stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error
+    return Interval(mean=mean, low=mean - reach, high=mean + reach, seeds=count)
+
+
+def change(row: BySeed, parent: BySeed) -> Interval:
+    """Accuracy of the row minus its parent's, over the seeds that both have: the same seed saw the same batches."""
+    return interval(row[seed] - parent[seed] for seed in row if seed in parent)
+
+
+def verdict(difference: Interval) -> Verdict:
+    """Whether what sets a row apart from its parent helps or hurts."""
+    if difference.low > 0:
+        return "helps"
+    if difference.high < 0:
+        return "hurts"
+    if difference.low >= -MARGIN and difference.high <= MARGIN:
+        return "no difference seen"
+    return "unclear"
+
+
+def points(value: Interval, *, sign: str = "", digits: int = 1) -> str:
+    """A share as points of a hundred with its interval."""
+    if not value.seeds:
+        return ""
+    mean = 100 * value.mean + 0.0
+    if round(abs(mean), digits) == 0:
+        mean, sign = 0.0, ""
+    if digits == 0:
+        return f"{mean:{sign}.0f}"
+    return f"{mean:{sign}.{digits}f} {between(value)}"
+
+
+def between(value: Interval) -> str:
+    """The interval alone, in points."""
+    if not math.isfinite(value.low):
+        return "[one seed]"
+    return f"[{100 * value.low + 0.0:.1f}, {100 * value.high + 0.0:.1f}]"
+
+
+def text(record: Measurement, key: str) -> str:
+    """A detail as text that a page may hold."""
+    value: Scalar = record.details.get(key, "")  # type: ignore[assignment]  # these details are single values
+    return escape.name(str(value))

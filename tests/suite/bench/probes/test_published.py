@@ -1,0 +1,41 @@
+"""With the same weights, a published implementation is ours where nothing is padded, and is not where something is."""
+
+import pytest
+
+from suite.bench.probes import masking, published
+from suite.core.records import Measurement
+from suite.report.published import ORIGINS
+
+
+@pytest.mark.parametrize("name", published.SOURCES)
+def test_padding_alone_sets_a_published_layer_apart_from_ours(name: str) -> None:
+    (found,) = published.deviate(name, "cpu", task="t")
+    assert found.value is not None
+    if name == "published_dcn":  # right wherever padding is finite and no side is empty
+        assert found.value < 2e-5
+    else:
+        assert found.value > 0.01
+    unpadded = found.details["unpadded"]
+    assert isinstance(unpadded, float)
+    if name == "published_csdn":
+        assert unpadded > 0.01, "its second softmax shows without padding too"
+    else:
+        assert unpadded < 2e-5  # float32, another order of summation
+
+
+def test_the_page_names_the_mechanism_that_was_compared() -> None:
+    for name, (_, ours) in published.SOURCES.items():
+        assert ORIGINS[name].ours.partition("[")[0] == ours
+
+
+def test_the_audit_of_a_published_implementation_measures_it() -> None:
+    found = [
+        record.quantity
+        for record in masking.audit("published_skyol5", "cpu", task="t")
+        if isinstance(record, Measurement)
+    ]
+    assert found == ["deviation_from_corrected"]
+
+
+def test_others_have_nothing_to_be_compared_with() -> None:
+    assert list(published.deviate("parallel", "cpu", task="t")) == []

@@ -1,0 +1,206 @@
+"""What one variant changes in the process is seen, said and undone; what breaks the contract is broken."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from suite.bench.probes import conditions, contract, timing
+from suite.bench.probes.conditions import Mark, process_doubts
+from suite.bench.probes.settings import Watch
+from suite.bench.probes.step import About, make_inputs, prepare
+from suite.core.records import Finding, Measurement, Record
+from suite.core.workloads import WORKLOADS, Phase
+from variants import Attended, Batch, CoAttention, mechanisms, register, registry
+from variants.masking import masked_mean
+
+TINY = WORKLOADS["tiny"]
+ABOUT = About(task="t", variant="own", workload="tiny", phase="forward", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda: torch.set_num_threads(torch.get_num_threads() + 1), "the number of threads"),
+        (lambda: torch.set_default_dtype(torch.float64), "the default dtype (torch.float32 to torch.float64)"),
+        (lambda: torch.set_default_device("meta"), "the default device (cpu to meta)"),
+        (lambda: torch.set_grad_enabled(False), "whether gradients are recorded (True to False)"),
+        (lambda: torch.set_autocast_enabled("cpu", True), "autocast"),
+        (lambda: torch.use_deterministic_algorithms(True), "deterministic algorithms"),
+        (lambda: torch.set_float32_matmul_precision("medium"), "the precision of products"),
+        (lambda: torch.autograd.set_detect_anomaly(True), "anomaly detection"),
+        (lambda: setattr(torch.backends.mkldnn, "enabled", False), "oneDNN"),
+        (lambda: torch.set_flush_denormal(True), "whether the smallest numbers count as zero"),
+        (lambda: setattr(time, "perf_counter", lambda: 0.0), "the clocks"),
+        (lambda: sys.setprofile(lambda *_: None), "what traces calls"),
+        (lambda: os.environ.update(OWN_SETTING="1"), "the environment"),
+        (lambda: os.environ.pop("PATH"), "the environment"),
+        (lambda: os.chdir("/"), "the working directory"),
+        (lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN), "what signals do"),
+        (lambda: sys.setrecursionlimit(500), "the limit on recursion"),
+        (lambda: setattr(sys, "stderr", None), "the standard streams"),
+    ],
+    ids=range(18),
+)
+def test_a_change_is_said_and_undone(change: Callable[[], object], said: str) -> None:
+    watch = Watch()
+    change()
+    changed = watch.undo()
+    assert len(changed) == 1
+    assert changed[0].startswith(said)
+    assert Watch().undo() == watch.undo() == ()
+
+
+def test_drawing_numbers_changes_nothing() -> None:
+    watch = Watch()
+    torch.rand(3)
+    assert watch.undo() == ()
+
+
+def test_a_thread_that_was_left_running_is_counted() -> None:
+    watch, ended = Watch(), threading.Event()
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
+    assert watch.threads() == 1
+    ended.set()
+    thread.join()
+    assert watch.threads() == 0
+
+
+def test_other_threads_and_another_clock_are_doubts() -> None:
+    quiet = Mark(waited_s=None, stolen_s=None, own_s=1.0, thread_s=1.0, steady_s=100.0)
+    after = Mark(waited_s=None, stolen_s=None, own_s=2.0, thread_s=2.0, steady_s=101.0)
+    assert process_doubts(quiet, after, 1.0, threads=1) == ()
+    busy = Mark(waited_s=None, stolen_s=None, own_s=2.5, thread_s=1.5, steady_s=101.0)
+    (reason,) = process_doubts(quiet, busy, 1.0, threads=1)
+    assert reason == "other threads of its process had a CPU for 100% of the time"
+    assert process_doubts(quiet, busy, 1.0, threads=2) == (), "its own threads cannot be told from others"
+    (reason,) = process_doubts(quiet, after, 0.1, threads=1)
+    assert reason == "its clock counted 0.1 s while another clock counted 1 s"
+
+
+def test_the_machine_has_two_clocks_that_agree() -> None:
+    before, started = conditions.mark(), time.perf_counter()
+    time.sleep(0.05)
+    wall_s, after = time.perf_counter() - started, conditions.mark()
+    assert process_doubts(before, after, wall_s, threads=1) == ()
+
+
+class Own(CoAttention):
+    """Masked means; what is planted happens before them, or to them."""
+
+    source = "planted"
+
+    def forward(self, batch: Batch) -> Attended:
+        self.before()
+        image, image_weights = masked_mean(batch.image, batch.image_valid)
+        question, question_weights = masked_mean(batch.question, batch.question_valid)
+        return self.after(
+            Attended(image[:, None], question[:, None], image_weights[:, None], question_weights[:, None])
+        )
+
+    def before(self) -> None:
+        """Nothing, in the sound one."""
+
+    def after(self, attended: Attended) -> Attended:
+        return attended
+
+
+BREAKS: dict[str, tuple[Callable[[Attended], object], str]] = {
+    "plain": (lambda it: it, ""),
+    "tuple": (tuple, "returns tuple, expected Attended"),
+    "nothing": (lambda it: None, "returns NoneType"),
+    "text": (lambda it: it._replace(image="x"), "image is str, expected a tensor"),
+    "flat": (lambda it: it._replace(image=it.image[:, 0]), "image has shape [4, 64], expected [4, glimpses, width]"),
+    "short": (lambda it: it._replace(question=it.question[:3]), "question has shape [3, 1, 64]"),
+    "glimpses": (lambda it: it._replace(image_weights=it.image_weights.expand(-1, 2, -1)), "image_weights has shape"),
+    "slots": (lambda it: it._replace(question_weights=it.question_weights[..., :2]), "question_weights has shape"),
+    "whole": (lambda it: it._replace(image=it.image.long()), "image has dtype torch.int64"),
+    "nan": (lambda it: it._replace(image=it.image * float("nan")), "image is not finite on inputs that are"),
+    "negative": (lambda it: it._replace(image_weights=it.image_weights - 0.5), "image_weights has -0.5"),
+    "sums": (lambda it: it._replace(question_weights=it.question_weights * 2), "a row of question_weights sums to 2"),
+    "detached": (lambda it: Attended(*(one.detach() for one in it)), "no output has a gradient"),
+}
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_MECHANISMS", mechanisms())
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_what_breaks_the_contract_is_broken_and_says_in_what(name: str) -> None:
+    broken, said = BREAKS[name]
+    register("own")(type("Broken", (Own,), {"after": lambda self, attended: broken(attended)}))
+    phase: Phase = "forward+backward" if name == "detached" else "forward"
+    step = prepare("own", TINY, phase, "cpu")
+    step.inputs = make_inputs(TINY, phase, "cpu", torch.float32)
+    finding = contract.examine(step, ABOUT)
+    assert finding.verdict == ("broken" if said else "holds")
+    assert said in finding.summary
+
+
+@pytest.mark.parametrize("name", sorted(mechanisms()))
+def test_nothing_that_is_built_in_breaks_the_contract(name: str) -> None:
+    for variant in (name, f"{name}+bf16"):
+        finding = contract.examine(prepare(variant, TINY, "forward", "cpu"), ABOUT)
+        assert finding.verdict == "holds", (variant, finding.summary)
+
+
+def compared(*names: str, phase: Phase = "forward") -> list[Record]:
+    return list(timing.compare(names, TINY, phase, "cpu", task="t", budget_s=0.2, required=names))
+
+
+def latency(records: list[Record], variant: str) -> Measurement:
+    (found,) = [
+        it for it in records if isinstance(it, Measurement) and it.quantity == "latency" and it.variant == variant
+    ]
+    return found
+
+
+def test_a_meddler_is_flagged_its_neighbours_are_not_and_both_are_timed() -> None:
+    threads = torch.get_num_threads()
+
+    class Meddler(Own):
+        def before(self) -> None:
+            torch.set_num_threads(2)
+            torch.set_default_dtype(torch.float64)
+            time.perf_counter = lambda: 0.0
+
+    register("meddler")(Meddler)
+    records = compared("meddler")
+    assert torch.get_num_threads() == threads
+    assert torch.get_default_dtype() == torch.float32
+    flags = " ".join(latency(records, "meddler").trust)
+    for said in ("the number of threads (1 to 2)", "the default dtype", "the clocks"):
+        assert f"it changes {said}" in flags
+    assert not [reason for reason in latency(records, "parallel").trust if "change" in reason]
+    assert min(latency(records, "meddler").samples) > 0, "timed by the clock that was there before"
+
+
+def test_one_that_returns_nonsense_is_broken_and_one_that_turns_gradients_off_too() -> None:
+    class Forgetful(Own):
+        def before(self) -> None:
+            torch.set_grad_enabled(False)
+
+    register("forgetful")(Forgetful)
+    records = compared("forgetful", phase="forward+backward")
+    promised = {it.variant: it for it in records if isinstance(it, Finding) and it.quantity == "contract"}
+    assert promised["forgetful"].verdict == "broken"
+    assert promised["forgetful"].summary == "no output has a gradient, so that there is no backward pass"
+    assert promised["parallel"].verdict == "holds"
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, BaseException])
+def test_whatever_a_variant_raises_its_neighbours_are_timed(error: type[BaseException]) -> None:
+    class Raises(Own):
+        def before(self) -> None:
+            raise error(0)
+
+    register("raises")(Raises)
+    assert latency(compared("raises"), "parallel").samples

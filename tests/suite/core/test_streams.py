@@ -1,0 +1,151 @@
+"""Printing can neither fail nor mix with an answer for programs; Ctrl-C and its kin leave nothing behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+SIGNS = "×2.31 (2.20–2.42), 12 µs, ± 1 …, \N{SNOWMAN}, \udcff"
+PROGRAM = f"""
+from suite.core import streams
+streams.prepare(keep_stdout=KEEP)
+from suite.core.answer import Answer, Manner, give
+import contextlib, os, sys
+for _ in range(3):
+    print({SIGNS!r})
+print("to standard error", file=sys.stderr)
+with contextlib.suppress(OSError):
+    os.write(1, b"from C\\n")
+sys.exit(give(Answer(code=3, words=["a", "[b]"], last="the end", data={{"value": float("nan")}}), Manner(json=KEEP)))
+"""
+
+
+def run(redirections: str = "", *, keep: bool = False, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    program = PROGRAM.replace("KEEP", str(keep))
+    return subprocess.run(
+        ["bash", "-c", f'"$0" -c "$1" {redirections}', sys.executable, program],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+        env=os.environ | environment,
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "cp1252"])
+def test_every_sign_can_be_printed_in_any_encoding(encoding: str) -> None:
+    done = run(PYTHONIOENCODING=encoding)
+    assert done.returncode == 3, done.stderr
+    text = done.stdout.decode(encoding)
+    assert "2.31 (2.20" in text
+    assert "[b]\n" in text
+    assert text.endswith("the end\n")
+    assert b"Traceback" not in done.stderr
+    if encoding == "ascii":
+        assert "x2.31 (2.20-2.42), 12 us, +- 1 ..., \\u2603, \\udcff" in text
+
+
+@pytest.mark.parametrize(
+    "redirections",
+    [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full", ">/dev/full 2>/dev/full", "2>/dev/full"],
+)
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no such device")
+def test_a_stream_that_takes_nothing_changes_no_exit_code(redirections: str, keep: bool) -> None:
+    done = run(redirections, keep=keep)
+    assert done.returncode == 3, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"Exception ignored" not in done.stderr
+    if ">/dev/full" in redirections.split() or redirections.startswith(">/dev/full"):
+        assert done.stderr.count(b"No space left on device") == ("2>" not in redirections)
+
+
+def test_a_reader_may_leave_at_any_line() -> None:
+    done = run("| head -1; exit ${PIPESTATUS[0]}")
+    assert done.returncode == 3
+    assert done.stdout.count(b"\n") == 1
+    assert done.stderr == b"to standard error\n"
+
+
+def test_an_answer_for_programs_stands_alone_on_standard_output() -> None:
+    done = run(keep=True)
+    assert json.loads(done.stdout) == {"exit_code": 3, "value": None}
+    assert done.stdout.count(b"\n") == 1
+    assert b"from C" in done.stderr
+
+
+def test_a_file_that_is_opened_later_does_not_take_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    program = f"""
+from suite.core import streams
+streams.prepare()
+import sys
+with open({str(tmp_path / "records")!r}, "w") as file:
+    assert file.fileno() > 2
+    print("nowhere", flush=True)
+"""
+    done = subprocess.run(
+        ["bash", "-c", '"$0" -c "$1" >&-', sys.executable, program], cwd=ROOT, capture_output=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "records").read_text() == ""
+
+
+INTERRUPTED = """
+import multiprocessing, sys, time
+from suite.core import interrupts
+def child():
+    time.sleep(600)
+def main():
+    interrupts.install()
+    try:
+        with interrupts.temporary_folder() as folder:
+            (folder / "kernel.so").write_text("x")
+            process = multiprocessing.get_context("fork").Process(target=child, daemon=True)
+            process.start()
+            try:
+                print("ready", process.pid, folder, flush=True)
+                time.sleep(600)
+            finally:
+                print("tidying", flush=True)
+                time.sleep(SLOW)
+                process.kill()
+    except KeyboardInterrupt:
+        print("in good order", flush=True)
+        interrupts.ignore()
+        sys.exit(130)
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_first_signal_ends_in_good_order_and_the_second_at_once(number: signal.Signals, times: int) -> None:
+    program = INTERRUPTED.replace("SLOW", "600" if times == 2 else "0")
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        _, child, folder = process.stdout.readline().split()
+        process.send_signal(number)
+        assert process.stdout.readline() == "tidying\n"
+        if times == 2:
+            process.send_signal(number)
+        assert process.wait(60) == 130
+        assert ("in good order" in process.stdout.read()) == (times == 1)
+        assert process.stderr.read() == ""
+    assert not Path(folder).exists()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_signal_that_was_ignored_stays_so() -> None:
+    lines = ("import signal", "from suite.core import interrupts", "interrupts.install()")
+    program = "; ".join((*lines, "print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"))
+    done = subprocess.run(["nohup", sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60)
+    assert done.stdout == b"True\n"
