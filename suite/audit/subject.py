@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from variants import Attended, Batch, CoAttention, KnownDefect, Variant
-from variants.transforms import TRANSFORMS
+from variants.transforms import TRANSFORMS, products_in
 from variants.variant import check_batch
 
 WIDTH = 32
@@ -390,16 +390,13 @@ def from_module(module: CoAttention, *, name: str) -> Subject:
 
 def from_variant(variant: Variant) -> Subject:
     """A built variant: its own callable, its dtype, and its eager form without transforms beside it."""
-    precision = {"amp_fp16": torch.float16, "amp_bf16": torch.bfloat16}
-    transforms = variant.spec.transforms
-    narrow = [precision[word] for word in transforms if word in precision]
-    axes = {TRANSFORMS[word].axis for word in transforms}
+    axes = {TRANSFORMS[word].axis for word in variant.spec.transforms}
     subject = from_module(variant.module, name=variant.name)
     return replace(
         subject,
         call=attended(variant.call),
         dtype=variant.dtype,
-        computes_in=narrow[0] if narrow else variant.dtype,
+        computes_in=products_in(variant.spec) if "precision" in axes else variant.dtype,
         static=bool(axes & {"compilation", "capture"}),
         eager=not axes - {"precision"},
     )

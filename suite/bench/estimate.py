@@ -12,6 +12,7 @@ from suite.core.records import ANCHOR, Measurement, Record
 from suite.core.workloads import WORKLOADS, Phase, Workload, named
 from variants import Skip, canonical
 from variants.spec import Spec
+from variants.transforms import products_in
 
 _START_S = 0.3
 """A worker process with its first calls."""
@@ -21,7 +22,6 @@ _UNKNOWN_FLOPS = 4
 _AS_FAST = 0.9
 """Products of a dtype for which a machine has instructions take no longer than those in float32; this leaves noise."""
 _GUESSES = {"float32": 3e10, "bfloat16": 3e10, "float16": 3e9}
-_NARROW = {"fp16": "float16", "amp_fp16": "float16", "bf16": "bfloat16", "amp_bf16": "bfloat16"}
 COMPILER_S = 14.0
 """What the compiler takes for one small function in a process of its own where nothing is cached, where it was not
 measured: most of it loads the compiler."""
@@ -197,4 +197,4 @@ def compiles(spec: Spec) -> bool:
 
 def dtype_of(spec: Spec) -> str:
     """The dtype of a variant's matrix products."""
-    return next((_NARROW[word] for word in spec.transforms if word in _NARROW), "float32")
+    return str(products_in(spec)).removeprefix("torch.")

@@ -1,5 +1,8 @@
 """Ways to run a mechanism that keep its function: each a function from variant to variant."""
 
+import torch
+
+from variants.spec import Spec
 from variants.transforms import capture, compilation, kernel, precision
 from variants.transforms.transform import AXES, Transform
 
@@ -14,4 +17,15 @@ TRANSFORMS: dict[str, Transform] = {
 }
 """Every transform by name."""
 
-__all__ = ["AXES", "TRANSFORMS", "Transform"]
+
+def products_in(spec: Spec) -> torch.dtype:
+    """The dtype of a variant's matrix products: float32, unless one of its transforms chooses another.
+
+    Args:
+        spec: whose transforms are known.
+    """
+    chosen = (TRANSFORMS[word].dtype for word in spec.transforms)
+    return next((dtype for dtype in chosen if dtype is not None), torch.float32)
+
+
+__all__ = ["AXES", "TRANSFORMS", "Transform", "products_in"]

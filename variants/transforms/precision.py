@@ -15,7 +15,7 @@ def _cast(name: str, dtype: torch.dtype) -> Transform:
         variant.module.to(dtype)
         return replace(variant, spec=renamed(variant, name), dtype=dtype)
 
-    return Transform(name=name, axis="precision", summary=f"weights and inputs in {name}", apply=apply)
+    return Transform(name=name, axis="precision", summary=f"weights and inputs in {name}", apply=apply, dtype=dtype)
 
 
 def _autocast(name: str, dtype: torch.dtype) -> Transform:
@@ -35,6 +35,7 @@ def _autocast(name: str, dtype: torch.dtype) -> Transform:
         axis="precision",
         summary=f"float32 weights under autocast to {dtype}".replace("torch.", ""),
         apply=apply,
+        dtype=dtype,
     )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
+
 from variants.spec import Spec
 from variants.variant import Variant
 
@@ -21,6 +23,8 @@ class Transform:
     summary: str
     apply: Callable[[Variant], Variant]
     """Raises `Skip` with the reason where the variant cannot be had here."""
+    dtype: torch.dtype | None = None
+    """Of the matrix products, where the transform chooses it."""
 
 
 def renamed(variant: Variant, transform: str) -> Spec:

@@ -12,6 +12,7 @@ from suite.core.records import Finding, Measurement, Record
 from suite.core.workloads import Phase, Workload
 from variants import Batch, build
 from variants.spec import Spec
+from variants.transforms import products_in
 
 LIMITS = {"float64": 4e-14, "float32": 2.4e-5, "float16": 4e-2, "bfloat16": 0.3}
 """Largest error of an output, relative to the root mean square of the reference: noise bands against float64."""
@@ -24,7 +25,6 @@ _MOST_SENSITIVE = 1e-2
 """However undecided a function is, an error beyond this is a fault."""
 _GRADIENT = "gradient of "
 _TF32_LIMIT = 4e-3
-_NARROW = {"fp16": "float16", "amp_fp16": "float16", "bf16": "bfloat16", "amp_bf16": "bfloat16"}
 
 
 def check(name: str, workload: Workload, phase: Phase, device: str, *, task: str) -> Iterator[Record]:
@@ -58,7 +58,7 @@ def check(name: str, workload: Workload, phase: Phase, device: str, *, task: str
             for key in expected
         }
         limits = {key: _limit(spec, parsed.kind, gradient=key.startswith(_GRADIENT)) for key in errors}
-        if _dtype(spec) == torch.float32 and any(errors[key] > limits[key] for key in gradient_names):
+        if products_in(spec) == torch.float32 and any(errors[key] > limits[key] for key in gradient_names):
             moved = _sensitivity(wide, expected, floor=floor)
             limits |= {key: max(limits[key], min(2 * moved[key], _MOST_SENSITIVE)) for key in gradient_names}
     # NaN is worse than any number
@@ -160,13 +160,8 @@ def _like(batch: Batch, other: Batch) -> Batch:
     )
 
 
-def _dtype(spec: Spec) -> torch.dtype:
-    narrow = next((_NARROW[word] for word in spec.transforms if word in _NARROW), "float32")
-    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[narrow]
-
-
 def _limit(spec: Spec, kind: str, *, gradient: bool) -> float:
-    dtype = str(_dtype(spec)).removeprefix("torch.")
+    dtype = str(products_in(spec)).removeprefix("torch.")
     if dtype == "float32" and kind == "cuda" and torch.backends.cuda.matmul.allow_tf32:
         return _TF32_LIMIT
     return (GRADIENT_LIMITS if gradient else LIMITS)[dtype]

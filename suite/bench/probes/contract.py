@@ -11,8 +11,8 @@ from torch import Tensor
 from suite.bench.probes.step import About, Step
 from suite.core.records import Finding, Verdict
 from variants import Attended, Batch
+from variants.transforms import products_in
 
-_NARROW = {"fp16": torch.float16, "amp_fp16": torch.float16, "bf16": torch.bfloat16, "amp_bf16": torch.bfloat16}
 _FIELDS = (("image", "image", "regions"), ("question", "question", "words"))
 _VALUES = ("P4", "P1n", "P9", "P10")
 """Declared defects that may show in values on ordinary inputs."""
@@ -87,5 +87,4 @@ def _values(outputs: Attended, batch: Batch, tolerance: float) -> Iterator[str]:
 
 def _tolerance(step: Step) -> float:
     """Four roundings of the narrowest type that it computes in: a row of weights is rounded entry by entry."""
-    narrow = [_NARROW[word] for word in step.variant.spec.transforms if word in _NARROW]
-    return max(1e-3, *(4 * torch.finfo(dtype).eps for dtype in (*narrow, step.variant.dtype)))
+    return max(1e-3, *(4 * torch.finfo(dtype).eps for dtype in (products_in(step.variant.spec), step.variant.dtype)))

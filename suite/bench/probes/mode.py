@@ -9,10 +9,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from suite.bench.probes.step import About, Step
 from suite.core.records import Finding, Measurement, Record
+from variants.transforms import products_in
 
 _PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mv", "aten::convolution")
 _DTYPES = {"float": "float32", "c10::Half": "float16", "c10::BFloat16": "bfloat16", "double": "float64"}
-_EXPECTED = {"fp16": "float16", "amp_fp16": "float16", "bf16": "bfloat16", "amp_bf16": "bfloat16"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def prove(step: Step, compiled: Compilation, about: About) -> Iterator[Record]:
         against.append(f"asks for no compilation, but {compiled.graphs} graphs were compiled")
     if asks_compilation and compiled.recompiles:
         against.append(f"compiled {compiled.recompiles} graphs more after its first call")
-    wanted = next((_EXPECTED[word] for word in transforms if word in _EXPECTED), "float32")
+    wanted = str(products_in(step.variant.spec)).removeprefix("torch.")
     if dtypes and wanted not in dtypes:
         against.append(f"asks for products in {wanted}, but they ran in {', '.join(sorted(dtypes))}")
     if asks_compilation:
