@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from graphlib import TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,34 @@ def test_no_rooms_import_each_other_in_a_circle() -> None:
     for name in FILES.keys() - doors:
         rooms.setdefault(room(name), set()).update({room(other) for other in imports_of(name) - doors} - {room(name)})
     TopologicalSorter(rooms).prepare()
+
+
+def drawn() -> dict[str, set[str]]:
+    """The arrows of the house's picture in `suite/README.md`: for each room, those that it may import."""
+    below: dict[str, set[str]] = {}
+    for line in (ROOT / "suite/README.md").read_text().partition("```mermaid")[2].partition("```")[0].splitlines():
+        steps = [[name.strip() for name in step.split("&")] for step in line.split("-->")]
+        for lower, upper in pairwise(steps):
+            for name in upper:
+                below.setdefault(name, set()).update(lower)
+    return below
+
+
+def test_the_picture_of_the_house_allows_every_import() -> None:
+    below = drawn()
+    assert below["selfcheck"] == {"bench"}
+
+    def under(name: str) -> set[str]:
+        return {name}.union(*map(under, below.get(name, ())))
+
+    for name in FILES:
+        here = "variants" if name.startswith("variants") else name.split(".")[1] if name != "suite" else "suite"
+        if here in ("suite", "catalogue"):
+            continue  # doors: of the package, and of what `list` prints
+        there = {other.split(".")[0] if other.startswith("variants") else room(other)[6:] for other in imports_of(name)}
+        assert there - under(here) <= {"variants", "suite", "", "catalogue"}, name
+        # the mechanisms are for whoever runs them, and for names: never for a page
+        assert "variants" not in there or here != "report", name
 
 
 def test_nobody_imports_the_self_check_but_the_command_line() -> None:
