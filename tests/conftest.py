@@ -1,11 +1,20 @@
-"""``pytest --benchmark``: times the variants through pytest-benchmark, whose own options all work beside it."""
+"""What every test has in common: the cores that tests run on, and ``pytest --benchmark``.
 
+Folders of tests run on several cores where pytest-xdist is installed, files and single tests in one process; ``-n``
+says otherwise. ``--benchmark`` times the variants through pytest-benchmark, whose own options all work beside it.
+"""
+
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from suite.bench import environment
 from suite.bench.request import Request
+
+_MOST_WORKERS = 4
+"""Each loads torch, and many start programs of their own."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,6 +28,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--benchmark-workload", action="append", default=[], metavar="NAME",
         help="Such as vqa-grid; may be repeated. The workloads of the device's preset if left out.",
     )  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads its options
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    asked = config.option
+    if not config.pluginmanager.hasplugin("xdist") or asked.numprocesses is not None or asked.dist != "no":
+        return
+    alone = asked.benchmark or asked.benchmark_only or asked.usepdb or asked.collectonly
+    if alone or not all(Path(argument).is_dir() for argument in config.args):
+        return
+    asked.numprocesses = min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+    asked.dist, asked.loadscopereorder = "loadfile", False  # what the tests of a file share is made once
+    # as many threads as there are workers would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several workers none is left alone at the end with a file of slow tests."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,7 +3,9 @@
 import json
 import os
 import re
-from subprocess import CompletedProcess
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,19 +18,18 @@ triton = pytest.importorskip("triton")
 
 SHARED_BYTES = {90: 232_448, 80: 163_840}
 """What one block may have; on sm_80 a little less than it could."""
+ROOT = Path(__file__).parents[2]
 HEAVY = ("scored", "scored_backward", "features_gradient", "sum_over_regions")
 
 
-def interpreted(chosen: str, least: int) -> list[str]:
-    return ["-m", "pytest", "tests/kernels/check_fused.py", "-q", "-x", "-k", chosen]
-
-
-def compiled(capability: int, dtype: str, cases: str, programs: tuple[str, ...]) -> list[str]:
-    return ["-m", "tests.kernels.compiled", str(capability), dtype, cases, *programs]
-
-
-def planted() -> list[str]:
-    return ["-m", "tests.kernels.compiled", "90", "bf16", "planted"]
+def python(*arguments: str, interpret: str) -> str:
+    """What a module prints that Triton interprets, or does not; one process cannot do both."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT, env=os.environ | {"TRITON_INTERPRET": interpret}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    return done.stdout
 
 
 @pytest.mark.skipif(
@@ -36,15 +37,13 @@ def planted() -> list[str]:
     reason="Triton's interpreter before 3.7 fails with NumPy 2.4",
 )
 @pytest.mark.timeout(900)
-@pytest.mark.beside(interpreted, interpret="1")
 @pytest.mark.parametrize(("chosen", "least"), [("not audit", 50), ("audit and parallel and not several", 1)])
-def test_the_interpreter_finds_the_kernels_right(chosen: str, least: int, finished: CompletedProcess[str]) -> None:
-    assert finished.returncode == 0, finished.stdout[-5000:] + finished.stderr[-2000:]
-    assert int(re.search(r"(\d+) passed", finished.stdout)[1]) >= least
+def test_the_interpreter_finds_the_kernels_right(chosen: str, least: int) -> None:
+    said = python("pytest", "tests/kernels/check_fused.py", "-q", "-x", "-k", chosen, interpret="1")
+    assert int(re.search(r"(\d+) passed", said)[1]) >= least
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.beside(compiled, interpret="0")
 @pytest.mark.parametrize(
     ("capability", "dtype", "cases", "programs"),
     [
@@ -61,10 +60,10 @@ def test_the_interpreter_finds_the_kernels_right(chosen: str, least: int, finish
     ],
 )
 def test_every_program_compiles_within_its_limits(
-    capability: int, dtype: str, cases: str, programs: tuple[str, ...], finished: CompletedProcess[str]
+    capability: int, dtype: str, cases: str, programs: tuple[str, ...]
 ) -> None:
-    assert finished.returncode == 0, finished.stderr[-5000:]
-    reports = [json.loads(line) for line in finished.stdout.splitlines()]
+    said = python("tests.kernels.compiled", str(capability), dtype, cases, *programs, interpret="0")
+    reports = [json.loads(line) for line in said.splitlines()]
     assert {report["program"] for report in reports} >= set(programs or (*HEAVY, "combine", "attend_rows"))
     for report in reports:
         assert report["narrow_products"] == [], report  # offsets that end at 2^31 elements
@@ -77,10 +76,8 @@ def test_every_program_compiles_within_its_limits(
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.beside(planted, interpret="0")
-def test_an_offset_in_32_bits_would_be_seen(finished: CompletedProcess[str]) -> None:
-    assert finished.returncode == 0, finished.stderr[-5000:]
-    assert len(json.loads(finished.stdout)) == 1
+def test_an_offset_in_32_bits_would_be_seen() -> None:
+    assert len(json.loads(python("tests.kernels.compiled", "90", "bf16", "planted", interpret="0"))) == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")

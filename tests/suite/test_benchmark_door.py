@@ -1,6 +1,7 @@
 """`pytest --benchmark` times variants by the suite's clocks, and two of its runs can be compared."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +10,17 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 ASKED = ("--benchmark-variant", "parallel", "--benchmark-variant", "parallel+bf16", "--benchmark-workload", "tiny")
 
 
 def run(*arguments: str) -> str:
     command = [sys.executable, "-m", "pytest", "tests/benchmarks", "-q", "-p", "no:cacheprovider", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # a worker of pytest-xdist says so in its environment, and nothing is timed beside other tests
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
