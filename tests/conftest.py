@@ -10,9 +10,6 @@ from typing import Any
 
 import pytest
 
-from suite.bench import environment
-from suite.bench.request import Request
-
 _MOST_WORKERS = 4
 """Each loads torch, and many start programs of their own."""
 
@@ -32,13 +29,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads its options
 def pytest_cmdline_main(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        return  # a worker, which would start workers of its own, and they theirs
     asked = config.option
+    if "PYTEST_XDIST_WORKER" in os.environ:  # a worker, or what one of its tests starts, has its core already
+        return
     if not config.pluginmanager.hasplugin("xdist") or asked.numprocesses is not None or asked.dist != "no":
         return
     alone = asked.benchmark or asked.benchmark_only or asked.usepdb or asked.collectonly
     if alone or not all(Path(argument).is_dir() for argument in config.args):
         return
-    asked.numprocesses = min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+    cores = min(os.cpu_count() or 1, _MOST_WORKERS)
+    if cores == 1:
+        return
+    asked.numprocesses = cores
     asked.dist, asked.loadscopereorder = "loadfile", False  # what the tests of a file share is made once
     # as many threads as there are workers would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -60,6 +64,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """Say which GPU it was; leave out what identifies a person's machine or changes from second to second."""
+    from suite.bench import environment  # torch, which only those load that test
+    from suite.bench.request import Request
+
     described = environment.describe(Request())
     machine_info.pop("node", None)
     for name in ("hz_actual", "hz_actual_friendly"):

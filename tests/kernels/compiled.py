@@ -1,7 +1,13 @@
 """Compile what the fused kernels launch for an architecture, without a device, and print what came out as JSON lines.
 
 A process of its own: one process cannot both interpret and compile. The launches are those of real forward and backward
-passes at the paper's shape; each is compiled as a device would have it compiled, and then nothing runs.
+passes at the paper's shape; each is compiled as a device would have it compiled, and then nothing runs. The argument is
+a JSON array of jobs: the device's capability, the type, mechanisms with a number of words each, and the programs that
+are wanted, all where none is named::
+
+    python -m tests.kernels.compiled '[[90, "bf16", "parallel:26;hierarchical:80"], [80, "fp16", "parallel:26"]]'
+
+A line for each job holds what became of its programs.
 """
 
 import json
@@ -41,7 +47,7 @@ class Pretended:
         return self.target
 
     def get_current_device(self) -> int:
-        return 0
+        return self.target.arch  # Triton keeps what it has compiled by device
 
     def get_current_stream(self, device: int) -> int:
         return device
@@ -50,8 +56,8 @@ class Pretended:
 class Compilations:
     """Takes the place of launching."""
 
-    def __init__(self, chosen: tuple[str, ...]) -> None:
-        self.chosen = chosen
+    def __init__(self) -> None:
+        self.chosen: tuple[str, ...] = ()
         self.found: dict[str, CompiledKernel] = {}
 
     def __call__(self, program: JITFunction, grid: tuple[int, ...], *arguments: object, **options: object) -> None:
@@ -117,16 +123,16 @@ def planted(features, width):  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    capability, dtype, cases, *chosen = sys.argv[1:]
-    triton.runtime.driver.set_active(Pretended(int(capability)))
-    if cases == "planted":
-        compiled = planted.warmup(torch.zeros(64), 33, grid=(4,))
-        print(json.dumps(list(narrow_products(compiled.asm["ttir"]))))
-        sys.exit()
-    compilations = Compilations(tuple(chosen))
-    JITFunction.__getitem__ = lambda program, grid: partial(compilations, program, grid)
-    for case in cases.split(";"):
-        name, words = case.split(":")
-        step(name, int(words), DTYPES[dtype])
-    for compiled in compilations.found.values():
-        print(json.dumps(described(compiled)), flush=True)
+    launches = Compilations()
+    for capability, dtype, cases, *chosen in json.loads(sys.argv[1]):
+        triton.runtime.driver.set_active(Pretended(capability))
+        if cases == "planted":
+            compiled = planted.warmup(torch.zeros(64), 33, grid=(4,))
+            print(json.dumps([{"narrow_products": list(narrow_products(compiled.asm["ttir"]))}]), flush=True)
+            continue
+        JITFunction.__getitem__ = lambda program, grid: partial(launches, program, grid)
+        launches.chosen, launches.found = tuple(chosen), {}
+        for case in cases.split(";"):
+            name, words = case.split(":")
+            step(name, int(words), DTYPES[dtype])
+        print(json.dumps([described(compiled) for compiled in launches.found.values()]), flush=True)

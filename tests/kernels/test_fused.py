@@ -6,13 +6,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from variants import Skip, build
-
-pytestmark = pytest.mark.slow
 
 triton = pytest.importorskip("triton")
 
@@ -37,35 +36,49 @@ def python(*arguments: str, interpret: str) -> str:
     reason="Triton's interpreter before 3.7 fails with NumPy 2.4",
 )
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("chosen", "least"), [("not audit", 50), ("audit and parallel and not several", 1)])
+@pytest.mark.parametrize(
+    ("chosen", "least"),
+    [
+        ("odd_sizes and 17", 1),
+        pytest.param("not audit", 50, marks=pytest.mark.slow),
+        pytest.param("audit and parallel and not several", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_the_interpreter_finds_the_kernels_right(chosen: str, least: int) -> None:
     said = python("pytest", "tests/kernels/check_fused.py", "-q", "-x", "-k", chosen, interpret="1")
     assert int(re.search(r"(\d+) passed", said)[1]) >= least
 
 
+COMPILED: list[tuple[Any, ...]] = [
+    (90, "bf16", "parallel:26;parallel:80;hierarchical:26;hierarchical[inner=alternating]:80"),
+    (
+        90,
+        "bf16",
+        "parallel[dropout=0.1]:26;hierarchical[dropout=0.1,inner=alternating]:80",
+        "scored",
+        "scored_backward",
+    ),
+    (90, "fp32", "parallel:80;hierarchical:26", *HEAVY),
+    (80, "fp16", "hierarchical:26", *HEAVY),
+    (80, "fp32", "hierarchical:26", *HEAVY),
+]
+"""A capability, a type, mechanisms with their numbers of words, and the programs that are wanted; all if none is."""
+
+
+@pytest.fixture(scope="module")
+def compiled() -> list[list[dict[str, Any]]]:
+    """What became of each, and of a planted offset at the end."""
+    jobs = json.dumps([*COMPILED, (90, "bf16", "planted")])
+    return [json.loads(line) for line in python("tests.kernels.compiled", jobs, interpret="0").splitlines()]
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("capability", "dtype", "cases", "programs"),
-    [
-        (90, "bf16", "parallel:26;parallel:80;hierarchical:26;hierarchical[inner=alternating]:80", ()),
-        (
-            90,
-            "bf16",
-            "parallel[dropout=0.1]:26;hierarchical[dropout=0.1,inner=alternating]:80",
-            ("scored", "scored_backward"),
-        ),
-        (90, "fp32", "parallel:80;hierarchical:26", HEAVY),
-        (80, "fp16", "hierarchical:26", HEAVY),
-        (80, "fp32", "hierarchical:26", HEAVY),
-    ],
-)
-def test_every_program_compiles_within_its_limits(
-    capability: int, dtype: str, cases: str, programs: tuple[str, ...]
-) -> None:
-    said = python("tests.kernels.compiled", str(capability), dtype, cases, *programs, interpret="0")
-    reports = [json.loads(line) for line in said.splitlines()]
-    assert {report["program"] for report in reports} >= set(programs or (*HEAVY, "combine", "attend_rows"))
-    for report in reports:
+@pytest.mark.parametrize("job", range(len(COMPILED)), ids=[" ".join(map(str, job)) for job in COMPILED])
+def test_every_program_compiles_within_its_limits(job: int, compiled: list[list[dict[str, Any]]]) -> None:
+    capability, _, _, *programs = COMPILED[job]
+    assert {report["program"] for report in compiled[job]} >= set(programs or (*HEAVY, "combine", "attend_rows"))
+    for report in compiled[job]:
         assert report["narrow_products"] == [], report  # offsets that end at 2^31 elements
         assert report["shared_bytes"] <= SHARED_BYTES[capability], report
         assert report["local_accesses"] == 0, report  # spilled registers
@@ -75,9 +88,11 @@ def test_every_program_compiles_within_its_limits(
             assert report[products] > 0, report  # tensor cores of that generation
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_an_offset_in_32_bits_would_be_seen() -> None:
-    assert len(json.loads(python("tests.kernels.compiled", "90", "bf16", "planted", interpret="0"))) == 1
+def test_an_offset_in_32_bits_would_be_seen(compiled: list[list[dict[str, Any]]]) -> None:
+    (planted,) = compiled[-1]
+    assert len(planted["narrow_products"]) == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import multiprocessing, signal, subprocess, sys
@@ -31,6 +33,7 @@ for command in (["list"], ["report", "run"], ["compare", "run", "run"]):
 """
 
 
+@pytest.mark.slow
 def test_list_report_and_compare_need_nothing_that_other_platforms_lack(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "results/reference/xeon-amx/kernels", tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "plots")

@@ -19,6 +19,8 @@ import pytest
 from suite.bench.probes import trace
 from suite.core.workloads import WORKLOADS
 
+pytestmark = pytest.mark.slow
+
 REGIONS = {
     "parallel": {"affinity", "scores", "pooling"},
     # alternating guides one side by the other's summary: it has no affinity

@@ -59,6 +59,7 @@ def _records(factor: float) -> list[Record]:
     return list({(r.task, r.variant, r.quantity, r.phase): r for r in records}.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [80, 40])
 @pytest.mark.parametrize(("command", "code"), [("report", 0), ("compare", 3)])
 def test_what_a_command_prints_fits_the_terminal(

@@ -26,11 +26,8 @@ def load_replay() -> ModuleType:
     return module
 
 
-check = load_replay().check
-
-
-def replay(*files: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, TESTS / "golden.py", *files], capture_output=True, text=True, check=False)
+golden = load_replay()
+check = golden.check
 
 
 def changed(folder: Path, **changes: Any) -> Path:
@@ -57,7 +54,7 @@ def meta(**changes: Any) -> Any:
 
 
 def test_every_golden_file_is_matched() -> None:
-    done = replay(*FILES)
+    done = subprocess.run([sys.executable, TESTS / "golden.py", *FILES], capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     assert len(lines) == len(FILES) == 114
     assert [line for line in lines if not line.startswith("ok ")] == []
@@ -137,7 +134,9 @@ def test_options_come_from_the_metadata(tmp_path: Path) -> None:
     assert "says num_none=2" in check(changed(tmp_path, meta=meta(config=config | {"num_none": 2})))[1]
 
 
-def test_one_miss_among_files_that_hold_is_exit_1_and_the_others_are_still_told(tmp_path: Path) -> None:
-    done = replay(SMALL, tmp_path / "nowhere.npz", SMALL)
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok", "MISS", "ok"]
-    assert done.returncode == 1
+def test_one_miss_among_files_that_hold_is_exit_1_and_the_others_are_still_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["golden.py", str(SMALL), str(tmp_path / "nowhere.npz"), str(SMALL)])
+    assert golden.main() == 1
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["ok", "MISS", "ok"]

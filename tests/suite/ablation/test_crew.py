@@ -43,6 +43,7 @@ def heard(crew: Crew) -> list[Record]:
     pytest.fail("the crew says nothing")
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_before_it_reads_its_job_or_while_idle_ends_no_session(tmp_path: Path) -> None:
     others = children()
     crew = Crew(1, tmp_path, "cpu")

@@ -21,6 +21,7 @@ def test_every_property_is_explained_in_the_words_of_the_audit() -> None:
     assert told == [(item.id, item.statement, item.severity) for item in PROPERTIES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("readme", ["README.md", "variants/README.md"])
 def test_the_example_mechanism_is_audited_and_found_sound(readme: str, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / readme).read_text(), re.DOTALL)

@@ -50,7 +50,8 @@ def test_what_it_yields_comes_back_whatever_it_prints() -> None:
         (houseguests.says_why, "error", "ended with exit code 3: the [31mreason"),
         (houseguests.crashes, "killed", "ended by SIGSEGV"),
         (houseguests.ends_its_parent, "killed", "ended by SIG"),
-        (houseguests.kills_its_parent, "killed", "ended by SIGKILL"),
+        # whose parent, that of all guests, has to load torch again
+        pytest.param(houseguests.kills_its_parent, "killed", "ended by SIGKILL", marks=pytest.mark.slow),
         (houseguests.kills_its_group, "killed", "ended by SIGKILL"),
         (houseguests.closes_everything, "error", "ended with exit code 1"),
         (houseguests.interrupts, "error", "KeyboardInterrupt"),
@@ -109,6 +110,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0])
 def test_a_killed_program_leaves_no_process_that_still_loads_torch(after_s: float, tmp_path: Path) -> None:
     script = tmp_path / "starter.py"
@@ -118,6 +120,7 @@ def test_a_killed_program_leaves_no_process_that_still_loads_torch(after_s: floa
     kill(family)
 
 
+@pytest.mark.slow
 def test_a_killed_program_leaves_no_guest_no_daemon_and_no_temporary_files(tmp_path: Path) -> None:
     script, temporary = tmp_path / "starter.py", tmp_path / "temporary"
     script.write_text(STARTER)
