@@ -5,14 +5,14 @@ import importlib
 import shlex
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from suite.bench import environment, worker
 from suite.bench.budget import AGAIN, LEAST_S, Budget
@@ -20,12 +20,14 @@ from suite.bench.estimate import Speed
 from suite.bench.plan import COMPILER, MACHINE, Plan, Task, command, machine_tasks, plan, put_off
 from suite.bench.probes.step import About
 from suite.bench.request import Asked, Request, understand
-from suite.bench.worker import Worker
 from suite.core import interrupts, store, user_files
 from suite.core.answer import SPOKEN, Manner
-from suite.core.errors import UserError
-from suite.core.records import ANCHOR, FAILURES, Measurement, Record, Skip
-from suite.execution import guest
+from suite.core.errors import UserError, printable
+from suite.core.records import ANCHOR, FAILURES, Measurement, Record, Skip, decode
+from suite.execution import guest, loop
+from suite.execution.jobs import Ending, Executor, Job
+from suite.execution.local import Local, visible_gpus
+from suite.execution.loop import Running
 from suite.report import outcome, units
 from suite.report.bar import progress_bar
 from variants import canonical
@@ -33,6 +35,8 @@ from variants import canonical
 RESULTS = Path("results")
 _LANES = 2
 """Tasks that do not time anything run side by side, where there are cores for it."""
+_CORES_BESIDE_A_GPU = 4
+"""So many CPUs for each GPU that works at the same time as others: what launches on one must not wait for another."""
 _CLOCKS_APART, _CLOCKS_APART_S = 0.5, 5.0
 """By how much of it, and by how many seconds more, a worker's own time may differ from ours: it starts and ends."""
 _MOST_NAMED = 6
@@ -109,22 +113,6 @@ def _load_pages() -> None:
     threading.Thread(target=load, daemon=True, name="load pages").start()
 
 
-class Processes:
-    """Where tasks run, and the clock that their time is taken from."""
-
-    def start(self, task: Task, files: tuple[str, ...], folder: Path, cache: Path) -> Worker:
-        """Begin a task in a process of its own."""
-        return Worker(task, files, folder, cache)
-
-    def wait(self, workers: list[Worker], timeout_s: float) -> None:
-        """Return when a worker has something to say, or after a while."""
-        worker.wait_for(workers, timeout_s)
-
-    def now(self) -> float:
-        """Seconds on the clock of ``time.monotonic``."""
-        return time.monotonic()
-
-
 class Session:
     """Tasks on their way through worker processes into the store."""
 
@@ -138,7 +126,7 @@ class Session:
         console: Console,
         *,
         began: float | None = None,
-        processes: Processes | None = None,
+        executor: Executor | None = None,
     ) -> None:
         self._asked = asked
         self._folder = folder
@@ -147,20 +135,23 @@ class Session:
         self._known = list(known)
         self._done = store.finished(known)
         self._console = console
-        self._processes = processes or Processes()
-        self._began = self._processes.now() if began is None else began
+        self._executor = executor or _here(asked, folder, cache)
+        self._began = self._executor.now() if began is None else began
         self._foretold = False
         self._ended_s = 0.0
         self._compared: list[Task] = []
-        alone = any(device.kind == "cuda" for device in asked.devices)
-        self._lanes = 1 if alone else min(_LANES, environment.usable_cores())
+        self._bar: tuple[Progress, TaskID] | None = None
+        nodes = self._executor.nodes()
         self._budget = Budget(
-            total_s=asked.budget_s, spends=asked.spends_budget, lanes=self._lanes, start_s=self._elapsed_s()
+            total_s=asked.budget_s,
+            spends=asked.spends_budget,
+            lanes=sum(node.beside for node in nodes),
+            start_s=self._elapsed_s(),
         )
 
     def _elapsed_s(self) -> float:
         """Since the process began."""
-        return self._processes.now() - self._began
+        return self._executor.now() - self._began
 
     @property
     def records(self) -> Sequence[Record]:
@@ -195,33 +186,60 @@ class Session:
         return False
 
     def work(self, tasks: Iterable[Task], progress: Progress | None = None) -> None:
-        """Work through tasks, whatever becomes of their workers; those that were finished before are passed over."""
-        pending = deque(self._without_culprits(task) for task in tasks if task.name not in self._done)
-        running: list[Worker] = []
-        bar = progress.add_task("", total=1.0, left="") if progress else None
+        """Work through tasks, whatever becomes of their jobs; those that were finished before are passed over."""
+        self._bar = (progress, progress.add_task("", total=1.0, left="")) if progress else None
         try:
-            while pending or running:
-                while pending and self._may_start(pending[0], running):
-                    task = self._fitted(pending.popleft(), pending)
-                    if task is not None:
-                        running.append(self._processes.start(task, self._asked.files, self._folder, self._cache))
-                if running:
-                    self._processes.wait(running, 0.25)
-                for one in list(running):
-                    again = self._attend(one)
-                    if again is None:
-                        continue
-                    running.remove(one)
-                    pending.extendleft(reversed(again))
-                if progress is not None and bar is not None:
-                    self._foretell(running, pending)
-                    if not progress.disable:
-                        self._tell(progress, bar, running, pending)
+            loop.work(
+                [self._without_culprits(task) for task in tasks if task.name not in self._done], self._executor, self
+            )
         finally:
-            for one in running:
-                one.kill()
-            if progress is not None and bar is not None:
-                progress.remove_task(bar)
+            if self._bar is not None:
+                self._bar[0].remove_task(self._bar[1])
+                self._bar = None
+
+    def job(self, item: Task, pending: Collection[Task]) -> Job | None:
+        """A task as the rest of the budget allows; None, and skips on record, where it does not."""
+        task = self._fitted(item, pending)
+        if task is None:
+            return None
+        own = user_files.needed(self._asked.files, (canonical(name).mechanism for name in task.variants))
+        return Job(
+            name=task.name,
+            work=worker.work,
+            what=task,
+            files=own,
+            alone=task.alone,
+            expected_s=task.planned_s,
+            limit_s=self._asked.timeout_s or max(_LEAST_PATIENCE_S, _PATIENCE * task.planned_s),
+        )
+
+    def over(self, running: Running[Task]) -> bool:
+        """Whether the budget is over for a task."""
+        return running.item.kind != MACHINE and self._budget.over(self._elapsed_s())
+
+    def ended(self, running: Running[Task]) -> list[Task]:
+        """Store what a task has left, and what became of it; what is to be done again."""
+        one = _Ended.of(running)
+        if one.complete:
+            self._budget.learn(one.task, one.elapsed_s, one.records)
+            if one.task.kind == "timing" and not one.task.label.endswith(AGAIN):
+                self._compared.append(one.task)
+            self._store(_by_our_clock(one, self._with_remedies(one)))
+            self._done.add(one.task.name)
+            return []
+        if one.ending.way == "cut":
+            return self._cut_short(one)
+        failure = Skip(**_about(one), quantity="all", reason=one.ending.reason, cause=one.ending.cause)
+        return self._after_failure(one, failure)
+
+    def tell(self, running: Sequence[Running[Task]], pending: Collection[Task]) -> None:
+        """Foretell what is left, once; show it, always."""
+        if self._bar is None:
+            return
+        under_way = [_UnderWay(one.job.what, one.elapsed_s) for one in running]
+        self._foretell(under_way, pending)
+        if not self._bar[0].disable:
+            self._show_progress([*map(_told, running)], under_way, pending)
 
     def _look_closer(self, progress: Progress) -> None:
         """Time comparisons once more, while a budget that is to be spent has time left."""
@@ -239,37 +257,7 @@ class Session:
         }
         return replace(task, variants=tuple(name for name in task.variants if name not in culprits))
 
-    def _may_start(self, task: Task, running: Sequence[Worker]) -> bool:
-        if not running:
-            return True
-        return not task.alone and not any(one.task.alone for one in running) and len(running) < self._lanes
-
-    def _attend(self, one: Worker) -> list[Task] | None:
-        """Look after a worker: None while it works, else what its end leaves to be done."""
-        ended = one.receive()
-        task = one.task
-        if not ended and task.kind != MACHINE and self._budget.over(self._elapsed_s()):
-            return self._cut_short(one)
-        if not ended and one.elapsed_s < self._limit_s(task) and one.waited_s < guest.LONGEST_START_S:
-            return None
-        waited_s = one.elapsed_s + one.waited_s
-        ending = one.end()
-        if one.complete:
-            self._budget.learn(task, one.elapsed_s, one.records)
-            if task.kind == "timing" and not task.label.endswith(AGAIN):
-                self._compared.append(task)
-            self._store(_by_our_clock(one, self._with_remedies(one)))
-            self._done.add(task.name)
-            return []
-        if not ended:
-            reason = f"no end after {waited_s:.0f} s, planned were {task.planned_s:.0f} s"
-            return self._after_failure(one, Skip(**_about(one), quantity="all", reason=reason, cause="timeout"))
-        return self._after_failure(one, Skip(**_about(one), quantity="all", reason=ending.reason, cause=ending.cause))
-
-    def _limit_s(self, task: Task) -> float:
-        return self._asked.timeout_s or max(_LEAST_PATIENCE_S, _PATIENCE * task.planned_s)
-
-    def _after_failure(self, one: Worker, failure: Skip) -> list[Task]:
+    def _after_failure(self, one: "_Ended", failure: Skip) -> list[Task]:
         """Store the failure; a comparison is measured again without its culprit."""
         task = one.task
         culprits = self._culprits(task, failure.variant)
@@ -302,7 +290,7 @@ class Session:
             return (at_work,) if at_work else ()
         return theirs
 
-    def _with_remedies(self, one: Worker) -> list[Record]:
+    def _with_remedies(self, one: "_Ended") -> list[Record]:
         """The worker's records, with the command that measures what it had to skip."""
         task = one.task
         if task.workload is None:
@@ -314,17 +302,16 @@ class Session:
             for record in one.records
         ]
 
-    def _cut_short(self, one: Worker) -> list[Task]:
+    def _cut_short(self, one: "_Ended") -> list[Task]:
         """End a task at the end of the budget; an examination keeps what it has found."""
         task = one.task
-        one.kill()
         kept = [] if task.kind in ("timing", COMPILER) else one.records
         skips = put_off(task, self._asked, self._budget.speed, "the budget was over before it was done")
         self._store([*kept, *(skips if task.kind != COMPILER else ())])
         self._done.add(task.name)
         return []
 
-    def _fitted(self, task: Task, pending: Sequence[Task]) -> Task | None:
+    def _fitted(self, task: Task, pending: Collection[Task]) -> Task | None:
         """The task as the rest of the budget allows; None, and skips on record, where it does not."""
         if task.label.endswith(AGAIN):
             return task
@@ -384,23 +371,23 @@ class Session:
                 "the report says how to measure each"
             )
 
-    def _tell(self, progress: Progress, bar: object, running: Sequence[Worker], pending: Sequence[Task]) -> None:
+    def _show_progress(self, names: Sequence[str], under_way: Sequence["_UnderWay"], pending: Collection[Task]) -> None:
+        assert self._bar is not None
         elapsed_s = self._elapsed_s()
-        left_s = max(self._budget.left_s(running, pending, elapsed_s), 0.0)
-        current = ", ".join(one.at or one.task.name for one in running)
-        progress.update(
-            bar,  # type: ignore[arg-type]  # a rich TaskID
+        left_s = max(self._budget.left_s(under_way, pending, elapsed_s), 0.0)
+        self._bar[0].update(
+            self._bar[1],
             completed=elapsed_s / (elapsed_s + left_s),
-            description=f"{current[:60]}",
+            description=", ".join(names)[:60],
             left=f"{units.seconds(left_s)} left",
         )
 
-    def _foretell(self, running: Sequence[Worker], pending: Sequence[Task]) -> None:
+    def _foretell(self, under_way: Sequence["_UnderWay"], pending: Collection[Task]) -> None:
         """Once the first tenth is over, put the estimate on record, so that it can be held against what came."""
         elapsed_s = self._elapsed_s()
         if self._foretold:
             return
-        left_s = self._budget.left_s(running, pending, elapsed_s)
+        left_s = self._budget.left_s(under_way, pending, elapsed_s)
         if elapsed_s < 0.1 * (elapsed_s + left_s):
             return
         self._foretold = True
@@ -409,7 +396,71 @@ class Session:
         )
 
 
-def _by_our_clock(one: Worker, records: list[Record]) -> list[Record]:
+class _UnderWay(NamedTuple):
+    """A task at work, as a budget sees it."""
+
+    task: Task
+    elapsed_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ended:
+    """A task whose job has ended, and what it left."""
+
+    task: Task
+    at: str
+    """The variant that was at work, or empty."""
+    elapsed_s: float
+    node: str
+    ending: Ending
+    records: list[Record]
+
+    @classmethod
+    def of(cls, running: Running[Task]) -> "_Ended":
+        task: Task = running.job.what
+        assert running.ending is not None
+        ending, records = running.ending, []
+        try:
+            records = [decode(line) for line in running.lines]
+        except (ValueError, TypeError) as error:
+            ending = Ending(way="raised", reason=f"its process sent no record: {printable(str(error))}")
+        if running.place:
+            records = [
+                replace(it, details={**it.details, "node": running.place})
+                if isinstance(it, Measurement) and it.quantity == "task_time"
+                else it
+                for it in records
+            ]
+        at = _variant_at(running)
+        return cls(task=task, at=at, elapsed_s=running.elapsed_s, node=running.place, ending=ending, records=records)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has done all of its task: the record of its time is the last."""
+        return any(isinstance(it, Measurement) and it.quantity == "task_time" for it in self.records)
+
+
+def _variant_at(running: Running[Task]) -> str:
+    variants = running.job.what.variants
+    return str(variants[running.at]) if 0 <= running.at < len(variants) else ""
+
+
+def _told(running: Running[Task]) -> str:
+    """What is at work, in a few words; or why it is not yet."""
+    if running.why:
+        return f"{running.item.name} waits: {running.why}"
+    return _variant_at(running) or running.item.name
+
+
+def _here(asked: Asked, folder: Path, cache: Path) -> Executor:
+    """This machine: one job on each of its GPUs, or as many that bear company as it has CPUs for."""
+    cores = environment.usable_cores()
+    if any(device.kind == "cuda" for device in asked.devices):
+        return Local(folder, cache, gpus=visible_gpus(cores // _CORES_BESIDE_A_GPU))
+    return Local(folder, cache, beside=min(_LANES, cores))
+
+
+def _by_our_clock(one: "_Ended", records: list[Record]) -> list[Record]:
     """The records, doubted where the process counted another time than this one did while it waited."""
     counted_s = sum(it.value or 0.0 for it in records if isinstance(it, Measurement) and it.quantity == "task_time")
     if abs(counted_s - one.elapsed_s) <= _CLOCKS_APART * one.elapsed_s + _CLOCKS_APART_S:
@@ -420,7 +471,7 @@ def _by_our_clock(one: Worker, records: list[Record]) -> list[Record]:
     ]
 
 
-def _about(one: Worker) -> About:
+def _about(one: "_Ended") -> About:
     task = one.task
     variant = one.at or (task.variants[0] if len(task.variants) == 1 else "")
     return About(
@@ -432,7 +483,7 @@ def _about(one: Worker) -> About:
     )
 
 
-def _closing(one: Worker) -> Measurement:
+def _closing(one: "_Ended") -> Measurement:
     """Marks a task as done although its worker could not."""
     return Measurement(
         task=one.task.name,
@@ -440,7 +491,7 @@ def _closing(one: Worker) -> Measurement:
         quantity="task_time",
         unit="s",
         value=one.elapsed_s,
-        details={"planned_s": round(one.task.planned_s, 2), "failed": True},
+        details={"planned_s": round(one.task.planned_s, 2), "failed": True} | ({"node": one.node} if one.node else {}),
     )
 
 

@@ -1,4 +1,4 @@
-"""Worker processes: each task runs in a fresh one, which dies with its parent and cannot take it along."""
+"""What the process of a task does: the job of a run."""
 
 import importlib
 import os
@@ -7,9 +7,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import psutil
 
@@ -17,9 +16,8 @@ from suite.bench.plan import COMPILER, LARGEST_BATCH, MACHINE, Task
 from suite.core import user_files
 from suite.core.errors import printable
 from suite.core.exits import HARNESS
-from suite.core.records import Measurement, Record, Skip, decode, encode
-from suite.execution import guest
-from suite.execution.guest import Ending, Guest
+from suite.core.records import Measurement, Record, Skip, encode
+from suite.execution.jobs import Announcement, Site
 from variants import canonical, mechanisms
 
 if TYPE_CHECKING:  # torch is imported in the process that runs a task
@@ -29,85 +27,14 @@ _MEMORY_SHARE = 0.95
 """Of the memory that is free, what a worker on the CPU may take: its allocator fails before the kernel kills."""
 
 
-class Announcement(Protocol):
-    """An integer in shared memory: which of its task's variants a worker is at."""
-
-    value: int
-
-
-class Worker:
-    """A task at work in a process of its own."""
-
-    def __init__(self, task: Task, files: tuple[str, ...], folder: Path, cache: Path) -> None:
-        self.task = task
-        self.records: list[Record] = []
-        self._at: Announcement = guest.context().RawValue("i", -1)
-        own = user_files.needed(files, (canonical(name).mechanism for name in task.variants))
-        self._guest = Guest(_work, task, own, folder, cache, self._at, temporary=cache)
-
-    @property
-    def waitables(self) -> tuple[Connection | int, ...]:
-        """What is ready when the worker has something to say, or has ended."""
-        return self._guest.waitables
-
-    @property
-    def at(self) -> str:
-        """The variant at work, or empty."""
-        index = self._at.value
-        return self.task.variants[index] if 0 <= index < len(self.task.variants) else ""
-
-    @property
-    def elapsed_s(self) -> float:
-        """Since the process began; the first one of a run waits for torch to be loaded."""
-        return self._guest.elapsed_s
-
-    @property
-    def waited_s(self) -> float:
-        """How long the process has been waited for, 0 once it began."""
-        return self._guest.waited_s
-
-    @property
-    def complete(self) -> bool:
-        """Whether it has done all of its task: the record of its time is the last."""
-        return any(isinstance(it, Measurement) and it.quantity == "task_time" for it in self.records)
-
-    def receive(self) -> bool:
-        """Take what has arrived; whether no more will come, since the task is complete or the process has ended."""
-        for line in self._guest.hear():
-            try:
-                self.records.append(decode(line))
-            except (ValueError, TypeError) as error:
-                self._guest.ending = Ending(way="raised", reason=f"its process sent no record: {printable(str(error))}")
-        return self.complete or self._guest.ending is not None
-
-    def end(self) -> Ending:
-        """End what is left of the process; how it ended."""
-        self._guest.close()
-        return self._guest.ending or Ending(way="done")
-
-    def kill(self) -> None:
-        """End the process now."""
-        self._guest.close()
-
-    @property
-    def last_words(self) -> str:
-        """The last line that the process printed, once it has ended; or empty."""
-        return self._guest.last_words
-
-
-def wait_for(workers: list[Worker], timeout_s: float) -> None:
-    """Return when a worker has something to say, or after a while."""
-    wait([waitable for worker in workers for waitable in worker.waitables], timeout_s)
-
-
-def _work(task: Task, files: tuple[str, ...], folder: Path, cache: Path, at: Announcement) -> Iterator[str]:
-    """The life of a worker: runs in the new process, and yields records as lines.
+def work(task: Task, site: Site, at: Announcement) -> Iterator[str]:
+    """The life of a worker: runs in the new process, announces which of its variants it is at, and yields records.
 
     What a comparison raises ends it: its program measures the others again without the variant that was at work. Any
     other probe leaves its exception on record, and the next probe goes on.
     """
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "inductor")
-    os.environ["TRITON_CACHE_DIR"] = str(cache / "triton")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(site.cache / "inductor")
+    os.environ["TRITON_CACHE_DIR"] = str(site.cache / "triton")
     if task.device.startswith("cpu") and sys.platform == "linux":
         limit = int(psutil.Process().memory_info().vms + _MEMORY_SHARE * psutil.virtual_memory().available)
         import resource  # here alone, so that what does not measure runs where there is none
@@ -119,7 +46,7 @@ def _work(task: Task, files: tuple[str, ...], folder: Path, cache: Path, at: Ann
     started, cpu = time.perf_counter(), time.process_time()
     watch = settings.Watch()
     doubts = _Doubts()
-    for path in files:
+    for path in site.files:
         before = mechanisms()
         user_files.load(Path(path))
         doubts.loaded(Path(path), mechanisms().keys() - before.keys(), watch)
@@ -133,8 +60,8 @@ def _work(task: Task, files: tuple[str, ...], folder: Path, cache: Path, at: Ann
         announce(task.variants[0] if task.variants else "")
         found: list[Record] = []
         try:
-            for record in _probe(probe, fitting, folder, announce):
-                if files and probe != "timing" and isinstance(record, Measurement):
+            for record in _probe(probe, fitting, site.folder, announce):
+                if site.files and probe != "timing" and isinstance(record, Measurement):
                     found.append(record)  # what it changes in its process is seen when the probe has ended
                 else:
                     yield encode(doubts.about(record))
@@ -142,7 +69,7 @@ def _work(task: Task, files: tuple[str, ...], folder: Path, cache: Path, at: Ann
             if isinstance(error, GeneratorExit) or probe == "timing":
                 raise
             found.append(_failed(probe, task, error))
-        if files:
+        if site.files:
             doubts.changed(task.variants, watch)
         yield from (encode(doubts.about(record)) for record in found)
     took = time.perf_counter() - started

@@ -20,16 +20,16 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import forkserver, util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from suite.core.errors import UserError, printable
 from suite.execution import keeper, tether
+from suite.execution.jobs import Cause, Ending
 
 PRELOADED = (
     "suite.execution.tether",
@@ -44,22 +44,6 @@ _WHOLE_MESSAGES = os.name == "nt"
 """Where a pipe cannot be read without waiting for the rest of a message that may never come."""
 _MOST_UNREAD_B = 2**28
 """A line that is longer is none of ours."""
-
-Cause = Literal["error", "timeout", "memory", "killed"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """How a guest ended."""
-
-    way: Literal["done", "refused", "raised", "killed", "exited"]
-    """Its function returned; raised a `UserError`; raised something else; the process was ended by a signal, or ended
-    by itself before its function had returned."""
-    reason: str = ""
-    """One line; empty where it is done."""
-    cause: Cause = "error"
-    trace: str = ""
-    """The traceback of what was raised."""
 
 
 class Lost(Exception):

@@ -4,7 +4,6 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import pytest
 from rich.console import Console
@@ -13,17 +12,16 @@ from suite.bench.budget import LEAST_S, Budget, Paces
 from suite.bench.estimate import Speed, compiles, dtype_of
 from suite.bench.plan import COMPILER, MACHINE, Task, machine_tasks, plan
 from suite.bench.request import Asked, Request, understand
-from suite.bench.run import Processes, Session
-from suite.bench.worker import Worker
+from suite.bench.run import Session
 from suite.core import store
-from suite.core.records import Measurement, Record, Skip
+from suite.core.records import Measurement, Record, Skip, encode
 from suite.core.workloads import CLASSIC
-from suite.execution.guest import Ending
+from suite.execution.jobs import Ending, Job, News, Node, Ticket
 from variants import canonical
 
 
 @dataclass(kw_only=True)
-class Machine(Processes):
+class Machine:
     """A made-up machine: how fast it is, what it can do, and how its times scatter; and its clock."""
 
     pace: float = 1.0
@@ -38,6 +36,7 @@ class Machine(Processes):
     time_s: float = 0.0
     began: list[Task] = field(default_factory=list)
     ended: dict[str, float] = field(default_factory=dict)
+    patience_s: float = 300.0
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -46,14 +45,32 @@ class Machine(Processes):
         self.rates = rates
         self.truth = Speed(flops_per_s=rates)
         self.time_s = self.pace * self.start_s
+        self.at_work: dict[Ticket, Simulated] = {}
 
-    def start(self, task: Task, files: tuple[str, ...], folder: Path, cache: Path) -> Worker:
-        self.began.append(task)
-        return cast(Worker, Simulated(self, task))
+    def nodes(self) -> Sequence[Node]:
+        return [Node(name="", beside=2)]
 
-    def wait(self, workers: list[Worker], timeout_s: float) -> None:
-        nearest = min(cast(Simulated, one).end_s for one in workers)
-        self.time_s = max(self.time_s + 1e-3, min(self.time_s + 4 * timeout_s, nearest))
+    def start(self, job: Job, node: Node) -> Ticket:
+        self.began.append(job.what)
+        self.at_work[str(len(self.began))] = Simulated(self, job.what)
+        return str(len(self.began))
+
+    def wait(self, seconds: float) -> Sequence[News]:
+        nearest = min(one.end_s for one in self.at_work.values())
+        self.time_s = max(self.time_s + 1e-3, min(self.time_s + 4 * seconds, nearest))
+        return [self._news(ticket, one) for ticket, one in list(self.at_work.items())]
+
+    def _news(self, ticket: Ticket, one: "Simulated") -> News:
+        if self.time_s < one.end_s:
+            return News(ticket=ticket, began=True)
+        self.ended[one.task.name] = self.time_s
+        del self.at_work[ticket]
+        lines = tuple(map(encode, one.records))
+        return News(ticket=ticket, ending=Ending(way="done"), took_s=self.time_s - one.start_s, lines=lines)
+
+    def cancel(self, ticket: Ticket) -> News:
+        del self.at_work[ticket]
+        return News(ticket=ticket)
 
     def now(self) -> float:
         return self.time_s
@@ -64,18 +81,14 @@ class Machine(Processes):
 
 
 class Simulated:
-    """A worker that takes its time without doing anything, and behaves as the real ones do at a deadline."""
+    """A job that takes its time without doing anything, and behaves as the real ones do at a deadline."""
 
     def __init__(self, machine: Machine, task: Task) -> None:
         self.task = task
+        self.start_s = machine.time_s
         self.records: list[Record] = []
-        self.at = ""
-        self.waited_s = 0.0
         self._machine = machine
-        self._start_s = machine.time_s
-        self._coming: list[Record] = []
-        took_s = self._run()
-        self.end_s = self._start_s + took_s
+        self.end_s = self.start_s + self._run()
 
     def _run(self) -> float:
         machine, task = self._machine, self.task
@@ -111,7 +124,7 @@ class Simulated:
             else:
                 too_late = False
             if too_late:
-                self._coming.append(
+                self.records.append(
                     Skip(
                         task=task.name, variant=str(spec), quantity="latency", reason="would take long", cause="budget"
                     )
@@ -130,7 +143,7 @@ class Simulated:
 
     def _add(self, quantity: str, value: float, variant: str = "", details: dict[str, object] | None = None) -> None:
         task = self.task
-        self._coming.append(
+        self.records.append(
             Measurement(
                 task=task.name, variant=variant, workload=str(task.workload or ""), phase=task.phase or "",
                 device=task.device, quantity=quantity, unit="s", value=None if quantity == "latency" else value,
@@ -141,26 +154,6 @@ class Simulated:
     def _end(self, took_s: float) -> float:
         self._add("task_time", took_s)
         return took_s
-
-    @property
-    def elapsed_s(self) -> float:
-        return self._machine.time_s - self._start_s
-
-    @property
-    def complete(self) -> bool:
-        return bool(self.records)
-
-    def receive(self) -> bool:
-        if self._machine.time_s >= self.end_s:
-            self.records = self._coming
-            self._machine.ended[self.task.name] = self._machine.time_s
-        return self.complete
-
-    def end(self) -> Ending:
-        return Ending(way="done")
-
-    def kill(self) -> None:
-        self.end_s = self._machine.time_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +180,7 @@ def simulated(asked: Asked, machine: Machine, folder: Path, *, page: float = 0.0
     start_s = machine.time_s
     with store.Writer(folder) as writer:
         session = Session(
-            asked, folder, folder, writer, (), Console(quiet=True, stderr=True), began=0.0, processes=machine
+            asked, folder, folder, writer, (), Console(quiet=True, stderr=True), began=0.0, executor=machine
         )
         assert not session.run()
         measured_s = session.ended_s

@@ -1,0 +1,296 @@
+"""The one loop that takes jobs to nodes and hears what becomes of them, for runs, ablations and whatever else is split.
+
+It knows order, places, waiting, hung and lost jobs, and the end of all. What is done next, what a job's end means and
+what is shown is its user's policy; where jobs run is the executor's.
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from suite.execution.jobs import Ending, Executor, Job, News, Node, Ticket
+
+TICK_S = 0.25
+"""How long the loop waits for news, at most, before it looks at the clock."""
+MOST_LOSSES = 3
+"""Times that a job is begun again because its node was lost; it may be the job that takes nodes down."""
+
+
+class Item(Protocol):
+    """What a policy makes jobs of."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing may run beside it."""
+
+
+T = TypeVar("T", bound=Item)
+
+
+@dataclass(kw_only=True)
+class Running(Generic[T]):
+    """An item under way, and what was heard of it."""
+
+    item: T
+    job: Job
+    node: Node
+    executor: Executor = field(repr=False)
+    asked_s: float
+    """When it was asked for, on the executor's clock."""
+    began_s: float | None = None
+    ended_s: float | None = None
+    took_s: float | None = None
+    at: int = -1
+    """How far it is, as it announced last."""
+    place: str = ""
+    """The name of the node on which it runs, as far as that is known."""
+    why: str = ""
+    """Why it has not begun, in the words of whoever keeps it waiting."""
+    ending: Ending | None = None
+    lines: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Since it began; 0 before."""
+        if self.took_s is not None:
+            return self.took_s
+        if self.began_s is None:
+            return 0.0
+        return (self.executor.now() if self.ended_s is None else self.ended_s) - self.began_s
+
+    @property
+    def waited_s(self) -> float:
+        """How long it is being waited for; 0 once it began."""
+        return self.executor.now() - self.asked_s if self.began_s is None else 0.0
+
+    def hear(self, news: News) -> None:
+        """Take in what was heard."""
+        if self.began_s is None and (news.began or (news.ending and news.ending.way == "done")):
+            self.began_s = self.executor.now()
+        self.at = news.at if news.at >= 0 else self.at
+        self.place = news.node or self.place
+        self.why = news.why if self.began_s is None else ""
+        if news.ending is not None or news.lines:
+            self.lines = news.lines
+            self.took_s = news.took_s
+        if news.ending is not None:
+            self.ending = news.ending
+            self.ended_s = self.executor.now()
+
+
+class Policy(Protocol[T]):
+    """What a session decides."""
+
+    def job(self, item: T, pending: Collection[T]) -> Job | None:
+        """The item whose turn it is as a job, as the time left allows; None where it is put off, which is on record.
+
+        Args:
+            item: there is a place for it now.
+            pending: what comes after it, in order.
+        """
+
+    def over(self, running: Running[T]) -> bool:
+        """Whether it has to end although it has not ended."""
+
+    def ended(self, running: Running[T]) -> Iterable[T]:
+        """Take what a job has left, however it ended; what that leaves to be done comes next."""
+
+    def tell(self, running: Sequence[Running[T]], pending: Collection[T]) -> None:
+        """Show how far everything is; called about once in `TICK_S`."""
+
+
+class Stranded(Exception):
+    """There is no node left for what is still to be done, and none has come back; the message says so on one line."""
+
+
+def work(items: Iterable[T], executor: Executor, policy: Policy[T]) -> None:
+    """Work through items in their order, as many at once as there are places, whatever becomes of their jobs.
+
+    Whichever way it ends, no job of it goes on.
+
+    Raises:
+        Stranded: every node was lost.
+    """
+    _Loop(items, executor, policy).work()
+
+
+class _Loop(Generic[T]):
+    def __init__(self, items: Iterable[T], executor: Executor, policy: Policy[T]) -> None:
+        self._executor = executor
+        self._policy = policy
+        self._pending = deque(items)
+        self._running: dict[Ticket, Running[T]] = {}
+        self._losses: dict[str, int] = {}
+        self._places = Places(executor.nodes())
+        self._looked_s = float("-inf")
+        self._without_nodes_s: float | None = None
+
+    def work(self) -> None:
+        try:
+            while self._pending or self._running:
+                self._begin()
+                if not self._running and not self._pending:
+                    break
+                for news in self._executor.wait(TICK_S):
+                    running = self._running.get(news.ticket)
+                    if running is not None:
+                        running.hear(news)
+                        if running.ending is not None:
+                            self._end(news.ticket)
+                now = self._executor.now()
+                if now - self._looked_s >= TICK_S:  # not after each of many events
+                    self._looked_s = now
+                    self._look_around()
+                    self._policy.tell(tuple(self._running.values()), self._pending)
+        finally:
+            for ticket in self._running:
+                self._executor.cancel(ticket)
+
+    def _begin(self) -> None:
+        """Begin what there is a place for: in order, but for what waits for a node that it needs for itself."""
+        if not self._places.changed:
+            return
+        waiting: list[T] = []
+        while self._pending and not self._places.full:
+            item = self._pending.popleft()
+            node = self._places.find(item.alone)
+            if node is None:
+                waiting.append(item)
+                continue
+            job = self._policy.job(item, self._pending)
+            if job is None:
+                continue
+            ticket = self._executor.start(job, node)
+            self._places.take(ticket, node, alone=item.alone)
+            self._running[ticket] = Running(
+                item=item, job=job, node=node, place=node.name, executor=self._executor, asked_s=self._executor.now()
+            )
+        self._pending.extendleft(reversed(waiting))
+        self._places.release()
+
+    def _look_around(self) -> None:
+        """End what is over, hung, or does not begin."""
+        for ticket, running in list(self._running.items()):
+            ending = self._verdict(running)
+            if ending is not None:
+                running.hear(self._executor.cancel(ticket))
+                running.ending = ending
+                running.ended_s = self._executor.now()
+                self._end(ticket)
+        if self._places.nodes:
+            self._without_nodes_s = None
+            return
+        self._without_nodes_s = self._executor.now() if self._without_nodes_s is None else self._without_nodes_s
+        self._places.renew(self._executor.nodes())
+        without_s = self._executor.now() - self._without_nodes_s
+        if not self._places.nodes and without_s > self._executor.patience_s:
+            raise Stranded(f"no node is left, and none came back within {without_s:.0f} s")
+
+    def _verdict(self, running: Running[T]) -> Ending | None:
+        if self._policy.over(running):
+            return Ending(way="cut", reason="the time was over before it was done", cause="timeout")
+        if running.elapsed_s >= running.job.limit_s:
+            reason = f"no end after {running.elapsed_s:.0f} s, planned were {running.job.expected_s:.0f} s"
+            return Ending(way="hung", reason=reason, cause="timeout")
+        if running.waited_s >= self._executor.patience_s:
+            because = f": {running.why}" if running.why else ""
+            reason = f"its process did not begin within {running.waited_s:.0f} s{because}"
+            return Ending(way="stuck", reason=reason, cause="timeout")
+        return None
+
+    def _end(self, ticket: Ticket) -> None:
+        running = self._running.pop(ticket)
+        self._places.leave(ticket)
+        assert running.ending is not None
+        if running.ending.way == "lost":
+            self._places.renew(self._executor.nodes())
+            losses = self._losses[running.job.name] = self._losses.get(running.job.name, 0) + 1
+            if losses <= MOST_LOSSES:
+                self._pending.appendleft(running.item)
+                return
+        self._pending.extendleft(reversed(list(self._policy.ended(running))))
+
+
+class Places:
+    """Which nodes take another job now, of either kind.
+
+    A job that needs a node for itself has one kept for it as soon as its turn comes: the one that will be free first,
+    as far as the number of jobs on it says. Others fill the rest meanwhile.
+    """
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes: dict[str, Node] = {}
+        self._on: dict[str, dict[Ticket, bool]] = {}
+        """By node, its jobs, and whether each has it for itself."""
+        self._at: dict[Ticket, str] = {}
+        self._free: dict[str, None] = {}
+        """Nodes with nothing on them, in order."""
+        self._open: dict[str, None] = {}
+        """Nodes at work with a place for one more that bears company."""
+        self._kept: list[str] = []
+        self._busy: list[str] | None = None
+        """Nodes that could be kept, the one that is free last in front; made when it is asked for."""
+        self.changed = True
+        """Whether there may be a place that there was not when all was filled before."""
+        self.renew(nodes)
+
+    def renew(self, nodes: Sequence[Node]) -> None:
+        """Know of these nodes from now on; jobs on others are there until they end."""
+        self.nodes = {node.name: node for node in nodes}
+        self.changed = True
+        for name in {**self.nodes, **dict.fromkeys(self._on)}:
+            self._on.setdefault(name, {})
+            self._sort(name)
+
+    @property
+    def full(self) -> bool:
+        """Whether no node takes anything."""
+        return not self._free and not self._open
+
+    def find(self, alone: bool) -> Node | None:
+        """A node that takes a job now; None where there is none, and one is kept for it if it has to be alone."""
+        for names in (self._free,) if alone else (self._open, self._free):
+            for name in names:
+                return self.nodes[name]
+        if alone:
+            if self._busy is None:
+                load = {name: (any(self._on[name].values()), len(self._on[name])) for name in self.nodes}
+                self._busy = sorted(self.nodes, key=lambda name: load[name], reverse=True)
+            if self._busy:
+                self._kept.append(kept := self._busy.pop())
+                self._open.pop(kept, None)
+        return None
+
+    def take(self, ticket: Ticket, node: Node, *, alone: bool) -> None:
+        """Have a job on a node."""
+        self._at[ticket] = node.name
+        self._on[node.name][ticket] = alone
+        self._sort(node.name)
+
+    def leave(self, ticket: Ticket) -> None:
+        """A job has ended."""
+        name = self._at.pop(ticket)
+        del self._on[name][ticket]
+        self.changed = True
+        self._sort(name)
+
+    def release(self) -> None:
+        """Keep nodes for nobody until something changes: then whoever waits asks again, in order."""
+        for name in self._kept:
+            self._sort(name)
+        self._kept.clear()
+        self._busy = None
+        self.changed = False
+
+    def _sort(self, name: str) -> None:
+        self._free.pop(name, None)
+        self._open.pop(name, None)
+        node, jobs = self.nodes.get(name), self._on[name]
+        if node is None:
+            if not jobs:
+                del self._on[name]
+        elif not jobs or (node.queue and len(jobs) < node.beside):
+            self._free[name] = None
+        elif not any(jobs.values()) and len(jobs) < node.beside:
+            self._open[name] = None
