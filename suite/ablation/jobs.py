@@ -4,7 +4,7 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,8 +21,9 @@ from suite.ablation.studies import Row
 from suite.ablation.task import SceneTask, trimmed
 from suite.ablation.training import Diverged, Progress, Recipe, fit
 from suite.ablation.vqa2 import Vqa2Task
-from suite.core.records import Artifact, Measurement, Record, Scalar
+from suite.core.records import Artifact, Measurement, Record, Scalar, encode
 from suite.core.records import Skip as Skipped
+from suite.execution.jobs import Announcement, Site
 from variants import Skip
 
 TUNING_SEED = 1000
@@ -50,6 +51,11 @@ class Job:
     """Whether its attention maps are kept."""
 
     @property
+    def alone(self) -> bool:
+        """Trainings bear company: nothing in them is timed to be compared."""
+        return False
+
+    @property
     def name(self) -> str:
         """The unit of loss and of resume."""
         what = f"tune {self.recipe.learning_rate:g}" if self.tunes else f"seed {self.seed}"
@@ -63,6 +69,24 @@ class Job:
     def checkpoint(self, folder: Path) -> Path:
         """Where an unfinished training is kept in a run folder; one at another learning rate is another."""
         return folder / "checkpoints" / f"{self.file}-{self.recipe.learning_rate:g}.pt"
+
+
+def train(what: tuple[Job, str], site: Site, at: Announcement) -> Iterator[str]:
+    """A training in a process of its own, on one thread: announces the epochs that are done, and yields records.
+
+    Args:
+        what: the training, and the device.
+        site: where its checkpoint and its attention maps go.
+        at: the number of epochs that are done.
+    """
+    job, device = what
+    torch.set_num_threads(1)
+    at.value = 0
+
+    def announce(progress: Progress) -> None:
+        at.value = progress.epoch
+
+    yield from map(encode, work(job, site.folder, device, announce))
 
 
 def work(job: Job, folder: Path, device: str, progress: Callable[[Progress], None]) -> list[Record]:

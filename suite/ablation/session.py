@@ -3,7 +3,7 @@
 import hashlib
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +11,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress as Bars
+from rich.progress import TaskID
 
 from suite.ablation import needs, oracle, scenes
-from suite.ablation.crew import Crew
-from suite.ablation.jobs import TUNING_SEED, AnyTask, Job, shape_of
+from suite.ablation.jobs import TUNING_SEED, AnyTask, Job, shape_of, train
 from suite.ablation.studies import PARALLEL, STUDIES, Row, Study, parameters, study
 from suite.ablation.task import SceneTask
 from suite.ablation.training import Recipe
@@ -22,11 +22,15 @@ from suite.ablation.vqa2 import Vqa2Task
 from suite.bench import environment
 from suite.bench.request import Request as RunRequest
 from suite.bench.request import kind_of
-from suite.core import store
+from suite.core import interrupts, store
 from suite.core.answer import SPOKEN, Manner
 from suite.core.errors import UserError
-from suite.core.records import Measurement, Record
+from suite.core.records import Measurement, Record, decode
 from suite.core.records import Skip as Skipped
+from suite.execution import jobs as execution
+from suite.execution import loop
+from suite.execution.local import Local, visible_gpus
+from suite.execution.loop import Running
 from suite.report import outcome, units
 from suite.report.bar import progress_bar
 from variants import Skip
@@ -34,6 +38,8 @@ from variants import Skip
 RESULTS = Path("results")
 LANES = 16
 """Most trainings side by side, a thread each; as many as there are cores, where these are fewer."""
+_PATIENCE, _LEAST_PATIENCE_S = 20.0, 600.0
+"""A training that takes so many times as long as others of its data, and so many seconds more, counts as hung."""
 DEFAULT_BUDGET_S = 840.0
 SEEDS = 5
 FIRST_SEED = 5
@@ -111,8 +117,8 @@ def start(
 
     def work() -> int:
         interrupted = False
-        with store.Writer(folder) as writer:
-            session = Session(request, studies, folder, writer, known, console)
+        with interrupts.temporary_folder() as cache, store.Writer(folder) as writer:
+            session = Session(request, studies, folder, writer, known, console, here(request, folder, cache))
             try:
                 session.run()
             except KeyboardInterrupt:
@@ -122,8 +128,30 @@ def start(
     return outcome.seen_through(work, folder, manner, resume=resuming)
 
 
+def here(request: Request, folder: Path, cache: Path) -> execution.Executor:
+    """This machine: a training on each of its CPUs, or on each of its GPUs."""
+    cores = environment.usable_cores()
+    if request.device == "cuda":
+        return Local(folder, cache, gpus=visible_gpus(cores))
+    return Local(folder, cache, beside=min(LANES, cores))
+
+
+@dataclass(kw_only=True)
+class _Stage:
+    """Trainings that go on at the same time, and how far they are."""
+
+    left: dict[str, Job]
+    """By name, those that have not ended."""
+    done: dict[str, float]
+    """By name, those under way, and the share of their epochs that is done."""
+    then: Callable[[], float]
+    """Seconds of one process that are to follow."""
+    bars: Bars
+    bar: TaskID
+
+
 class Session:
-    """Jobs on their way through processes into the store."""
+    """Trainings on their way through jobs into the store."""
 
     def __init__(
         self,
@@ -133,6 +161,7 @@ class Session:
         writer: store.Writer,
         known: Sequence[Record],
         console: Console,
+        executor: execution.Executor,
     ) -> None:
         self._request = request
         self._studies = studies
@@ -141,7 +170,9 @@ class Session:
         self._known = list(known)
         self._done = store.finished(known)
         self._console = console
-        self._lanes = 1 if request.device == "cuda" else min(LANES, environment.usable_cores())
+        self._executor = executor
+        self._lanes = sum(node.beside for node in executor.nodes())
+        self._stage: _Stage
         self._started = time.monotonic()
         self._limit_s = request.limit_s()
         self._took: dict[tuple[str, str], list[float]] = {}
@@ -160,50 +191,74 @@ class Session:
             f"--resume {self._folder}"
         )
         with progress_bar(self._console) as bars:
-            crew = Crew(self._lanes, self._folder, self._request.device)
-            try:
-                self._work(tuning, crew, bars, then=self._training_s)
-                while further := self._further_tuning_jobs(tuning):
-                    self._work(further, crew, bars, then=self._training_s)
-                    tuning += further
-                self._work(self._training_jobs(), crew, bars, then=lambda: 0.0)
-            finally:
-                crew.close()
+            self._work(tuning, bars, then=self._training_s)
+            while further := self._further_tuning_jobs(tuning):
+                self._work(further, bars, then=self._training_s)
+                tuning += further
+            self._work(self._training_jobs(), bars, then=lambda: 0.0)
 
-    def _work(self, jobs: Sequence[Job], crew: Crew, bars: Bars, *, then: Callable[[], float]) -> None:
-        """Train these, as many side by side as there are lanes.
+    def _work(self, jobs: Sequence[Job], bars: Bars, *, then: Callable[[], float]) -> None:
+        """Train these, as many side by side as there are places.
 
         Args:
             jobs: in this order; those that are on record are passed over.
-            crew: who trains.
             bars: where progress is shown.
             then: seconds of one process that are to follow these jobs.
         """
-        pending = [job for job in jobs if job.name not in self._done]
-        bar = bars.add_task("", total=1.0, left="")
-        while pending or crew.running:
-            while pending and crew.free:
-                job = pending.pop(0)
-                if self._fits(job):
-                    crew.start(job)
-                else:
-                    self._store([_left_out(job, self._folder, self._request)])
-            for job, progress, records in crew.wait(0.5):
-                if records is not None:
-                    self._store(records)
-                    if job.name in store.finished(records):
-                        job.checkpoint(self._folder).unlink(missing_ok=True)
-                    self._say(job, records, self._left_s(pending, crew, then()))
-                elif progress is not None:
-                    crew.running[job] = progress
-            left_s = self._left_s(pending, crew, then())
-            spent_s = time.monotonic() - self._started
-            now = ", ".join(
-                f"{job.row.label} {progress.epoch}/{progress.epochs}" for job, progress in crew.running.items()
-            )
-            done = spent_s / (spent_s + left_s)
-            bars.update(bar, completed=done, left=f"{units.seconds(left_s)} left", description=now)
-        bars.remove_task(bar)
+        left = {job.name: job for job in jobs if job.name not in self._done}
+        stage = _Stage(left=left, done={}, then=then, bars=bars, bar=bars.add_task("", total=1.0, left=""))
+        self._stage = stage
+        try:
+            loop.work(list(stage.left.values()), self._executor, self)
+        finally:
+            bars.remove_task(stage.bar)
+
+    def job(self, item: Job, pending: Collection[Job]) -> execution.Job | None:
+        """A training as a job; None, and a skip on record, where the budget does not hold it."""
+        if not self._fits(item):
+            del self._stage.left[item.name]
+            self._store([_left_out(item, self._folder, self._request)])
+            return None
+        expected_s = self._expected_s(item)
+        known = any(data == item.task.name for data, _ in self._took)
+        return execution.Job(
+            name=item.name,
+            work=train,
+            what=(item, self._request.device),
+            alone=False,
+            expected_s=expected_s,
+            limit_s=_LEAST_PATIENCE_S + _PATIENCE * expected_s if known else float("inf"),
+        )
+
+    def over(self, running: Running[Job]) -> bool:
+        """Never: a budget decides what begins."""
+        return False
+
+    def ended(self, running: Running[Job]) -> Iterable[Job]:
+        """Store what a training has left, and say it."""
+        job = running.item
+        del self._stage.left[job.name]
+        self._stage.done.pop(job.name, None)
+        records = _records(running, self._request.device)
+        self._store(records)
+        if job.name in store.finished(records):
+            job.checkpoint(self._folder).unlink(missing_ok=True)
+        self._say(job, records, self._left_s())
+        return ()
+
+    def tell(self, running: Sequence[Running[Job]], pending: Collection[Job]) -> None:
+        """Show how far everything is."""
+        self._stage.done = {one.item.name: max(one.at, 0) / one.item.recipe.epochs for one in running}
+        left_s = self._left_s()
+        spent_s = time.monotonic() - self._started
+        now = ", ".join(
+            f"{one.item.row.label} waits: {one.why}"
+            if one.why
+            else f"{one.item.row.label} {max(one.at, 0)}/{one.item.recipe.epochs}"
+            for one in running
+        )
+        done = spent_s / (spent_s + left_s)
+        self._stage.bars.update(self._stage.bar, completed=done, left=f"{units.seconds(left_s)} left", description=now)
 
     def _fits(self, job: Job) -> bool:
         if self._limit_s is None:
@@ -223,10 +278,14 @@ class Session:
                 return job.recipe.epochs * sum(seen) / len(seen)
         return job.recipe.epochs * 2.0  # before anything is known
 
-    def _left_s(self, pending: Sequence[Job], crew: Crew, then_s: float) -> float:
+    def _left_s(self) -> float:
         """Seconds until everything is trained, or until the budget ends."""
-        running = [self._expected_s(job) * (1 - done.epoch / done.epochs) for job, done in crew.running.items()]
-        rest_s = (sum(running) + sum(map(self._expected_s, pending)) + then_s) / self._lanes
+        stage = self._stage
+        running = [
+            self._expected_s(job) * (1 - stage.done[name]) for name, job in stage.left.items() if name in stage.done
+        ]
+        pending = [self._expected_s(job) for name, job in stage.left.items() if name not in stage.done]
+        rest_s = (sum(running) + sum(pending) + stage.then()) / self._lanes
         left_s = max(rest_s, max(running, default=0.0))
         if self._limit_s is None:
             return left_s
@@ -482,6 +541,32 @@ def _sources() -> str:
     for path in sorted(path for pattern in patterns for path in root.glob(pattern)):
         total.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return total.hexdigest()[:16]
+
+
+def _records(running: Running[Job], device: str) -> list[Record]:
+    """What a training has yielded; where it did not come to its end, a skip that says why."""
+    job, ending = running.item, running.ending
+    assert ending is not None
+    records = [decode(line) for line in running.lines]
+    if running.place:
+        records = [
+            replace(it, details={**it.details, "node": running.place})
+            if isinstance(it, Measurement) and it.quantity == "task_time"
+            else it
+            for it in records
+        ]
+    if ending.way == "done" or job.name in store.finished(records):
+        return records
+    skip = Skipped(
+        task=job.name,
+        variant=job.row.variant,
+        device=device,
+        quantity="accuracy",
+        reason=f"the training was lost: {ending.reason}",
+        cause=ending.cause,
+        details={"row": job.row.label, "seed": job.seed},
+    )
+    return [skip]
 
 
 def _key(job: Job) -> tuple[str, str]:

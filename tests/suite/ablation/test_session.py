@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from suite.ablation.jobs import Job
 from suite.ablation.model import PLANTED, SOUND, Classifier, Shape
 from suite.ablation.session import Request
 from suite.ablation.studies import STUDIES, Compared, Row, Study, study
-from suite.ablation.training import Progress
 from suite.core import exits, store
 from suite.core.answer import Manner
-from suite.core.records import Measurement, Record, Skip
+from suite.core.records import Measurement, Record, Skip, encode
+from suite.execution import jobs as execution
+from suite.execution.jobs import Ending, News, Node
 from suite.report.accuracies import Accuracies
 from variants import canonical, mechanisms
 
@@ -121,7 +122,7 @@ def test_every_learning_rate_that_was_tried_is_on_record_and_the_best_is_used(un
 def test_learning_rates_go_on_while_the_best_is_at_an_end(
     best: float, tried: tuple[float, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "Crew", crew_that_gives(lambda job: -abs(job.recipe.learning_rate - best)))
+    monkeypatch.setattr(session, "here", trainer_that_gives(lambda job: -abs(job.recipe.learning_rate - best)))
     session.start(Request(seeds=1, epochs=1), out=tmp_path / "run")
     records = [record for record in store.read(tmp_path / "run") if isinstance(record, Measurement)]
     rates = [record.details for record in records if record.quantity == "tuning_accuracy"]
@@ -148,11 +149,11 @@ def test_a_search_for_learning_rates_that_was_interrupted_goes_on_where_it_stood
         found = (record for record in store.read(folder) if isinstance(record, Measurement))
         return sorted((record.task, record.details.get("learning_rate")) for record in found if record.value != 1.0)
 
-    monkeypatch.setattr(session, "Crew", crew_that_gives(seen))
+    monkeypatch.setattr(session, "here", trainer_that_gives(seen))
     unbroken = run(tmp_path / "unbroken", out=tmp_path / "unbroken")
-    monkeypatch.setattr(session, "Crew", crew_that_gives(interrupted))
+    monkeypatch.setattr(session, "here", trainer_that_gives(interrupted))
     assert run(tmp_path / "run", out=tmp_path / "run") != unbroken
-    monkeypatch.setattr(session, "Crew", crew_that_gives(seen))
+    monkeypatch.setattr(session, "here", trainer_that_gives(seen))
     assert run(tmp_path / "run", resume=tmp_path / "run") == unbroken
 
 
@@ -167,9 +168,9 @@ def test_all_seeds_of_a_row_have_one_learning_rate_whatever_is_found_later(
         return 0.5
 
     folder = tmp_path / "run"
-    monkeypatch.setattr(session, "Crew", crew_that_gives(without_the_best))
+    monkeypatch.setattr(session, "here", trainer_that_gives(without_the_best))
     session.start(Request(seeds=2, epochs=1), out=folder)
-    monkeypatch.setattr(session, "Crew", crew_that_gives(lambda job: job.recipe.learning_rate))
+    monkeypatch.setattr(session, "here", trainer_that_gives(lambda job: job.recipe.learning_rate))
     session.start(Request(), resume=folder)
     for row in SMALL.rows:
         used = {
@@ -184,37 +185,42 @@ class Killed(Exception):
     """Of a process that trains."""
 
 
-def crew_that_gives(accuracy: Callable[[Job], float]) -> Callable[..., Any]:
-    """Processes that would train, but know at once what comes of it."""
+def trainer_that_gives(accuracy: Callable[[Job], float]) -> Callable[..., Any]:
+    """A machine that would train, but knows at once what comes of it."""
 
-    class Crew:
+    class Trainer:
+        patience_s = 60.0
+
         def __init__(self, *_: object) -> None:
-            self.running: dict[Job, Progress] = {}
+            self.training: list[Job] = []
 
-        @property
-        def free(self) -> bool:
-            return not self.running
+        def nodes(self) -> list[Node]:
+            return [Node(name="")]
 
-        def start(self, job: Job) -> None:
-            self.running[job] = Progress(epoch=0, epochs=1, loss=0.0)
+        def start(self, job: execution.Job, _: Node) -> str:
+            self.training.append(job.what[0])
+            return "only"
 
-        def wait(self, _: float) -> Iterator[tuple[Job, None, list[Record]]]:
-            (job,) = self.running
-            del self.running[job]
+        def wait(self, _: float) -> list[News]:
+            job = self.training.pop()
             quantity = "tuning_accuracy" if job.tunes else "training_loss"
             details = {"data": job.task.name, "row": job.row.label, "learning_rate": job.recipe.learning_rate}
             try:
                 value = accuracy(job)
             except Killed:
-                yield job, None, [Skip(task=job.name, quantity="accuracy", reason="killed", cause="killed")]
-                return
+                ending = Ending(way="killed", reason="ended by SIGKILL", cause="killed")
+                return [News(ticket="only", ending=ending)]
             found = Measurement(task=job.name, quantity=quantity, unit="1", value=value, details=details)
-            yield job, None, [found, Measurement(task=job.name, quantity="task_time", unit="s", value=1.0)]
+            took = Measurement(task=job.name, quantity="task_time", unit="s", value=1.0)
+            return [News(ticket="only", ending=Ending(way="done"), lines=(encode(found), encode(took)))]
 
-        def close(self) -> None:
-            pass
+        def cancel(self, ticket: str) -> News:
+            return News(ticket=ticket)
 
-    return Crew
+        def now(self) -> float:
+            return time.monotonic()
+
+    return Trainer
 
 
 def test_the_folder_says_what_was_tested_and_how_far_one_can_get(unbroken: Path) -> None:
