@@ -11,8 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from select import select
 from tempfile import TemporaryFile
@@ -22,9 +23,13 @@ from typing import Self
 from suite.bench import request
 from suite.bench.probes.clocks import clock_of
 from suite.bench.probes.step import prepare, running_on
-from suite.core import stats, user_files, workloads
+from suite.core import interrupts, stats, user_files, workloads
 from suite.core.compare import Comparison, Place, Step
 from suite.core.errors import UserError
+from suite.execution import loop
+from suite.execution.jobs import Announcement, Job, Site
+from suite.execution.local import Local
+from suite.execution.loop import Running
 from suite.execution.tether import end_with_starter
 
 PAIRS = 2
@@ -85,11 +90,78 @@ def _one_by_one(
             return
         place = waiting[0]
         seen.add(place)
-        try:
-            again = tuple(_pair(place, trees, comparison.fail_above, budget_s, timeout_s, files) for _ in range(PAIRS))
-            comparison = comparison.with_again(place, again)
-        except Lost as error:
-            comparison = comparison.with_doubt(place, f"could not be measured again: {error}")
+        pair = Pair(
+            place=place, trees=trees, margin=comparison.fail_above, budget_s=budget_s, timeout_s=timeout_s,
+            files=tuple(map(str, files)),
+        )  # fmt: skip
+        pairs = _Pairs()
+        with interrupts.temporary_folder() as cache:
+            loop.work([replace(pair, number=number) for number in range(PAIRS)], Local(cache, cache), pairs)
+        if pairs.lost:
+            comparison = comparison.with_doubt(place, f"could not be measured again: {pairs.lost[0]}")
+        else:
+            comparison = comparison.with_again(place, tuple(pairs.ratios))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A fresh pair of processes, one of each tree."""
+
+    place: Place
+    trees: tuple[Path, Path]
+    margin: float
+    budget_s: float
+    timeout_s: float
+    """After which a process that does not answer is given up."""
+    files: tuple[str, ...]
+    number: int = 0
+
+    @property
+    def alone(self) -> bool:
+        """Nothing may run beside what is timed."""
+        return True
+
+
+class _Pairs:
+    """What becomes of the pairs of one suspect: one that is lost leaves nothing to be learnt from the others."""
+
+    def __init__(self) -> None:
+        self.ratios: list[stats.Ratio] = []
+        self.lost: list[str] = []
+
+    def job(self, item: Pair, pending: Collection[Pair]) -> Job | None:
+        if self.lost:
+            return None
+        return Job(
+            name=f"{item.place} {item.number}", work=measure, what=item, files=item.files, alone=True,
+            expected_s=item.budget_s,
+        )  # fmt: skip
+
+    def over(self, running: Running[Pair]) -> bool:
+        return False
+
+    def ended(self, running: Running[Pair]) -> Iterable[Pair]:
+        if running.lines:
+            answer = json.loads(running.lines[0])
+            if "lost" in answer:
+                self.lost.append(answer["lost"])
+            else:
+                self.ratios.append(stats.Ratio(**answer))
+        else:
+            assert running.ending is not None
+            self.lost.append(running.ending.reason)
+        return ()
+
+    def tell(self, running: Sequence[Running[Pair]], pending: Collection[Pair]) -> None:
+        """The steps are told by whoever takes them."""
+
+
+def measure(pair: Pair, site: Site, at: Announcement) -> Iterator[str]:
+    """Time one pair: a ratio as JSON, or why there is none."""
+    try:
+        yield json.dumps(asdict(_pair(pair, site.files)))
+    except Lost as lost:
+        yield json.dumps({"lost": str(lost)})
 
 
 def serve() -> None:
@@ -123,7 +195,7 @@ class Lost(Exception):
 class _Side:
     """One tree's process; it ends with this one, whose end closes its input."""
 
-    def __init__(self, tree: Path, place: Place, timeout_s: float, files: Sequence[Path]) -> None:
+    def __init__(self, tree: Path, place: Place, timeout_s: float, files: Sequence[str]) -> None:
         self._tree = tree
         self._timeout_s = timeout_s
         self._errors = TemporaryFile("w+")  # noqa: SIM115  # closed with the process; a pipe might fill up
@@ -137,7 +209,7 @@ class _Side:
             process_group=0 if _POSIX else None,
             preexec_fn=end_with_starter if _POSIX else None,
         )
-        self._wanted = json.dumps(place._asdict() | {"files": [str(path) for path in files]})
+        self._wanted = json.dumps(place._asdict() | {"files": list(files)})
 
     def __enter__(self) -> Self:
         return self
@@ -179,18 +251,12 @@ class _Side:
         return answer
 
 
-def _pair(
-    place: Place,
-    trees: tuple[Path, Path],
-    margin: float,
-    budget_s: float,
-    timeout_s: float,
-    files: Sequence[Path],
-) -> stats.Ratio:
+def _pair(pair: Pair, files: Sequence[str]) -> stats.Ratio:
     """New over old, from a fresh process of each that take turns in random order."""
+    margin = pair.margin
     with (
-        _Side(trees[0], place, timeout_s, files) as old,
-        _Side(trees[1], place, timeout_s, files) as new,
+        _Side(pair.trees[0], pair.place, pair.timeout_s, files) as old,
+        _Side(pair.trees[1], pair.place, pair.timeout_s, files) as new,
     ):
         sides = (old, new)
         for side in sides:
@@ -203,7 +269,7 @@ def _pair(
             for index in order.sample((0, 1), 2):
                 samples[index].append(sides[index].time(turn))
             turn += 1
-            spent = time.perf_counter() - started > budget_s and turn >= stats.FEWEST_ROUNDS
+            spent = time.perf_counter() - started > pair.budget_s and turn >= stats.FEWEST_ROUNDS
             if turn < look and not spent:
                 continue
             look = stats.next_look(turn)

@@ -124,3 +124,6 @@ class Executor(Protocol):
 
     def now(self) -> float:
         """Seconds, on the clock by which jobs are timed."""
+
+    def close(self) -> None:
+        """End what still runs, and give back what it runs on."""

@@ -59,6 +59,10 @@ class Local:
     def now(self) -> float:
         return time.monotonic()
 
+    def close(self) -> None:
+        for ticket in list(self._at_work):
+            self.cancel(ticket)
+
 
 class _Process:
     """A job at work."""
