@@ -19,6 +19,7 @@ _TITLES = {
     "workloads": "Workloads",
     "presets": "Presets",
 }
+_PUBLISHED = "published_"
 _COLUMNS = (Column(title=""), Column(title="", words=True))
 
 
@@ -37,9 +38,22 @@ def sections() -> dict[str, dict[str, str]]:
 def words(found: Mapping[str, Mapping[str, str]]) -> list[RenderableType]:
     """`sections`, for a terminal."""
     parts: list[RenderableType] = []
-    for name, lines in found.items():
+    for name, lines in folded(found).items():
         parts += [Text(), literal(_TITLES[name], style="bold"), Columns(_COLUMNS, list(lines.items()))]
     return parts[1:]
+
+
+def folded(found: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """`sections`, published code in a line each: where it is from, its paper and its options left out."""
+    made = {name: dict(lines) for name, lines in found.items()}
+    for name, source in made["mechanisms"].items():
+        if name.startswith(_PUBLISHED):
+            place, _, rest = source.partition("; ")
+            counted = rest.rpartition(" (known")
+            made["mechanisms"][name] = place + (f" (known{counted[2]}" if counted[1] else "")
+    made["options"] = {name: words for name, words in made["options"].items() if not name.startswith(_PUBLISHED)}
+    made["options"][f"{_PUBLISHED}*"] = "the sizes of each, and of many corrected=false: list --json"
+    return made
 
 
 def _mechanisms() -> Iterator[tuple[str, str]]:

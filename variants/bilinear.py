@@ -66,7 +66,8 @@ class Bilinear(CoAttention):
     sum over the words, padding included.
 
     Options: ``glimpses``; ``hidden`` is K, of the maps and of the pooling (the narrower of the two widths unless
-    given); ``residual=false`` tells every glimpse's words of that glimpse alone. ``-pooling`` leaves the bilinear
+    given); ``factor`` is how many times as many ranks the maps have, which the authors set to 3; ``residual=false``
+    tells every glimpse's words of that glimpse alone. ``-pooling`` leaves the bilinear
     pooling out, so that glimpses differ by their maps alone.
     """
 
@@ -82,15 +83,18 @@ class Bilinear(CoAttention):
         glimpses: int = 2,
         hidden: int | None = None,
         residual: bool = True,
+        factor: int = 1,
     ) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
         if glimpses < 1:
             raise ValueError(f"bilinear[glimpses={glimpses}]: expected at least one glimpse")
+        if factor < 1:
+            raise ValueError(f"bilinear[factor={factor}]: expected at least 1")
         hidden = hidden_width(hidden, image_width=image_width, question_width=question_width)
         self.residual = residual
-        self.image_rank = nn.Linear(image_width, hidden)
-        self.question_rank = nn.Linear(question_width, hidden)
-        self.map = nn.Parameter(torch.zeros(glimpses, hidden))
+        self.image_rank = nn.Linear(image_width, factor * hidden)
+        self.question_rank = nn.Linear(question_width, factor * hidden)
+        self.map = nn.Parameter(torch.zeros(glimpses, factor * hidden))
         self.poolings = nn.ModuleList(
             Pooling(image_width, question_width, hidden) for _ in range(0 if "pooling" in self.without else glimpses)
         )

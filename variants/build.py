@@ -155,6 +155,9 @@ def initialise(module: CoAttention, seed: int) -> None:
                 bound = 0.1 * module.gain(name)
             values = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) * 2 - 1
             parameter.copy_(values * bound)
+        for name, parameter in module.named_parameters():
+            if name.endswith("_g"):  # the gain of weight normalisation: at first the weight is as it was drawn
+                parameter.copy_(module.get_parameter(f"{name[:-1]}v").norm())
 
 
 def _read_option(name: str, key: str, text: str, annotation: object) -> Option:

@@ -30,7 +30,8 @@ class Flow(CoAttention):
     read by the regions, under those weights. Without words every region weighs the same, and reads nothing; without
     regions every word weighs the same.
 
-    Options: ``hidden`` is K (the narrower of the two widths unless given). ``-image_attention`` weighs all regions the
+    Options: ``hidden`` is K (the narrower of the two widths unless given); ``projected=false`` takes sides of one width
+    as they are, as the paper does behind its own encoder. ``-image_attention`` weighs all regions the
     same, ``-question_attention`` has each region read the mean of the words.
     """
 
@@ -44,11 +45,18 @@ class Flow(CoAttention):
         question_width: int,
         without: Collection[str] = (),
         hidden: int | None = None,
+        projected: bool = True,
     ) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
         hidden = hidden_width(hidden, image_width=image_width, question_width=question_width)
-        self.image_projection = nn.Linear(image_width, hidden, bias=False)
-        self.question_projection = nn.Linear(question_width, hidden, bias=False)
+        if not projected and not image_width == question_width == hidden:
+            raise ValueError(
+                f"flow[projected=false] takes both sides as they are, but the image is {image_width} wide, the "
+                f"question {question_width} and hidden {hidden}: expected one width, or leave projected out"
+            )
+        self.hidden = hidden
+        self.image_projection = nn.Linear(image_width, hidden, bias=False) if projected else nn.Identity()
+        self.question_projection = nn.Linear(question_width, hidden, bias=False) if projected else nn.Identity()
         self.image_similarity = nn.Linear(hidden, 1, bias=False)
         self.question_similarity = nn.Linear(hidden, 1, bias=False)
         self.product_similarity = nn.Parameter(torch.zeros(1, hidden))
@@ -89,8 +97,9 @@ class Flow(CoAttention):
         return words if "image_attention" in self.without else ("image_weights", *words)
 
     def matmul_flops(self, examples: int, regions: int, words: int) -> int:
-        hidden = self.image_projection.out_features
-        each = (regions * self.image_width + words * self.question_width) * hidden
+        hidden = self.hidden
+        projected = isinstance(self.image_projection, nn.Linear)
+        each = (regions * self.image_width + words * self.question_width) * hidden if projected else 0
         each += (regions + words) * hidden  # the two linear terms of the similarity
         each += 2 * regions * words * hidden  # its product, and what is read
         each += regions * words + regions * hidden + 4 * regions * hidden + words * self.question_width

@@ -56,6 +56,8 @@ class KnownDefect:
     """On which side that is done: ``image`` or ``question``, or ``any``."""
     summary: str
     """What happens and why, in one sentence."""
+    always: bool = True
+    """Whether every audit finds it; what shows by chance, as rounding does, is not missing where it does not."""
 
 
 class Skip(Exception):
@@ -121,6 +123,20 @@ def hidden_width(hidden: int | None, *, image_width: int, question_width: int) -
     if hidden < 1:
         raise ValueError(f"hidden is {hidden}: expected at least 1, or none for the narrower of the two widths")
     return hidden
+
+
+def one_width(name: str, *, image_width: int, question_width: int) -> int:
+    """The width of both sides.
+
+    Raises:
+        ValueError: they have two.
+    """
+    if image_width != question_width:
+        raise ValueError(
+            f"{name} has one width for both sides, but image_width is {image_width} and question_width "
+            f"{question_width}: project one side first"
+        )
+    return image_width
 
 
 def hidden_dropout(share: float) -> nn.Dropout:

@@ -57,7 +57,8 @@ def findings(
         if outcome.verdict in ("not applicable", "not judged"):
             continue
         for defect in subject.known_defects:
-            if defect.property == item.id and not any(_is(defect, found) for found in outcome.failures):
+            shown = any(_is(defect, found) for found in outcome.failures)
+            if defect.always and defect.property == item.id and not shown:
                 yield missing(subject, defect, task=task, device=device)
 
 

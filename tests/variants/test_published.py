@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from suite.bench.probes.masking import audit
 from suite.core.records import Finding
 from variants import Attended, Batch, build, load_published, mechanisms
+from variants.published import corrected
 from variants.published.hiecoatt import PublishedHiecoatt
 from variants.published.mcan import Net
+from variants.published.mcat import MCAT
 from variants.published.transfer import TRANSFERS
 
 # the three levels, unrolled step by step, take too long here: every run audits them
@@ -185,6 +187,89 @@ def test_mcan_moves_into_modular() -> None:
         same(found, expected)
     summed = (ours.image + ours.question).squeeze(1)
     same(torch.sigmoid(network.proj(network.proj_norm(summed))), network(batch.image, ids)["proj_feat"])
+
+
+TODAY = {
+    "/".join(file.split("__")[:2]): file
+    for file in (
+        "ban__residual__b2_d9_h6_g2_n8_l6",
+        "drugban__banlayer__b3_d14_d10_h6_o2_k3_n9_l7_raw",
+        "lxmert__xlayer__b3_d16_h4_n9_l7",
+        "vilbert__connection__b3_d14_d10_bi12_h4_n9_l7",
+        "gdino__block__b3_d14_d10_e12_h4_n9_l7",
+        "lightglue__crossblock__b3_d16_h4_n9_t7",
+        "bidaf__attflow__b3_h8_n9_l7",
+        "allennlp__bidaf__b3_d16_n9_l7",
+        "coatt__coattn__b3_l16_n9_t7",
+        "coatt__encoder__b3_l8_n9_t7",
+        "mcat__net__b1_d12_n9",
+        "bacpi__bidat__b3_l12_n9_t7",
+        "bacpi__net__b3_l6_n9_t7",
+        "blip2__qformer__b2_d10_h2_n8_q3_text4",
+        "flamingo__resampler__b3_m2_n9_k7_d12",
+        "perceiver__io__b3_n9_k5_q7",
+    )
+}
+
+
+def test_every_source_of_a_mechanism_has_its_weights_moved_here() -> None:
+    older = {"/".join(file.split("__")[:2]) for file in SINGLE}
+    older |= {"hiecoatt/hierarchical", "skyol5/hierarchical", "dcn/stack", "mcan/net"}
+    assert set(TRANSFERS) == set(TODAY) | older
+
+
+@pytest.mark.parametrize("source", TODAY)
+def test_weights_move_as_published_and_corrected_and_agree_where_nothing_is_padded(source: str) -> None:
+    weights, config = weights_of(TODAY[source])
+    into = list(TRANSFERS[source])
+    assert into[0].startswith("published_")
+    published, ours = (load_published(source, weights, config=config, into=name) for name in into)
+    assert published.known_defects
+    assert not ours.known_defects
+    batch = full(published.image_width, published.question_width)
+    for output, expected, found in zip(Attended._fields, published(batch), ours(batch), strict=True):
+        if source == "drugban/banlayer" and "weights" in output:
+            continue  # scores, where ours are a distribution
+        # two codes leave a constant of 1e-6 or 1e-13 in a sum
+        tolerance = 1e-4 if published.__module__.endswith(".bacpi") else 1e-10
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("source", TODAY)
+def test_a_mechanism_hands_the_weights_that_it_was_given_to_its_corrected_form(source: str) -> None:
+    weights, config = weights_of(TODAY[source])
+    as_published, into = TRANSFERS[source]
+    published = load_published(source, weights, config=config, into=as_published)
+    again = corrected(published, source, into=into, config=config)
+    expected = load_published(source, weights, config=config, into=into)
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(again.state_dict()[name], weight), name
+
+
+def test_bilinear_attention_on_a_batch_has_the_maps_and_the_words_of_the_original() -> None:
+    weights, config = weights_of(TODAY["ban/residual"])
+    batch = full(9, 6)
+    outputs = load_published("ban/residual", weights, config=config)(batch.image, batch.question)
+    attended = load_published("ban/residual", weights, config=config, into="published_ban")(batch)
+    same(attended.image_weights, outputs["att"].sum(-1))
+    same(attended.question[:, -1], (outputs["att"][:, -1].sum(-2).unsqueeze(1) @ outputs["q_emb"]).squeeze(1))
+
+
+def test_a_slide_on_a_batch_has_the_pooled_vectors_of_the_original() -> None:
+    weights, config = weights_of(TODAY["mcat/net"])
+    network = load_published("mcat/net", weights, config=config)
+    assert isinstance(network, MCAT)
+    generator = torch.Generator().manual_seed(0)
+    groups = [torch.randn(size, generator=generator, dtype=torch.float64) for size in config["omic_sizes"]]
+    genes = torch.stack([encode(group) for encode, group in zip(network.sig_networks, groups, strict=True)])
+    image = torch.randn(1, 9, config["in_dim"], generator=generator, dtype=torch.float64)
+    outputs = network(image[0], **{f"x_omic{number + 1}": group for number, group in enumerate(groups)})
+    for into in TRANSFERS["mcat/net"]:
+        mechanism = load_published("mcat/net", weights, config=config, into=into)
+        valid = torch.ones(1, 9, dtype=torch.bool)
+        attended = mechanism(Batch(image, genes.detach().unsqueeze(0), valid, valid[:, : len(genes)]))
+        same(attended.image[0], outputs["path_pooled"])
+        same(attended.question[0], outputs["omic_pooled"])
 
 
 def test_a_state_dict_that_does_not_fit_is_refused_with_all_that_is_wrong() -> None:

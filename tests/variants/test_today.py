@@ -176,11 +176,12 @@ def flow(
     image_width: int,
     question_width: int,
     *,
+    projected: bool = True,
     without: tuple[str, ...] = (),
 ) -> list[Glimpse]:
-    regions = [linear(parameters, "image_projection", region) for region in image]
-    words = [linear(parameters, "question_projection", word) for word in question]
-    hidden = len(parameters["image_projection.weight"])
+    regions = [linear(parameters, "image_projection", region) for region in image] if projected else image
+    words = [linear(parameters, "question_projection", word) for word in question] if projected else question
+    hidden = len(parameters["product_similarity"][0])
     looks, best, merged = [], [], []
     for region in regions:
         row = [
@@ -335,6 +336,7 @@ CASES = {
     },
     "bilinear": bilinear,
     "bilinear[glimpses=3,hidden=5]": partial(bilinear, glimpses=3),
+    "bilinear[factor=3,hidden=2]": bilinear,
     "bilinear[residual=false]": partial(bilinear, residual=False),
     "bilinear-pooling": partial(bilinear, without=("pooling",)),
     "flow": flow,
@@ -375,23 +377,29 @@ def test_a_mechanism_is_its_paper_with_the_wider_question_and_more_words_than_re
     assert_follows(CASES[case], case, Batch(image[:, :4], question, image_valid[:, :4], question_valid))
 
 
-def test_one_attention_for_both_directions_is_one_set_of_weights() -> None:
-    name = "transformer[heads=2,layers=1,shared=true]"
-    assert_follows(partial(transformer, heads=2, layers=1, shared=True), name, ragged(6, 6))
+ONE_WIDTH = {
+    "transformer[heads=2,layers=1,shared=true]": partial(transformer, heads=2, layers=1, shared=True),
+    "flow[projected=false]": partial(flow, projected=False),
+}
+
+
+@pytest.mark.parametrize("name", ONE_WIDTH)
+def test_what_wants_sides_of_one_width_is_its_paper(name: str) -> None:
+    assert_follows(ONE_WIDTH[name], name, ragged(6, 6))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_and_part_has_an_oracle(name: str) -> None:
     covered = [parse(case) for case in CASES if parse(case).mechanism == name]
     options = {key for spec in covered for key, _ in spec.options}
-    assert options == set(option_types(mechanisms()[name])) - {"shared"}
+    assert options == set(option_types(mechanisms()[name])) - {"shared", "projected"}
     assert {part for spec in covered for part in spec.without} == set(mechanisms()[name].parts)
 
 
-@pytest.mark.parametrize("name", [*CASES, "transformer[heads=2,layers=1,shared=true]"])
+@pytest.mark.parametrize("name", [*CASES, *ONE_WIDTH])
 @pytest.mark.parametrize(("regions", "words"), [(7, 5), (4, 9)])
 def test_flops_are_those_that_torch_counts(name: str, regions: int, words: int) -> None:
-    question_width = 6 if "shared" in name else 5
+    question_width = 6 if name in ONE_WIDTH else 5
     module = build(name, image_width=6, question_width=question_width).module
     generator = torch.Generator().manual_seed(0)
     batch = Batch(
@@ -413,6 +421,8 @@ def test_flops_are_those_that_torch_counts(name: str, regions: int, words: int) 
         ("transformer[layers=0]", r"transformer\[layers=0\]: expected at least 1"),
         ("transformer[shared=true]-image_attention", "one cannot be left out"),
         ("bilinear[glimpses=0]", "at least one glimpse"),
+        ("bilinear[factor=0]", r"bilinear\[factor=0\]: expected at least 1"),
+        ("flow[hidden=3,projected=false]", "expected one width, or leave projected out"),
         ("queries[count=0]", r"queries\[count=0\]: expected at least 1"),
         ("queries[heads=4,hidden=6]", "a multiple of heads"),
     ],

@@ -102,7 +102,7 @@ def load_published(
         source: one of `SOURCES`, such as ``dcn/stack``.
         state_dict: the weights under their published names.
         config: the published configuration by its own names, for what no weight tells, such as the number of heads.
-        into: a mechanism of `TRANSFERS`, by its bare name; its options follow from the weights.
+        into: a mechanism of `TRANSFERS`, by its name there; its other options follow from the weights.
 
     Raises:
         ValueError: source or mechanism is not known, or names or shapes do not fit; the message lists each.
@@ -144,5 +144,6 @@ def _transferred(checkpoint: Checkpoint, into: str) -> CoAttention:
     transfer = transfers[into](checkpoint)
     widths = transfer.image_width, transfer.question_width
     mechanism = build(transfer.name, image_width=widths[0], question_width=widths[1]).module
-    fit(mechanism, transfer.weights, what=f"{source}, as {transfer.name},")
+    seeded = {name: weight for name, weight in mechanism.state_dict().items() if name.startswith(transfer.added)}
+    fit(mechanism, seeded | transfer.weights, what=f"{source}, as {transfer.name},")
     return mechanism

@@ -2,12 +2,16 @@
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
 
+from variants.interface import Attended, Batch, CoAttention, one_width
+from variants.masking import blank, pool
 from variants.published.checkpoint import Checkpoint
+from variants.published.defects import EITHER, known
+from variants.registry import register
 
 OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "*": operator.mul,
@@ -88,14 +92,66 @@ class BidirectionalAttentionFlow(nn.Module):
             question_mask: ``[B, T]`` bool, True on real words.
             passage_mask: ``[B, N]`` bool, likewise.
         """
+        merged, weights, _ = self.flow(question, passage, question_mask, passage_mask)
+        return {"merged": merged, "passage_question_attention": weights}
+
+    def flow(
+        self, question: Tensor, passage: Tensor, question_mask: Tensor, passage_mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`forward`'s outputs, and the weights of the passage's rows ``[B, N]``."""
         scores = self._matrix_attention(passage, question)
         weights = masked_softmax(scores, question_mask.unsqueeze(1))
         read = weights @ question
         lowest = torch.finfo(scores.dtype).min
         best = scores.masked_fill(~question_mask.unsqueeze(1), lowest).max(dim=-1)[0].squeeze(-1)
-        summary = (masked_softmax(best, passage_mask).unsqueeze(1) @ passage).expand_as(passage)
-        merged = torch.cat([passage, read, passage * read, passage * summary], dim=-1)
-        return {"merged": merged, "passage_question_attention": weights}
+        rows = masked_softmax(best, passage_mask)
+        summary = (rows.unsqueeze(1) @ passage).expand_as(passage)
+        return torch.cat([passage, read, passage * read, passage * summary], dim=-1), weights, rows
+
+
+@register("published_allennlp")
+class PublishedAllennlp(CoAttention):
+    """The package's attention flow on a batch; its rows are pooled by the weights that it has over the passage itself.
+
+    The pooling is ours and takes no padded row, so leaks are the package's own.
+    """
+
+    source = "allenai/allennlp-models, rc/models/bidaf.py; after Seo et al. 2017, arXiv:1611.01603, section 2"
+    known_defects = (
+        *known("NaN in a pad survives its weight of zero, and reaches the other side", {"P1n": EITHER}),
+        *known(
+            "scores of padding are 0, so that where real scores are lower most of their weight is thrown away",
+            {"P10": (("scores shifted", "image"), ("scores shifted", "question"), "autocast to bf16")},
+        ),
+        *known(
+            "and so it is where features are large",
+            {"P17": (("sum of weights", "image"), ("sum of weights", "question"))},
+            always=False,
+        ),
+        *known(
+            "the constant that it adds to a sum of weights in half precision is as large as some of them",
+            {"P10": ("fp16", "autocast to fp16")},
+        ),
+        *known("it has no constant for bf16", {"P10": ("bf16",)}),
+        *known("a passage of one row loses its axis", {"P13": (("one slot", "image"),), "P17": ("features scaled",)}),
+    )
+
+    def __init__(self, *, image_width: int, question_width: int, without: Collection[str] = ()) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+        self.network = BidirectionalAttentionFlow(
+            one_width("published_allennlp", image_width=image_width, question_width=question_width)
+        )
+
+    def forward(self, batch: Batch) -> Attended:
+        image, question, image_valid, question_valid = batch
+        rows, looks, image_weights = self.network.flow(question, image, question_valid, image_valid)
+        question_weights = pool(image_weights, blank(looks, image_valid))
+        return Attended(
+            pool(image_weights, blank(rows, image_valid)).unsqueeze(1),
+            pool(question_weights, blank(question, question_valid)).unsqueeze(1),
+            image_weights.unsqueeze(1),
+            question_weights.unsqueeze(1),
+        )
 
 
 def bidaf_from_checkpoint(checkpoint: Checkpoint) -> BidirectionalAttentionFlow:

@@ -1,9 +1,15 @@
 """CSUBioGroup/BACPI, bidirectional attention between a compound and a protein, as it behaves."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
-from variants.published.checkpoint import Checkpoint
+from variants.interface import Attended, Batch, CoAttention, blanked, one_width
+from variants.masking import masked_softmax as right_softmax
+from variants.published.checkpoint import Adapted, Checkpoint
+from variants.published.defects import EITHER, known
+from variants.registry import register
 
 ROUNDS = 4
 SLOPE = 0.1
@@ -21,15 +27,17 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     return weights / (weights.sum(dim=1, keepdim=True) + TINY)
 
 
-class Bidirectional(nn.Module):
-    """Four rounds side by side on the same features, each with weights of its own; then the prediction.
+class Rounds(nn.Module):
+    """Four rounds side by side on the same features, each with weights of its own.
 
     Args:
         width: of all features.
-        outputs: 1 for an affinity, 2 for an interaction.
     """
 
-    def __init__(self, width: int, outputs: int) -> None:
+    corrected = False
+    """Whether the largest score of the valid slots alone is subtracted, and nothing added to the sum."""
+
+    def __init__(self, width: int) -> None:
         super().__init__()
 
         def maps(inputs: int, width: int) -> nn.ModuleList:
@@ -39,14 +47,9 @@ class Bidirectional(nn.Module):
         self.transform_c2p, self.transform_p2c = maps(width, width), maps(width, width)
         self.bihidden_c, self.bihidden_p = maps(width, width), maps(width, width)
         self.biatt_c, self.biatt_p = maps(2 * width, 1), maps(2 * width, 1)
-        self.comb_c = nn.Linear(ROUNDS * width, width)
-        self.comb_p = nn.Linear(ROUNDS * width, width)
-        self.output = nn.Linear(2 * width * width, outputs)
 
-    def attend(
-        self, atoms: Tensor, atoms_mask: Tensor, fps: Tensor, amino: Tensor, amino_mask: Tensor
-    ) -> dict[str, Tensor]:
-        """The prediction and what it came from; arguments as `BidirectionalAttention.forward`."""
+    def rounds(self, atoms: Tensor, atoms_mask: Tensor, amino: Tensor, amino_mask: Tensor) -> dict[str, Tensor]:
+        """All that `BidirectionalAttention.forward` gives but the prediction; arguments as there."""
         pairs = atoms_mask.unsqueeze(2) * amino_mask.unsqueeze(1)
         vectors: dict[str, list[Tensor]] = {"cat_cf": [], "cat_pf": []}
         weights: dict[str, list[Tensor]] = {"atoms_att": [], "amino_att": []}
@@ -78,17 +81,38 @@ class Bidirectional(nn.Module):
             ):
                 read = turned @ torch.tanh(transform[number](other))
                 both = torch.cat([torch.tanh(hidden[number](features)), read], dim=2)
-                weights[weight].append(masked_softmax(score[number](both).squeeze(2), mask))
+                scores = score[number](both).squeeze(2)
+                looks = right_softmax(scores, mask > 0) if self.corrected else masked_softmax(scores, mask)
+                weights[weight].append(looks)
                 vectors[vector].append((weights[weight][-1].unsqueeze(1) @ features).squeeze(1))
-        compound, protein = (torch.cat(rounds, dim=1) for rounds in vectors.values())
+        return {name: torch.cat(rounds, dim=1) for name, rounds in vectors.items()} | {
+            name: torch.stack(rounds, dim=1) for name, rounds in weights.items()
+        }
+
+
+class Bidirectional(Rounds):
+    """The rounds, then the prediction.
+
+    Args:
+        width: of all features.
+        outputs: 1 for an affinity, 2 for an interaction.
+    """
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__(width)
+        self.comb_c = nn.Linear(ROUNDS * width, width)
+        self.comb_p = nn.Linear(ROUNDS * width, width)
+        self.output = nn.Linear(2 * width * width, outputs)
+
+    def attend(
+        self, atoms: Tensor, atoms_mask: Tensor, fps: Tensor, amino: Tensor, amino_mask: Tensor
+    ) -> dict[str, Tensor]:
+        """The prediction and what it came from; arguments as `BidirectionalAttention.forward`."""
+        found = self.rounds(atoms, atoms_mask, amino, amino_mask)
+        compound, protein = found["cat_cf"], found["cat_pf"]
         left = torch.cat([self.comb_c(compound), fps], dim=1)
         outer = (left.unsqueeze(2) * self.comb_p(protein).unsqueeze(1)).flatten(1)
-        return {
-            "prediction": self.output(nn.functional.leaky_relu(outer, SLOPE)),
-            "cat_cf": compound,
-            "cat_pf": protein,
-            **{name: torch.stack(rounds, dim=1) for name, rounds in weights.items()},
-        }
+        return {"prediction": self.output(nn.functional.leaky_relu(outer, SLOPE)), **found}
 
 
 class BidirectionalAttention(Bidirectional):
@@ -199,6 +223,50 @@ class BACPI(Bidirectional):
         return {"prediction": self.attend(compound, atoms_mask, fps, protein, amino_mask)["prediction"]}
 
 
+@register("published_bacpi")
+class PublishedBacpi(CoAttention):
+    """The authors' bidirectional attention on a batch, its four rounds as the glimpses.
+
+    Options: ``corrected`` has its softmax right, with the same weights.
+    """
+
+    source = "CSUBioGroup/BACPI, model.py, bidirectional_attention_prediction; Li et al. 2022"
+    known_defects = (
+        *known("NaN in a pad survives its weight of zero", {"P1n": EITHER}),
+        *known(
+            "padding may hold the largest score, and a constant is added to the sum, so weights fall short of 1",
+            {
+                "P1": ("pads filled",),
+                "P2": ("pads added",),
+                "P4": (("sum of weights", "image"), ("sum of weights", "question")),
+                "P8": ("gradient at pads", "gradients alone"),
+            },
+        ),
+    )
+
+    def __init__(
+        self, *, image_width: int, question_width: int, without: Collection[str] = (), corrected: bool = False
+    ) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+        self.network = Rounds(one_width("published_bacpi", image_width=image_width, question_width=question_width))
+        self.network.corrected = corrected
+        self.corrected = corrected
+        if corrected:
+            self.known_defects = ()
+
+    def forward(self, batch: Batch) -> Attended:
+        if self.corrected:
+            batch = blanked(batch)
+        image, question, image_valid, question_valid = batch
+        found = self.network.rounds(image, image_valid.to(image.dtype), question, question_valid.to(image.dtype))
+        return Attended(
+            found["cat_cf"].view(len(image), ROUNDS, -1),
+            found["cat_pf"].view(len(image), ROUNDS, -1),
+            found["atoms_att"],
+            found["amino_att"],
+        )
+
+
 def bidat_from_checkpoint(checkpoint: Checkpoint) -> BidirectionalAttention:
     """The attention in the sizes of its weights."""
     return BidirectionalAttention(checkpoint.size("U.0", 0, config="latent_dim"), checkpoint.size("output.weight", 0))
@@ -218,3 +286,10 @@ def net_from_checkpoint(checkpoint: Checkpoint) -> BACPI:
         width=checkpoint.size("U.0", 0, config="latent_dim"),
         outputs=checkpoint.size("output.weight", 0),
     )
+
+
+def adapted(checkpoint: Checkpoint) -> Adapted:
+    """What `PublishedBacpi` has to be built with for the attention's weights, or for the whole network's."""
+    width = checkpoint.size("U.0", 0)
+    answer = ("comb_", "output.", "embedding_layer_", "fp", "gat_", "W_comp.", "conv_layers.", "W_prot.")
+    return Adapted(options={}, image_width=width, question_width=width, left_out=answer)

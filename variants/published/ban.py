@@ -1,9 +1,14 @@
 """jnhwkim/ban-vqa, the authors' own code, as it behaves."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
+from variants.interface import Attended, Batch, CoAttention
 from variants.published.checkpoint import Checkpoint
+from variants.published.defects import CONTENTS_FOR_MASK, NO_WORD_MATTERS, WORDS_NOT_MASKED
+from variants.registry import register
 
 MOST_GLIMPSES = 32
 """Up to so many output maps it multiplies by a plain array, beyond them by a linear layer."""
@@ -24,8 +29,13 @@ class NormedLinear(nn.Module):
         self.weight_g = nn.Parameter(plain.weight.detach().norm())
         self.weight_v = nn.Parameter(plain.weight.detach())
 
+    @property
+    def weight(self) -> Tensor:
+        normed: Tensor = self.weight_g * self.weight_v / self.weight_v.norm()
+        return normed
+
     def forward(self, features: Tensor) -> Tensor:
-        return nn.functional.linear(features, self.weight_g * self.weight_v / self.weight_v.norm(), self.bias)
+        return nn.functional.linear(features, self.weight, self.bias)
 
 
 class FCNet(nn.Module):
@@ -40,6 +50,7 @@ class FCNet(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, activation: str, place: int = 1) -> None:
         super().__init__()
+        self.inputs = inputs
         self.outputs = outputs
         self.main = nn.Sequential(
             *(nn.Identity() for _ in range(place)),
@@ -100,12 +111,14 @@ class BCNet(nn.Module):
         if self.maps > MOST_GLIMPSES:
             mapped: Tensor = self.h_net(regions.unsqueeze(2) * words.unsqueeze(1)).permute(0, 3, 1, 2)
             return mapped
-        if hasattr(self, "h_mat"):
-            matrix = self.h_mat
-        else:
-            matrix = self.h_mat_g * self.h_mat_v / self.h_mat_v.norm()
-        maps: Tensor = (regions.unsqueeze(1) * matrix) @ words.unsqueeze(1).mT + self.h_bias
+        maps: Tensor = (regions.unsqueeze(1) * self.matrix) @ words.unsqueeze(1).mT + self.h_bias
         return maps
+
+    @property
+    def matrix(self) -> Tensor:
+        """What the ranks of each map are multiplied by, ``[1, G, 1, K]``."""
+        plain: Tensor = self.h_mat if hasattr(self, "h_mat") else self.h_mat_g * self.h_mat_v / self.h_mat_v.norm()
+        return plain
 
     def pooled(self, v: Tensor, q: Tensor, weights: Tensor) -> Tensor:
         """The products of all ranks, summed over pairs under ``weights`` ``[B, N, T]`` as they come: ``[B, K / k]``."""
@@ -160,11 +173,59 @@ class BanModel(nn.Module):
 
     def forward(self, v: Tensor, q: Tensor) -> dict[str, Tensor]:
         """``att`` ``[B, G, N, T]``, ``q_emb`` ``[B, T, h]`` after the last glimpse, and ``q_sum`` ``[B, h]`` of it."""
+        att, told = self.chain(v, q)
+        return {"att": att, "q_emb": told[-1], "q_sum": told[-1].sum(1)}
+
+    def chain(self, v: Tensor, q: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The maps ``[B, G, N, T]``, and the words ``[B, T, h]`` behind each glimpse."""
         att = self.v_att(v, q)["p"]
+        told = []
         for glimpse, (pooling, projection) in enumerate(zip(self.b_net, self.q_prj, strict=True)):
             assert isinstance(pooling, BCNet)
             q = projection(pooling.pooled(v, q, att[:, glimpse]).unsqueeze(1)) + q
-        return {"att": att, "q_emb": q, "q_sum": q.sum(1)}
+            told.append(q)
+        return att, told
+
+
+@register("published_ban")
+class PublishedBan(CoAttention):
+    """The authors' residual chain of glimpses on a batch.
+
+    As published it takes regions of exact zeros for padding and any other for real, and all words for real. The
+    weights are each map's marginals, the vectors the sides under them, the words as the glimpse has left them.
+
+    Options: ``glimpses``.
+    """
+
+    source = "jnhwkim/ban-vqa, base_model.py, attention.py, bc.py; Kim et al. 2018, arXiv:1805.07932"
+    known_defects = (
+        *CONTENTS_FOR_MASK,
+        *WORDS_NOT_MASKED,
+        *NO_WORD_MATTERS,
+    )
+
+    def __init__(
+        self, *, image_width: int, question_width: int, without: Collection[str] = (), glimpses: int = 2
+    ) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+
+        def bilinear(k: int, maps: int | None) -> BCNet:
+            rank = k * question_width
+            nets = (FCNet(width, rank, "ReLU") for width in (image_width, question_width))
+            return BCNet(*nets, rank=rank, k=k, maps=maps, normed=maps is not None)
+
+        self.network = BanModel(
+            BiAttention(bilinear(3, glimpses), v_mask=True, mask_with=float("-inf")),
+            [bilinear(1, None) for _ in range(glimpses)],
+            [FCNet(question_width, question_width, "") for _ in range(glimpses)],
+        )
+
+    def forward(self, batch: Batch) -> Attended:
+        maps, told = self.network.chain(batch.image, batch.question)
+        image_weights, question_weights = maps.sum(-1), maps.sum(-2)
+        words = torch.stack(told, dim=1)  # [B, G, T, Q]
+        question = (question_weights.unsqueeze(-2) @ words).squeeze(-2)
+        return Attended(image_weights @ batch.image, question, image_weights, question_weights)
 
 
 def fc_net(checkpoint: Checkpoint, prefix: str, activation: str) -> FCNet:

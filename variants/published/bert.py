@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from variants.masking import masked_softmax
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": nn.functional.gelu,
     "relu": nn.functional.relu,
@@ -32,14 +34,23 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> tu
         query: ``[B, h, L, d]``.
         key: ``[B, h, M, d]``.
         value: ``[B, h, M, d]``.
-        mask: broadcastable to ``[B, h, L, M]``, 0 on real slots and a large negative number on padding.
+        mask: broadcastable to ``[B, h, L, M]``, 0 on real slots and a large negative number on padding; a validity,
+            True on real slots, gives padding exactly no weight, as none of the published codes has it.
 
     Returns:
         ``[B, h, L, d]`` and ``[B, h, L, M]``.
     """
     scores = query @ key.mT / math.sqrt(query.shape[-1])
+    if mask is not None and mask.dtype == torch.bool:
+        weights = masked_softmax(scores, mask)
+        return weights @ value, weights
     weights = torch.softmax(scores if mask is None else scores + mask, dim=-1)
     return weights @ value, weights
+
+
+def additive(valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """The mask that LXMERT and ViLBERT add to scores, ``[B, 1, 1, L]``, from a validity ``[B, L]``."""
+    return (1 - valid[:, None, None].to(dtype)) * -10000.0
 
 
 def extended(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,9 +1,14 @@
 """galsang/BiDAF-pytorch, its attention flow, as it behaves."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
+from variants.interface import Attended, Batch, CoAttention, one_width
 from variants.published.checkpoint import Checkpoint
+from variants.published.defects import NO_MASKS, known
+from variants.registry import register
 
 
 class Linear(nn.Module):
@@ -40,6 +45,10 @@ class AttentionFlow(nn.Module):
             c: context ``[B, N, width]``.
             q: question ``[B, T, width]``.
         """
+        return {"g": self.flow(c, q)[0]}
+
+    def flow(self, c: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`forward`'s ``g``; how each row reads the question, ``[B, N, T]``; and the weights of rows, ``[B, 1, N]``."""
         length, words = c.shape[1], q.shape[1]
         products = [self.att_weight_cq(c * word.unsqueeze(1)).squeeze() for word in q.unbind(1)]
         scores = (
@@ -47,10 +56,34 @@ class AttentionFlow(nn.Module):
             + self.att_weight_q(q).permute(0, 2, 1).expand(-1, length, -1)
             + torch.stack(products, dim=-1)
         )  # [B, N, T]
-        read = torch.bmm(torch.softmax(scores, dim=2), q)  # [B, N, width]
+        looks = torch.softmax(scores, dim=2)
+        read = torch.bmm(looks, q)  # [B, N, width]
         weights = torch.softmax(torch.max(scores, dim=2)[0], dim=1).unsqueeze(1)  # [B, 1, N]
         summary = torch.bmm(weights, c).squeeze().unsqueeze(1).expand(-1, length, -1)
-        return {"g": torch.cat([c, read, c * read, c * summary], dim=-1)}
+        return torch.cat([c, read, c * read, c * summary], dim=-1), looks, weights
+
+
+@register("published_bidaf")
+class PublishedBidaf(CoAttention):
+    """The port's attention flow on a batch; its rows are pooled by the weights that it has over the context itself."""
+
+    source = "galsang/BiDAF-pytorch, model/model.py, att_flow_layer; after Seo et al. 2017, arXiv:1611.01603"
+    known_defects = (
+        *NO_MASKS,
+        *known("one example loses its batch", {"P3": ("alone",), "P8": ("gradients alone",), "P13": ("one example",)}),
+        *known("a side of one row loses its axis", {"P13": (("one slot", "image"),)}),
+    )
+
+    def __init__(self, *, image_width: int, question_width: int, without: Collection[str] = ()) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+        self.network = AttentionFlow(
+            one_width("published_bidaf", image_width=image_width, question_width=question_width)
+        )
+
+    def forward(self, batch: Batch) -> Attended:
+        rows, looks, image_weights = self.network.flow(batch.image, batch.question)
+        question_weights = image_weights @ looks  # [B, 1, T]
+        return Attended(image_weights @ rows, question_weights @ batch.question, image_weights, question_weights)
 
 
 def attflow_from_checkpoint(checkpoint: Checkpoint) -> AttentionFlow:

@@ -1,10 +1,18 @@
 """BLIP-2's Q-Former as transformers 5.24.0 has it, in its eager form, as it behaves."""
 
+from collections.abc import Collection
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
+from variants.interface import Attended, Batch, CoAttention, blanked
+from variants.masking import blank, pool, uniform
 from variants.published.bert import NORM_EPS, Attention, Intermediate, Output, extended
-from variants.published.checkpoint import Checkpoint
+from variants.published.checkpoint import Adapted, Checkpoint
+from variants.published.defects import EITHER, known
+from variants.registry import register
+from variants.scored import scored_pool
 
 
 class QFormerLayer(nn.Module):
@@ -120,16 +128,111 @@ class QFormer(nn.Module):
             attention_mask: ``[B, S]`` of integers, 1 on real rows.
             encoder_attention_mask: ``[B, N]``, likewise.
         """
-        rows = self.layernorm(query_embeds)
-        queries = self.queries if self.queries is not None else rows.shape[1]
-        rows_mask = None if attention_mask is None else extended(attention_mask, rows.dtype)
+        slots, dtype = query_embeds.shape[1], query_embeds.dtype
+        queries = self.queries if self.queries is not None else slots
+        rows_mask = None if attention_mask is None else extended(attention_mask, dtype)
         image_mask = None
         if encoder_attention_mask is not None and not bool((encoder_attention_mask == 1).all()):
-            image_mask = extended(encoder_attention_mask, rows.dtype).expand(-1, -1, rows.shape[1], -1)
+            image_mask = extended(encoder_attention_mask, dtype).expand(-1, -1, slots, -1)
+        rows, _ = self.read(query_embeds, encoder_hidden_states, rows_mask, image_mask, queries)
+        return {"last_hidden_state": rows}
+
+    def read(
+        self, rows: Tensor, image: Tensor, rows_mask: Tensor | None, image_mask: Tensor | None, queries: int
+    ) -> tuple[Tensor, Tensor]:
+        """The rows behind the last layer, and how the queries read the image at last, ``[B, h, Q, N]``.
+
+        Arguments as `QFormerLayer.rows`.
+        """
+        rows = self.layernorm(rows)
+        weights = rows.new_zeros(0)
         for layer in self.encoder.layer:
             assert isinstance(layer, QFormerLayer)
-            rows, _ = layer.rows(rows, encoder_hidden_states, rows_mask, image_mask, queries)
-        return {"last_hidden_state": rows}
+            rows, looks = layer.rows(rows, image, rows_mask, image_mask, queries)
+            weights = weights if looks is None else looks
+        return rows, weights
+
+
+@register("published_blip2")
+class PublishedBlip2(CoAttention):
+    """The Q-Former on a batch: the question's words are its queries, which read each other and the image.
+
+    A score of ours pools the words that it gives back; the image's weights are the map of the last layer that read it,
+    averaged over heads and, under the words' weights, over words. Text beside the queries is left out, since that
+    raises where images are ragged.
+
+    Options: ``layers``, of which every ``frequency``-th reads the image; ``heads``; ``intermediate`` (four times the
+    width unless given) and ``activation`` of the feed-forward layers; ``corrected`` has its masks right, with the same
+    weights.
+    """
+
+    source = "transformers 5.24.0, Blip2QFormerModel; Li et al. 2023, arXiv:2301.12597, section 3.1"
+    known_defects = (
+        *known("NaN in a pad survives its weight of zero", {"P1n": EITHER}),
+        *known(
+            "its fill is finite, so that an empty image is read as the plain mean of its padding",
+            {"P9": (("side emptied", "image"),), "P9r": (("side emptied", "image"),)},
+        ),
+    )
+
+    def __init__(
+        self,
+        *,
+        image_width: int,
+        question_width: int,
+        without: Collection[str] = (),
+        layers: int = 2,
+        frequency: int = 2,
+        heads: int = 8,
+        intermediate: int | None = None,
+        activation: Literal["gelu", "relu", "swish"] = "gelu",
+        corrected: bool = False,
+    ) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+        for option, value in (("layers", layers), ("frequency", frequency)):
+            if value < 1:
+                raise ValueError(f"published_blip2[{option}={value}]: expected at least 1")
+        self.network = QFormer(
+            [
+                QFormerLayer(
+                    question_width,
+                    heads,
+                    intermediate or 4 * question_width,
+                    None if layer % frequency else image_width,
+                    text=False,
+                    activation=activation,
+                )
+                for layer in range(layers)
+            ],
+            question_width,
+            None,
+        )
+        self.score = nn.Linear(question_width, 1, bias=False)
+        self.corrected = corrected
+        if corrected:
+            self.known_defects = ()
+
+    def guided_weights(self) -> tuple[str, ...]:
+        return ("image_weights", "question_weights")
+
+    def forward(self, batch: Batch) -> Attended:
+        image, question, image_valid, question_valid = blanked(batch) if self.corrected else batch
+        masks = [
+            valid[:, None, None] if self.corrected else extended(valid, image.dtype)
+            for valid in (question_valid, image_valid)
+        ]
+        rows, looks = self.network.read(question, image, masks[0], masks[1], question.shape[1])
+        vector, weights = scored_pool(self.score, blank(rows, question_valid), question_valid)
+        image_weights = pool(weights, looks.mean(1))  # [B, N]
+        if self.corrected:  # without words all regions weigh the same
+            even = uniform(image_valid, image.dtype)
+            image_weights = torch.where(question_valid.any(-1, keepdim=True), image_weights, even)
+        return Attended(
+            pool(image_weights, blank(image, image_valid)).unsqueeze(1),
+            vector.unsqueeze(1),
+            image_weights.unsqueeze(1),
+            weights.unsqueeze(1),
+        )
 
 
 def _sizes(checkpoint: Checkpoint, prefix: str) -> tuple[int, int, int, int | None]:
@@ -161,3 +264,28 @@ def qformer_from_checkpoint(checkpoint: Checkpoint) -> QFormer:
         layers.append(QFormerLayer(*_sizes(checkpoint, prefix), text=text, activation=activation))
     queries = checkpoint.option("query_length", 0)
     return QFormer(layers, checkpoint.size("layernorm.weight", 0), queries or None)
+
+
+def adapted(checkpoint: Checkpoint) -> Adapted:
+    """What `PublishedBlip2` has to be built with for a model's weights; those for rows of text are left out."""
+    layers = checkpoint.count(r"encoder\.layer\.(\d+)\.")
+    reading = [
+        n for n in range(layers) if f"encoder.layer.{n}.crossattention.attention.key.weight" in checkpoint.state_dict
+    ]
+    if not reading or reading != list(range(0, layers, reading[1] if len(reading) > 1 else layers)):
+        raise ValueError(f"layers {reading} of {checkpoint.source} read the image: expected every n-th from the first")
+    width, heads, intermediate, image_width = _sizes(checkpoint, "encoder.layer.0.")
+    assert image_width is not None
+    text = (part for n in range(layers) for part in (f"encoder.layer.{n}.intermediate.", f"encoder.layer.{n}.output."))
+    return Adapted(
+        options={
+            "layers": layers,
+            "frequency": reading[1] if len(reading) > 1 else layers,
+            "heads": heads,
+            "intermediate": intermediate,
+            "activation": checkpoint.option("hidden_act", "gelu"),
+        },
+        image_width=image_width,
+        question_width=width,
+        left_out=tuple(text),
+    )

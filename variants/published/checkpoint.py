@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -12,6 +13,18 @@ M = TypeVar("M", bound=nn.Module)
 
 Config = Mapping[str, object]
 """What the published configuration says, by its own names; entries that say nothing about the module are ignored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """What a published mechanism has to be built with for a checkpoint's weights."""
+
+    options: Mapping[str, int | str | bool]
+    """By name, without ``corrected``."""
+    image_width: int
+    question_width: int
+    left_out: tuple[str, ...] = ()
+    """Beginnings of names that the mechanism has no use for, such as an answer's."""
 
 
 class Checkpoint:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from variants.interface import Attended, Batch, CoAttention
+from variants.interface import Attended, Batch, CoAttention, one_width
 from variants.published.checkpoint import Checkpoint
 from variants.published.defects import NO_IMAGE_MASK, known
 from variants.registry import register
@@ -121,12 +121,8 @@ class PublishedCsdn(CoAttention):
         self, *, image_width: int, question_width: int, without: Collection[str] = (), hidden: int | None = None
     ) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
-        if image_width != question_width:
-            raise ValueError(
-                f"published_csdn has one width for both sides, but image_width is {image_width} and question_width "
-                f"{question_width}: project one side first"
-            )
-        self.network = ParallelCoAttentionNetwork(image_width, hidden or image_width)
+        width = one_width("published_csdn", image_width=image_width, question_width=question_width)
+        self.network = ParallelCoAttentionNetwork(width, hidden or width)
 
     def forward(self, batch: Batch) -> Attended:
         outputs = self.network(batch.image.permute(0, 2, 1), batch.question, batch.question_valid.sum(-1))

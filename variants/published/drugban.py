@@ -1,10 +1,16 @@
 """peizhenbai/DrugBAN, bilinear attention between a drug and a protein, as it behaves."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
-from variants.published.ban import BCNet, bc_net
-from variants.published.checkpoint import Checkpoint
+from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
+from variants.masking import joint_softmax, uniform
+from variants.published.ban import BCNet, FCNet, bc_net, fc_net
+from variants.published.checkpoint import Adapted, Checkpoint
+from variants.published.defects import NO_MASKS, known
+from variants.registry import register
 
 
 class BANLayer(BCNet):
@@ -38,13 +44,86 @@ class BANLayer(BCNet):
         att = self.pairs(v, q)
         if self.softmax:
             att = torch.softmax(att.flatten(2), 2).view_as(att)
-        self.bn.train(self.by_batch)
-        outputs = {"f": self.bn(self.pooled(v, q, att.sum(1))), "att": att}
+        outputs = {"f": self.joined(v, q, att), "att": att}
         if self.by_batch:
             assert self.bn.running_mean is not None
             assert self.bn.running_var is not None
             outputs |= {"running_mean_after": self.bn.running_mean, "running_var_after": self.bn.running_var}
         return outputs
+
+    def joined(self, v: Tensor, q: Tensor, att: Tensor) -> Tensor:
+        """Both sides in one vector, ``[B, width]``, by the maps ``[B, G, N, T]``."""
+        self.bn.train(self.by_batch)
+        found: Tensor = self.bn(self.pooled(v, q, att.sum(1)))
+        return found
+
+
+@register("published_drugban")
+class PublishedDrugban(CoAttention):
+    """The authors' bilinear attention on a batch: one vector for both sides, and the mean of the maps' marginals.
+
+    The norm over the batch keeps to its running statistics: with those of the batch every example sees every other,
+    and one alone raises.
+
+    Options: ``hidden`` (the narrower width unless given) is its h_dim, ``maps`` its h_out, ``ranks`` its k;
+    ``softmax`` whether the maps are distributions, which they are not as published. ``corrected`` leaves padding out of
+    the maps, with the same weights; the maps still pool as they are, and what is shown of them is their softmax.
+    """
+
+    source = "peizhenbai/DrugBAN, ban.py, BANLayer; Bai et al. 2023, section Methods"
+    known_defects = (
+        *NO_MASKS,
+        *known(
+            "its weights are scores, of either sign and any sum",
+            {
+                "P4": (("negative weights", "image"), ("negative weights", "question")),
+                "P7": (("slot zeroed", "image"), ("slot zeroed", "question")),
+            },
+        ),
+    )
+
+    def __init__(
+        self,
+        *,
+        image_width: int,
+        question_width: int,
+        without: Collection[str] = (),
+        hidden: int | None = None,
+        maps: int = 2,
+        ranks: int = 3,
+        softmax: bool = False,
+        corrected: bool = False,
+    ) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+        hidden = hidden_width(hidden, image_width=image_width, question_width=question_width)
+        nets = (FCNet(width, ranks * hidden, "ReLU") for width in (image_width, question_width))
+        net = BCNet(*nets, rank=ranks * hidden, k=ranks, maps=maps, normed=True)
+        self.network = BANLayer(net, hidden, softmax=softmax, momentum=0.1, eps=1e-5, by_batch=False)
+        self.corrected = corrected
+        if corrected:
+            self.known_defects = ()
+
+    def forward(self, batch: Batch) -> Attended:
+        if not self.corrected:
+            found = self.network(batch.image, batch.question)
+            vector = found["f"].unsqueeze(1)
+            shown = found["att"].mean(1, keepdim=True)  # [B, 1, N, T]
+            return Attended(vector, vector, shown.sum(-1), shown.sum(-2))
+        image, question, image_valid, question_valid = blanked(batch)
+        scores = self.network.pairs(image, question)
+        looks = joint_softmax(scores, image_valid, question_valid)  # [B, G, N, T]
+        pairs = image_valid.unsqueeze(-1) & question_valid.unsqueeze(-2)
+        pools = looks if self.network.softmax else scores.masked_fill(~pairs.unsqueeze(1), 0)
+        vector = self.network.joined(image, question, pools).unsqueeze(1)
+        some = [valid.any(-1)[:, None, None] for valid in (image_valid, question_valid)]
+        shown = looks.mean(1, keepdim=True)
+        even = [uniform(valid, image.dtype).unsqueeze(1) for valid in (image_valid, question_valid)]
+        return Attended(
+            torch.where(some[0], vector, 0.0),
+            torch.where(some[1], vector, 0.0),
+            torch.where(some[1], shown.sum(-1), even[0]),
+            torch.where(some[0], shown.sum(-2), even[1]),
+        )
 
 
 def banlayer_from_checkpoint(checkpoint: Checkpoint) -> BANLayer:
@@ -56,4 +135,19 @@ def banlayer_from_checkpoint(checkpoint: Checkpoint) -> BANLayer:
         momentum=float(str(checkpoint.config.get("bn_momentum", 0.1))),
         eps=float(str(checkpoint.config.get("bn_eps", 1e-5))),
         by_batch=checkpoint.option("bn", "eval") == "train",
+    )
+
+
+def adapted(checkpoint: Checkpoint) -> Adapted:
+    """What `PublishedDrugban` has to be built with for these weights."""
+    hidden = checkpoint.size("bn.weight", 0)
+    return Adapted(
+        options={
+            "hidden": hidden,
+            "maps": checkpoint.size("h_mat_v", 1),
+            "ranks": checkpoint.option("k", 3),
+            "softmax": checkpoint.option("softmax", False),
+        },
+        image_width=fc_net(checkpoint, "v_net", "").inputs,
+        question_width=fc_net(checkpoint, "q_net", "").inputs,
     )

@@ -1,11 +1,20 @@
 """IDEA-Research/GroundingDINO, the fusion of image and text, as it behaves."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
+from variants.heads import width_of_heads
+from variants.interface import Attended, Batch, CoAttention, blanked
+from variants.masking import masked_softmax
 from variants.published.bert import joined, split
-from variants.published.checkpoint import Checkpoint
+from variants.published.checkpoint import Adapted, Checkpoint
+from variants.published.defects import EITHER, EMPTIED, known
+from variants.published.rows import RowScores
+from variants.registry import register
 
+SHARED_MAXIMUM = "the largest score of the whole batch is subtracted, so that padding and mates move the last bits"
 REACH = 50000.0
 """Scores are clamped to plus and minus this, below the largest number of half precision."""
 
@@ -56,6 +65,13 @@ class BiMultiHeadAttention(nn.Module):
         """
         scale = (self.v_proj.out_features // self.num_heads) ** -0.5
         scores = split(self.v_proj(v) * scale, self.num_heads) @ split(self.l_proj(l), self.num_heads).mT
+        v_looks, l_looks = self.weights(scores, mask_v, mask_l)
+        v_read = v_looks @ split(self.values_l_proj(l), self.num_heads)
+        l_read = l_looks @ split(self.values_v_proj(v), self.num_heads)
+        return {"v": self.out_v_proj(joined(v_read)), "l": self.out_l_proj(joined(l_read))}
+
+    def weights(self, scores: Tensor, mask_v: Tensor | None, mask_l: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Of the image over the text ``[B, h, N, T]``, and of the text over the image ``[B, h, T, N]``."""
         scores = _clamped(scores - scores.max())  # [B, h, N, T]
         turned = scores.mT
         turned = _clamped(turned - turned.max(dim=-1, keepdim=True)[0])  # [B, h, T, N]
@@ -63,9 +79,16 @@ class BiMultiHeadAttention(nn.Module):
             turned = turned.masked_fill(mask_v[:, None, None], float("-inf"))
         if mask_l is not None:
             scores = scores.masked_fill(mask_l[:, None, None], float("-inf"))
-        v_read = torch.softmax(scores, dim=-1) @ split(self.values_l_proj(l), self.num_heads)
-        l_read = torch.softmax(turned, dim=-1) @ split(self.values_v_proj(v), self.num_heads)
-        return {"v": self.out_v_proj(joined(v_read)), "l": self.out_l_proj(joined(l_read))}
+        return torch.softmax(scores, dim=-1), torch.softmax(turned, dim=-1)
+
+
+class Corrected(BiMultiHeadAttention):
+    """The same with each row's own maximum, no clamp, and zeros for what an empty side would be read with."""
+
+    def weights(self, scores: Tensor, mask_v: Tensor | None, mask_l: Tensor | None) -> tuple[Tensor, Tensor]:
+        assert mask_v is not None
+        assert mask_l is not None
+        return masked_softmax(scores, ~mask_l[:, None, None]), masked_softmax(scores.mT, ~mask_v[:, None, None])
 
 
 class BiAttentionBlock(nn.Module):
@@ -76,13 +99,21 @@ class BiAttentionBlock(nn.Module):
         l_dim: width of the text.
         embed_dim: of all heads together.
         num_heads: how many.
+        attention: published or `Corrected`.
     """
 
-    def __init__(self, v_dim: int, l_dim: int, embed_dim: int, num_heads: int) -> None:
+    def __init__(
+        self,
+        v_dim: int,
+        l_dim: int,
+        embed_dim: int,
+        num_heads: int,
+        attention: type[BiMultiHeadAttention] = BiMultiHeadAttention,
+    ) -> None:
         super().__init__()
         self.layer_norm_v = nn.LayerNorm(v_dim)
         self.layer_norm_l = nn.LayerNorm(l_dim)
-        self.attn = BiMultiHeadAttention(v_dim, l_dim, embed_dim, num_heads)
+        self.attn = attention(v_dim, l_dim, embed_dim, num_heads)
         self.gamma_v = nn.Parameter(torch.full((v_dim,), 1e-4))
         self.gamma_l = nn.Parameter(torch.full((l_dim,), 1e-4))
 
@@ -97,6 +128,60 @@ class BiAttentionBlock(nn.Module):
         image, text = self.layer_norm_v(v), self.layer_norm_l(l)
         read = self.attn(image, text, mask_v, mask_l)
         return {"v": image + self.gamma_v * read["v"], "l": text + self.gamma_l * read["l"]}
+
+
+@register("published_gdino")
+class PublishedGdino(CoAttention):
+    """The authors' fusion block on a batch; a score of ours pools the rows that it gives back.
+
+    Options: ``hidden`` (the narrower width, rounded up to a multiple of ``heads``, unless given) and ``heads`` are its
+    embed_dim and num_heads; ``corrected`` has its softmax right, with the same weights.
+    """
+
+    source = "IDEA-Research/GroundingDINO, fuse_modules.py, BiAttentionBlock; Liu et al. 2023, arXiv:2303.05499"
+    known_defects = (
+        *known(SHARED_MAXIMUM, {"P3o": ("mates' contents",), "P8": ("gradient at pads",)}),
+        *known(SHARED_MAXIMUM, {"P1": ("pads filled",), "P17": ("pads filled",)}, always=False),
+        *known(
+            "NaN in a pad becomes the largest score of the whole batch, and makes every output of every example NaN",
+            {"P1n": EITHER},
+        ),
+        *known(
+            "scores of an empty side are all -inf, so that what reads it is NaN, and so are gradients",
+            {"P9": EMPTIED, "P9b": EMPTIED, "P9r": EMPTIED},
+        ),
+    )
+
+    def __init__(
+        self,
+        *,
+        image_width: int,
+        question_width: int,
+        without: Collection[str] = (),
+        hidden: int | None = None,
+        heads: int = 4,
+        corrected: bool = False,
+    ) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+        hidden = width_of_heads(
+            "published_gdino", heads, hidden, image_width=image_width, question_width=question_width
+        )
+        attention = Corrected if corrected else BiMultiHeadAttention
+        self.network = BiAttentionBlock(image_width, question_width, hidden, heads, attention)
+        self.scores = RowScores(image_width, question_width)
+        self.corrected = corrected
+        if corrected:
+            self.known_defects = ()
+
+    def forward(self, batch: Batch) -> Attended:
+        if self.corrected:
+            batch = blanked(batch)
+        found = self.network(batch.image, batch.question, ~batch.image_valid, ~batch.question_valid)
+        return self.scores.attended(found["v"], found["l"], batch)
+
+    def gain(self, parameter: str) -> float:
+        # its channels start at 1e-4, where nothing that is read would show
+        return 10.0 if parameter.startswith("network.gamma") else 1.0
 
 
 def _sizes(checkpoint: Checkpoint, prefix: str) -> dict[str, int]:
@@ -115,4 +200,15 @@ def bimha_from_checkpoint(checkpoint: Checkpoint) -> BiMultiHeadAttention:
 
 def block_from_checkpoint(checkpoint: Checkpoint) -> BiAttentionBlock:
     """The block in the sizes of its weights; heads as `bimha_from_checkpoint`."""
-    return BiAttentionBlock(**_sizes(checkpoint, "attn."))
+    sizes = _sizes(checkpoint, "attn.")
+    return BiAttentionBlock(sizes["v_dim"], sizes["l_dim"], sizes["embed_dim"], sizes["num_heads"])
+
+
+def adapted(checkpoint: Checkpoint) -> Adapted:
+    """What `PublishedGdino` has to be built with for a block's weights."""
+    sizes = _sizes(checkpoint, "attn.")
+    return Adapted(
+        options={"hidden": sizes["embed_dim"], "heads": sizes["num_heads"]},
+        image_width=sizes["v_dim"],
+        question_width=sizes["l_dim"],
+    )

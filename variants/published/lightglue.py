@@ -1,10 +1,17 @@
 """cvg/LightGlue, a layer of its transformer, as it behaves."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
+from variants.interface import Attended, Batch, CoAttention, blanked, one_width
+from variants.masking import masked_softmax
 from variants.published.bert import joined, split
-from variants.published.checkpoint import Checkpoint
+from variants.published.checkpoint import Adapted, Checkpoint
+from variants.published.defects import EITHER, EMPTIED, known
+from variants.published.rows import RowScores
+from variants.registry import register
 
 
 def _rotated(features: Tensor, encoding: Tensor) -> Tensor:
@@ -13,13 +20,15 @@ def _rotated(features: Tensor, encoding: Tensor) -> Tensor:
     return features * encoding[0] + torch.stack((-second, first), dim=-1).flatten(-2) * encoding[1]
 
 
-def _weights(scores: Tensor, mask: Tensor | None) -> Tensor:
+def _weights(scores: Tensor, mask: Tensor | None, *, corrected: bool) -> Tensor:
+    if corrected and mask is not None:
+        return masked_softmax(scores, mask)  # a row without a partner is zeros, and has a gradient of zeros
     return torch.softmax(scores if mask is None else scores.masked_fill(~mask, float("-inf")), dim=-1)
 
 
-def _repaired(read: Tensor, mask: Tensor | None) -> Tensor:
+def _repaired(read: Tensor, mask: Tensor | None, *, corrected: bool) -> Tensor:
     # forwards alone: the gradient of a row without a partner stays NaN
-    return read if mask is None else read.nan_to_num()
+    return read if mask is None or corrected else read.nan_to_num()
 
 
 def _ffn(width: int) -> nn.Sequential:
@@ -35,13 +44,15 @@ class SelfBlock(nn.Module):
         width: d, of the features.
         heads: how many.
         bias: whether the projections have one.
+        corrected: whether its masked softmax is right backwards too.
     """
 
-    def __init__(self, width: int, heads: int, *, bias: bool) -> None:
+    def __init__(self, width: int, heads: int, *, bias: bool, corrected: bool = False) -> None:
         super().__init__()
         if heads < 1 or width % heads:
             raise ValueError(f"{heads} heads cannot share a width of {width}: it has to be a multiple")
         self.heads = heads
+        self.corrected = corrected
         self.Wqkv = nn.Linear(width, 3 * width, bias=bias)
         self.out_proj = nn.Linear(width, width, bias=bias)
         self.ffn = _ffn(width)
@@ -51,8 +62,8 @@ class SelfBlock(nn.Module):
         # head outermost, query, key and value innermost
         qkv = self.Wqkv(features).unflatten(-1, (self.heads, -1, 3)).transpose(1, 2)  # [B, h, L, d/h, 3]
         query, key = _rotated(qkv[..., 0], encoding), _rotated(qkv[..., 1], encoding)
-        weights = _weights(query @ key.mT * query.shape[-1] ** -0.5, mask)
-        message = self.out_proj(joined(_repaired(weights @ qkv[..., 2], mask)))
+        weights = _weights(query @ key.mT * query.shape[-1] ** -0.5, mask, corrected=self.corrected)
+        message = self.out_proj(joined(_repaired(weights @ qkv[..., 2], mask, corrected=self.corrected)))
         added: Tensor = features + self.ffn(torch.cat([features, message], -1))
         return added
 
@@ -64,13 +75,15 @@ class CrossBlock(nn.Module):
         width: d, of the features.
         heads: how many.
         bias: whether the projections have one.
+        corrected: as in `SelfBlock`.
     """
 
-    def __init__(self, width: int, heads: int, *, bias: bool) -> None:
+    def __init__(self, width: int, heads: int, *, bias: bool, corrected: bool = False) -> None:
         super().__init__()
         if heads < 1 or width % heads:
             raise ValueError(f"{heads} heads cannot share a width of {width}: it has to be a multiple")
         self.heads = heads
+        self.corrected = corrected
         self.to_qk = nn.Linear(width, width, bias=bias)
         self.to_v = nn.Linear(width, width, bias=bias)
         self.to_out = nn.Linear(width, width, bias=bias)
@@ -89,8 +102,8 @@ class CrossBlock(nn.Module):
         scores = keys0 @ keys1.mT * keys0.shape[-1] ** -0.5  # [B, h, N, T]
         turned = None if mask is None else mask.mT
         messages = (
-            _repaired(_weights(scores, mask) @ values1, mask),
-            _repaired(_weights(scores.mT, turned) @ values0, mask),
+            _repaired(_weights(scores, mask, corrected=self.corrected) @ values1, mask, corrected=self.corrected),
+            _repaired(_weights(scores.mT, turned, corrected=self.corrected) @ values0, mask, corrected=self.corrected),
         )
         return {
             name: x + self.ffn(torch.cat([x, self.to_out(joined(message))], -1))
@@ -142,6 +155,56 @@ class TransformerLayer(nn.Module):
         return {"desc0": both["x0"], "desc1": both["x1"]}
 
 
+@register("published_lightglue")
+class PublishedLightglue(CoAttention):
+    """The authors' cross block on a batch; a score of ours pools the rows that it gives back.
+
+    A batch has no positions, so the block of self-attention with its rotary encoding is left out.
+
+    Options: ``heads`` and ``bias`` of its projections; ``corrected`` has its softmax right, with the same weights.
+    """
+
+    source = "cvg/LightGlue, lightglue.py, CrossBlock; Lindenberger et al. 2023, arXiv:2306.13643, section 3.1"
+    known_defects = (
+        *known(
+            "a NaN in the message becomes 0: one in a pad takes all that was read, and one in a real slot is hidden",
+            {"P1n": EITHER, "P1v": (("NaN in a valid slot", "image"), ("NaN in a valid slot", "question"))},
+        ),
+        *known(
+            "rows without a partner are softmaxes of -inf alone, repaired forwards and NaN backwards",
+            {
+                "P8": (("gradient at pads", "image"), ("gradient at pads", "question"), "gradients alone"),
+                "P9b": EMPTIED,
+            },
+        ),
+    )
+
+    def __init__(
+        self,
+        *,
+        image_width: int,
+        question_width: int,
+        without: Collection[str] = (),
+        heads: int = 4,
+        bias: bool = True,
+        corrected: bool = False,
+    ) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+        width = one_width("published_lightglue", image_width=image_width, question_width=question_width)
+        self.network = CrossBlock(width, heads, bias=bias, corrected=corrected)
+        self.scores = RowScores(width, width)
+        self.corrected = corrected
+        if corrected:
+            self.known_defects = ()
+
+    def forward(self, batch: Batch) -> Attended:
+        if self.corrected:
+            batch = blanked(batch)
+        pairs = (batch.image_valid.unsqueeze(-1) & batch.question_valid.unsqueeze(-2)).unsqueeze(1)  # [B, 1, N, T]
+        found = self.network(batch.image, batch.question, pairs)
+        return self.scores.attended(found["x0"], found["x1"], batch)
+
+
 def crossblock_from_checkpoint(checkpoint: Checkpoint) -> CrossBlock:
     """The block in the sizes of its weights; heads are the configuration's ``num_heads``, else 4."""
     return CrossBlock(
@@ -157,4 +220,14 @@ def layer_from_checkpoint(checkpoint: Checkpoint) -> TransformerLayer:
         checkpoint.size("cross_attn.to_qk.weight", 0, config="embed_dim"),
         checkpoint.option("num_heads", 4),
         bias="cross_attn.to_qk.bias" in checkpoint.state_dict,
+    )
+
+
+def adapted(checkpoint: Checkpoint) -> Adapted:
+    """What `PublishedLightglue` has to be built with for the weights of a cross block."""
+    width = checkpoint.size("to_qk.weight", 0)
+    return Adapted(
+        options={"heads": checkpoint.option("num_heads", 4), "bias": "to_qk.bias" in checkpoint.state_dict},
+        image_width=width,
+        question_width=width,
     )

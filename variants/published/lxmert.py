@@ -1,9 +1,16 @@
 """airsplay/lxmert, the authors' own code, as it behaves."""
 
+from collections.abc import Collection
+from typing import Literal
+
 from torch import Tensor, nn
 
-from variants.published.bert import Attention, Intermediate, Output
-from variants.published.checkpoint import Checkpoint
+from variants.interface import Attended, Batch, CoAttention, blanked, one_width
+from variants.published.bert import Attention, Intermediate, Output, additive
+from variants.published.checkpoint import Adapted, Checkpoint
+from variants.published.defects import ADDED_MASKS
+from variants.published.rows import RowScores
+from variants.registry import register
 
 
 class LXRTXLayer(nn.Module):
@@ -36,7 +43,7 @@ class LXRTXLayer(nn.Module):
         Args:
             lang: words ``[B, T, d]``.
             visn: regions ``[B, N, d]``.
-            lang_mask: ``[B, 1, 1, T]``, added to scores: 0 on real words, -10000 on padding.
+            lang_mask: ``[B, 1, 1, T]``, added to scores: 0 on real words, -10000 on padding; or as `bert.attend`.
             visn_mask: ``[B, 1, 1, N]``, likewise.
         """
         lang_found, _ = self.visual_attention(lang, visn, visn_mask)
@@ -49,6 +56,46 @@ class LXRTXLayer(nn.Module):
         }
 
 
+@register("published_lxmert")
+class PublishedLxmert(CoAttention):
+    """The authors' cross-modality layer on a batch; a score of ours pools the rows that it gives back.
+
+    Options: ``heads`` and ``intermediate`` (four times the width unless given) are its num_attention_heads and
+    intermediate_size, ``activation`` its hidden_act; ``corrected`` has its masks right, with the same weights.
+    """
+
+    source = "airsplay/lxmert, src/lxrt/modeling.py, LXRTXLayer; Tan & Bansal 2019, arXiv:1908.07490, section 2.2"
+    known_defects = ADDED_MASKS
+
+    def __init__(
+        self,
+        *,
+        image_width: int,
+        question_width: int,
+        without: Collection[str] = (),
+        heads: int = 8,
+        intermediate: int | None = None,
+        activation: Literal["gelu", "relu", "swish"] = "gelu",
+        corrected: bool = False,
+    ) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+        width = one_width("published_lxmert", image_width=image_width, question_width=question_width)
+        self.network = LXRTXLayer(width, heads, intermediate or 4 * width, activation)
+        self.scores = RowScores(width, width)
+        self.corrected = corrected
+        if corrected:
+            self.known_defects = ()
+
+    def forward(self, batch: Batch) -> Attended:
+        if self.corrected:
+            batch = blanked(batch)
+            masks = [valid[:, None, None] for valid in (batch.question_valid, batch.image_valid)]
+        else:
+            masks = [additive(valid, batch.image.dtype) for valid in (batch.question_valid, batch.image_valid)]
+        found = self.network(batch.question, batch.image, *masks)
+        return self.scores.attended(found["visn"], found["lang"], batch)
+
+
 def xlayer_from_checkpoint(checkpoint: Checkpoint) -> LXRTXLayer:
     """The layer in the sizes of its weights; heads are the configuration's ``num_attention_heads``, else 12."""
     return LXRTXLayer(
@@ -56,4 +103,18 @@ def xlayer_from_checkpoint(checkpoint: Checkpoint) -> LXRTXLayer:
         heads=checkpoint.option("num_attention_heads", 12),
         intermediate_size=checkpoint.size("lang_inter.dense.weight", 0, config="intermediate_size"),
         activation=checkpoint.option("hidden_act", "gelu"),
+    )
+
+
+def adapted(checkpoint: Checkpoint) -> Adapted:
+    """What `PublishedLxmert` has to be built with for these weights."""
+    width = checkpoint.size("visual_attention.att.query.weight", 0)
+    return Adapted(
+        options={
+            "heads": checkpoint.option("num_attention_heads", 12),
+            "intermediate": checkpoint.size("lang_inter.dense.weight", 0),
+            "activation": checkpoint.option("hidden_act", "gelu"),
+        },
+        image_width=width,
+        question_width=width,
     )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from variants.interface import Attended, Batch, CoAttention
 from variants.published.checkpoint import Checkpoint
-from variants.published.defects import known
+from variants.published.defects import CONTENTS_FOR_MASK, known
 from variants.registry import register
 
 FILL = -1e9
@@ -260,30 +260,6 @@ class Net(nn.Module):
             + self.attflat_img.flatten(both["y"], img_mask).vector
         )
         return {"proj_feat": torch.sigmoid(self.proj(self.proj_norm(summed)))}
-
-
-CONTENTS_FOR_MASK = known(
-    "the whole net takes regions of zeros for padding and any others for real, whatever is said of them",
-    {
-        "P1": (("pads filled", "image"),),
-        "P1n": (("pads not finite", "image"),),
-        "P2": (("pads added", "image"),),
-        "P3": ("alone",),
-        "P4": (("weight on pads", "image"), ("sum of weights", "image")),
-        "P6": (
-            ("hidden or removed", "image"),
-            ("hidden", "image"),
-            ("mask inverted", "image"),
-            ("hidden or removed", "question"),
-        ),
-        "P7": (("slot zeroed", "image"),),
-        "P8": (("gradient at pads", "image"), "gradients alone"),
-        "P9": (("side emptied", "image"),),
-        "P9r": (("side emptied", "image"),),
-        "P11": ("sides of one width",),
-        "P13": (("no row full", "image"),),
-    },
-)
 
 
 @register("published_mcan")

@@ -1,10 +1,16 @@
 """mahmoodlab/MCAT, survival from a slide and genes, as it behaves."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
+from variants.interface import Attended, Batch, CoAttention, blanked
+from variants.masking import masked_softmax, pool, uniform
 from variants.published.bert import joined, split
-from variants.published.checkpoint import Checkpoint
+from variants.published.checkpoint import Adapted, Checkpoint
+from variants.published.defects import NO_MASKS
+from variants.registry import register
 
 GENE_GROUPS = 6
 
@@ -17,6 +23,9 @@ class MultiheadAttention(nn.Module):
         heads: how many.
         need_raw: whether the map that comes back is the scores before the softmax, as published, or the weights.
     """
+
+    corrected = False
+    """Whether padding is masked without NaN where nothing else is there; scores then come back unfilled."""
 
     def __init__(self, width: int, heads: int, *, need_raw: bool) -> None:
         super().__init__()
@@ -40,11 +49,17 @@ class MultiheadAttention(nn.Module):
             for features, weight, bias in zip((query, key, key), weights, biases, strict=True)
         )  # [B, h, L, d/h]
         scores = query * query.shape[-1] ** -0.5 @ keys.mT
-        if padding is not None:
+        if padding is not None and not self.corrected:
             scores = scores.masked_fill(padding[:, None, None], float("-inf"))
-        attention = torch.softmax(scores, dim=-1)
+        attention = self.looks(scores, padding)
         found = joined(attention @ values).transpose(0, 1)  # [T, B, d]
         return self.out_proj(found), scores if self.need_raw else attention.mean(1)
+
+    def looks(self, scores: Tensor, padding: Tensor | None) -> Tensor:
+        """The weights of ``read``'s scores."""
+        if self.corrected and padding is not None:
+            return masked_softmax(scores, ~padding[:, None, None])
+        return torch.softmax(scores, dim=-1)
 
 
 class CoAttn(MultiheadAttention):
@@ -95,7 +110,84 @@ class Pool(nn.Module):
         return {"A": scores, "pooled": torch.softmax(scores.T, dim=1) @ rows}
 
 
-class MCAT(nn.Module):
+class EncoderLayer(nn.Module):
+    """torch's layer of a transformer in its default form, sequence first, under its names.
+
+    Args:
+        width: of the rows.
+        heads: how many.
+        ff: width of the feed-forward layer.
+    """
+
+    def __init__(self, width: int, heads: int, ff: int) -> None:
+        super().__init__()
+        self.self_attn = MultiheadAttention(width, heads, need_raw=False)
+        self.linear1 = nn.Linear(width, ff)
+        self.linear2 = nn.Linear(ff, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+
+    def forward(self, rows: Tensor, padding: Tensor | None) -> Tensor:
+        """``[T, B, d]`` to the same; ``padding`` as `MultiheadAttention.read`."""
+        rows = self.norm1(rows + self.self_attn.read(rows, rows, padding)[0])
+        normed: Tensor = self.norm2(rows + self.linear2(torch.relu(self.linear1(rows))))
+        return normed
+
+
+class Encoder(nn.Module):
+    """Layers under the name that torch gives them."""
+
+    def __init__(self, width: int, heads: int, ff: int, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(width, heads, ff) for _ in range(layers))
+
+    def forward(self, rows: Tensor, padding: Tensor | None = None) -> Tensor:
+        for layer in self.layers:
+            rows = layer(rows, padding)
+        return rows
+
+
+class Slide(nn.Module):
+    """Groups of genes read the patches of a slide; two transformers and gated poolings; no mask, as published.
+
+    Args:
+        patch_width: of a patch's features.
+        width: d, of everything inside.
+        ff: width of the transformers' feed-forward layers.
+        heads: of the transformers.
+        layers: of each transformer.
+        corrected: whether padding is masked where it is given.
+    """
+
+    def __init__(
+        self, patch_width: int, width: int, *, ff: int, heads: int, layers: int, corrected: bool = False
+    ) -> None:
+        super().__init__()
+        self.wsi_net = nn.Sequential(nn.Linear(patch_width, width), nn.ReLU())
+        self.coattn = MultiheadAttention(width, 1, need_raw=True)
+        self.path_transformer = Encoder(width, heads, ff, layers)
+        self.path_attention_head = Attn_Net_Gated(width, width)
+        self.omic_transformer = Encoder(width, heads, ff, layers)
+        self.omic_attention_head = Attn_Net_Gated(width, width)
+        for module in self.modules():
+            if isinstance(module, MultiheadAttention):
+                module.corrected = corrected
+
+    def pooled(self, side: str, rows: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """A branch's vector ``[B, d]``, its scores and its weights ``[B, T]``, of rows ``[T, B, d]``.
+
+        Args:
+            side: ``path`` or ``omic``.
+            rows: what the genes read, or the genes themselves.
+            padding: ``[B, T]``, True on padding; the published code has none.
+        """
+        rows = self.get_submodule(f"{side}_transformer")(rows, padding).transpose(0, 1)  # [B, T, d]
+        scores = self.get_submodule(f"{side}_attention_head")(rows).squeeze(-1)  # [B, T]
+        weights = torch.softmax(scores, dim=1) if padding is None else masked_softmax(scores, ~padding)
+        return pool(weights, rows), scores, weights
+
+
+class MCAT(Slide):
     """Groups of genes read the patches of one slide; the genes themselves never do. One slide at a time.
 
     Args:
@@ -121,8 +213,7 @@ class MCAT(nn.Module):
         layers: int,
         classes: int,
     ) -> None:
-        super().__init__()
-        self.wsi_net = nn.Sequential(nn.Linear(patch_width, width), nn.ReLU())
+        super().__init__(patch_width, width, ff=ff, heads=heads, layers=layers)
         self.sig_networks = nn.ModuleList(
             nn.Sequential(
                 nn.Sequential(nn.Linear(size, gene_hidden), nn.ELU()),
@@ -130,17 +221,7 @@ class MCAT(nn.Module):
             )
             for size in gene_sizes
         )
-        self.coattn = MultiheadAttention(width, 1, need_raw=True)
-
-        def transformer() -> nn.TransformerEncoder:
-            layer = nn.TransformerEncoderLayer(width, heads, dim_feedforward=ff, dropout=0.0)
-            return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
-
-        self.path_transformer = transformer()
-        self.path_attention_head = Attn_Net_Gated(width, width)
         self.path_rho = nn.Sequential(nn.Linear(width, width), nn.ReLU())
-        self.omic_transformer = transformer()
-        self.omic_attention_head = Attn_Net_Gated(width, width)
         self.omic_rho = nn.Sequential(nn.Linear(width, width), nn.ReLU())
         self.mm = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         self.classifier = nn.Linear(width, classes)
@@ -165,13 +246,69 @@ class MCAT(nn.Module):
         outputs = {"h_path_coattn": found, "A_coattn": scores}
         summaries = []
         for side, rows in (("path", found), ("omic", genes)):
-            rows = self.get_submodule(f"{side}_transformer")(rows).squeeze(1)  # [6, d]
-            weights = self.get_submodule(f"{side}_attention_head")(rows).T  # [1, 6]
-            pooled = torch.softmax(weights, dim=1) @ rows
-            outputs |= {f"A_{side}": weights, f"{side}_pooled": pooled}
-            summaries.append(self.get_submodule(f"{side}_rho")(pooled))
+            vector, outputs[f"A_{side}"], _ = self.pooled(side, rows)
+            outputs[f"{side}_pooled"] = vector
+            summaries.append(self.get_submodule(f"{side}_rho")(vector))
         hazards = torch.sigmoid(self.classifier(self.mm(torch.cat(summaries, dim=1))))
         return {"hazards": hazards, "S": torch.cumprod(1 - hazards, dim=1), **outputs}
+
+
+@register("published_mcat")
+class PublishedMcat(CoAttention):
+    """The authors' co-attention between patches and encoded groups of genes, on a batch, up to both pooled vectors.
+
+    As published nothing is masked; a batch stands for slides one at a time, each with its padding for patches. The
+    patches' weights are the co-attention's under those of the pooling; the package itself shows scores for both.
+
+    Options: ``layers``, ``heads`` and ``ff`` (the width unless given) of its two transformers; ``corrected`` has masks,
+    with the same weights.
+    """
+
+    source = "mahmoodlab/MCAT, models/model_coattn.py; Chen et al. 2021, section 3"
+    known_defects = NO_MASKS
+
+    def __init__(
+        self,
+        *,
+        image_width: int,
+        question_width: int,
+        without: Collection[str] = (),
+        layers: int = 2,
+        heads: int = 8,
+        ff: int | None = None,
+        corrected: bool = False,
+    ) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+        self.network = Slide(
+            image_width, question_width, ff=ff or question_width, heads=heads, layers=layers, corrected=corrected
+        )
+        self.corrected = corrected
+        if corrected:
+            self.known_defects = ()
+
+    def guided_weights(self) -> tuple[str, ...]:
+        return ("image_weights",)  # the genes' own branch never reads the patches
+
+    def forward(self, batch: Batch) -> Attended:
+        image, question, image_valid, question_valid = blanked(batch) if self.corrected else batch
+        padding = (~image_valid, ~question_valid) if self.corrected else (None, None)
+        patches, genes = self.network.wsi_net(image).transpose(0, 1), question.transpose(0, 1)
+        found, scores = self.network.coattn.read(genes, patches, padding[0])
+        looks = self.network.coattn.looks(scores, padding[0]).mean(1)  # [B, T, N]
+        image_vector, _, by_genes = self.network.pooled("path", found, padding[1])
+        question_vector, _, question_weights = self.network.pooled("omic", genes, padding[1])
+        image_weights = pool(by_genes, looks)
+        if self.corrected:
+            # without genes all patches weigh the same; without patches what is pooled is biases alone
+            some = question_valid.any(-1, keepdim=True), image_valid.any(-1, keepdim=True)
+            image_weights = torch.where(some[0], image_weights, uniform(image_valid, image.dtype))
+            image_vector = torch.where(some[1], image_vector, 0.0)
+        return Attended(
+            image_vector.unsqueeze(1),
+            question_vector.unsqueeze(1),
+            image_weights.unsqueeze(1),
+            question_weights.unsqueeze(1),
+        )
 
 
 def coattn_from_checkpoint(checkpoint: Checkpoint) -> CoAttn:
@@ -201,4 +338,18 @@ def net_from_checkpoint(checkpoint: Checkpoint) -> MCAT:
         heads=checkpoint.option("nhead", 8),
         layers=checkpoint.count(r"path_transformer\.layers\.(\d+)\."),
         classes=checkpoint.size("classifier.weight", 0, config="n_classes"),
+    )
+
+
+def adapted(checkpoint: Checkpoint) -> Adapted:
+    """What `PublishedMcat` has to be built with for a network's weights; its encoder of genes is left out."""
+    return Adapted(
+        options={
+            "layers": checkpoint.count(r"path_transformer\.layers\.(\d+)\."),
+            "heads": checkpoint.option("nhead", 8),
+            "ff": checkpoint.size("path_transformer.layers.0.linear1.weight", 0),
+        },
+        image_width=checkpoint.size("wsi_net.0.weight", 1),
+        question_width=checkpoint.size("wsi_net.0.weight", 0),
+        left_out=("sig_networks.", "path_rho.", "omic_rho.", "mm.", "classifier."),
     )

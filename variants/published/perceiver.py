@@ -1,18 +1,32 @@
 """lucidrains/perceiver-pytorch and flamingo-pytorch: learned queries that read a set, as they behave."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
+from variants.interface import Attended, Batch, CoAttention, blanked, one_width
+from variants.masking import blank, masked_softmax, pool
 from variants.published.bert import joined, split
-from variants.published.checkpoint import Checkpoint
+from variants.published.checkpoint import Adapted, Checkpoint
+from variants.published.defects import EITHER, NO_MASKS, known
+from variants.registry import register
+from variants.scored import scored_pool
 
 
-def _read(query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
-    """``[B, Q, h d]``; ``mask`` ``[B, L]`` bool is True on real slots and fills with the lowest number there is."""
+def _weights(query: Tensor, key: Tensor, heads: int, mask: Tensor | None = None, *, corrected: bool = False) -> Tensor:
+    """``[B, h, Q, L]``; ``mask`` ``[B, L]`` bool is True on real slots and fills with the lowest number there is."""
     scores = split(query, heads) @ split(key, heads).mT
+    if mask is not None and corrected:
+        return masked_softmax(scores, mask[:, None, None])
     if mask is not None:
         scores = scores.masked_fill(~mask[:, None, None], -torch.finfo(scores.dtype).max)
-    return joined(torch.softmax(scores, dim=-1) @ split(value, heads))
+    return torch.softmax(scores, dim=-1)
+
+
+def _read(weights: Tensor, value: Tensor) -> Tensor:
+    """``[B, Q, h d]`` of weights ``[B, h, Q, L]`` and values ``[B, L, h d]``."""
+    return joined(weights @ split(value, weights.shape[1]))
 
 
 class PerceiverAttention(nn.Module):
@@ -34,12 +48,16 @@ class PerceiverAttention(nn.Module):
         self.to_kv = nn.Linear(width, 2 * heads * head_width, bias=False)
         self.to_out = nn.Linear(heads * head_width, width, bias=False)
 
-    def forward(self, media: Tensor, latents: Tensor) -> Tensor:
-        """What ``[B, K, d]`` latents read from ``[B, N, d]`` tokens and themselves."""
+    def forward(self, media: Tensor, latents: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What ``[B, K, d]`` latents read from ``[B, N, d]`` tokens and themselves, and how, ``[B, h, K, N + K]``.
+
+        The published code has no ``valid``, ``[B, N]``.
+        """
         media, latents = self.norm_media(media), self.norm_latents(latents)
         key, value = self.to_kv(torch.cat([media, latents], dim=1)).chunk(2, dim=-1)
-        read: Tensor = self.to_out(_read(self.to_q(latents) * self.scale, key, value, self.heads))
-        return read
+        mask = None if valid is None else torch.cat([valid, valid.new_ones(latents.shape[:2])], dim=1)
+        weights = _weights(self.to_q(latents) * self.scale, key, self.heads, mask, corrected=True)
+        return self.to_out(_read(weights, value)), weights
 
 
 class PerceiverResampler(nn.Module):
@@ -82,14 +100,82 @@ class PerceiverResampler(nn.Module):
         if x.dim() == 3:
             x = x.unsqueeze(1)
         examples, media = x.shape[:2]
-        tokens = (x + self.media_pos_emb[:media]).flatten(0, 1)  # [B M, N, d]
-        latents = self.latents.expand(examples * media, -1, -1)
+        latents, _ = self.resampled((x + self.media_pos_emb[:media]).flatten(0, 1))
+        return {"latents": latents.view(examples, media, *latents.shape[1:])}
+
+    def resampled(self, tokens: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """``[B, K, d]`` of ``[B, N, d]``, and how the latents read at last; ``valid`` as in `PerceiverAttention`."""
+        latents = self.latents.repeat(len(tokens), 1, 1)
+        weights = latents.new_zeros(0)
         for layer in self.layers:
             assert isinstance(layer, nn.ModuleList)
             attention, feed_forward = layer
-            latents = attention(tokens, latents) + latents
+            found, weights = attention(tokens, latents, valid)
+            latents = found + latents
             latents = feed_forward(latents) + latents
-        return {"latents": self.norm(latents).unflatten(0, (examples, media))}
+        return self.norm(latents), weights
+
+
+@register("published_flamingo")
+class PublishedFlamingo(CoAttention):
+    """The resampler on a batch: both sides are the tokens of one medium, and each latent is a glimpse of both.
+
+    A glimpse's weights over a side are that side's part of the latent's last map, the mean of its heads.
+
+    Options, by the package's names: ``depth``, ``dim_head``, ``heads``, ``num_latents``, ``num_media_embeds`` and
+    ``ff_mult``; ``corrected`` has masks, with the same weights.
+    """
+
+    source = "lucidrains/flamingo-pytorch, PerceiverResampler; Alayrac et al. 2022, arXiv:2204.14198, section 3.1"
+    known_defects = NO_MASKS
+
+    def __init__(
+        self,
+        *,
+        image_width: int,
+        question_width: int,
+        without: Collection[str] = (),
+        depth: int = 2,
+        dim_head: int = 64,
+        heads: int = 8,
+        num_latents: int = 8,
+        num_media_embeds: int = 4,
+        ff_mult: int = 4,
+        corrected: bool = False,
+    ) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+        width = one_width("published_flamingo", image_width=image_width, question_width=question_width)
+        self.network = PerceiverResampler(
+            width=width,
+            head_width=dim_head,
+            heads=heads,
+            latents=num_latents,
+            media=num_media_embeds,
+            hidden=ff_mult * width,
+            layers=depth,
+        )
+        self.corrected = corrected
+        if corrected:
+            self.known_defects = ()
+
+    def gain(self, parameter: str) -> float:
+        # norms bound the scores, and the weights are means of maps, which would otherwise all be nearly even
+        return 40.0 if parameter.endswith("to_q.weight") else 1.0
+
+    def forward(self, batch: Batch) -> Attended:
+        image, question, image_valid, question_valid = blanked(batch) if self.corrected else batch
+        tokens = torch.cat([image, question], dim=1) + self.network.media_pos_emb[0]
+        valid = torch.cat([image_valid, question_valid], dim=1) if self.corrected else None
+        latents, looks = self.network.resampled(tokens, valid)
+        vectors, weights = [], []
+        regions, words = image.shape[1], question.shape[1]
+        parts = torch.split(looks.mean(1)[..., : regions + words], [regions, words], dim=-1)
+        for part, real in zip(parts, (image_valid, question_valid), strict=True):
+            shares = part / part.sum(-1, keepdim=True)  # [B, K, L]
+            some = real.any(-1)[:, None, None] if self.corrected else None
+            vectors.append(latents if some is None else torch.where(some, latents, 0.0))
+            weights.append(shares if some is None else torch.where(some, shares, 0.0))
+        return Attended(*vectors, *weights)
 
 
 class Attention(nn.Module):
@@ -110,10 +196,17 @@ class Attention(nn.Module):
         self.to_kv = nn.Linear(context_width, 2 * heads * head_width, bias=False)
         self.to_out = nn.Linear(heads * head_width, query_width)
 
+    corrected = False
+    """Whether an empty context gives zeros instead of the mean of its padding."""
+
     def forward(self, queries: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        return self.read(queries, context, mask)[0]
+
+    def read(self, queries: Tensor, context: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What ``[B, Q, D]`` reads, and its weights ``[B, h, Q, L]``; ``mask`` ``[B, L]`` bool, True on real slots."""
         key, value = self.to_kv(context).chunk(2, dim=-1)
-        read: Tensor = self.to_out(_read(self.to_q(queries) * self.scale, key, value, self.heads, mask))
-        return read
+        weights = _weights(self.to_q(queries) * self.scale, key, self.heads, mask, corrected=self.corrected)
+        return self.to_out(_read(weights, value)), weights
 
 
 class FeedForward(nn.Module):
@@ -197,25 +290,124 @@ class PerceiverIO(nn.Module):
         Raises:
             ValueError: there are queries, and no weights to read with.
         """
-        latents = self.latents.expand(len(data), -1, -1)
+        latents, _ = self.encoded(data, mask)
+        if queries is None:
+            return {"out": latents}
+        return {"out": self.decoded(queries, latents)}
+
+    def encoded(self, data: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The latents ``[B, K, d]`` behind the last layer, and how they read the data, ``[B, h, K, N]``."""
+        latents = self.latents.repeat(len(data), 1, 1)
         attend, feed_forward = self.cross_attend_blocks
-        latents = attend(latents, data, mask) + latents
+        assert isinstance(attend, PreNorm)
+        assert isinstance(attend.fn, Attention)
+        assert attend.norm_context is not None
+        found, weights = attend.fn.read(attend.norm(latents), attend.norm_context(data), mask)
+        latents = found + latents
         latents = feed_forward(latents) + latents
         for layer in self.layers:
             assert isinstance(layer, nn.ModuleList)
             own, feed_forward = layer
             latents = own(latents) + latents
             latents = feed_forward(latents) + latents
-        if queries is None:
-            return {"out": latents}
+        return latents, weights
+
+    def decoded(self, queries: Tensor, latents: Tensor) -> Tensor:
+        """What queries ``[B, Q, q]`` or ``[Q, q]`` read in the latents."""
         if self.decoder_cross_attn is None:
             raise ValueError("queries are given, but the weights have no decoder_cross_attn to read with")
         if queries.dim() == 2:
-            queries = queries.expand(len(data), -1, -1)
-        found = self.decoder_cross_attn(queries, latents)  # not added to the queries
+            queries = queries.expand(len(latents), -1, -1)
+        found: Tensor = self.decoder_cross_attn(queries, latents)  # not added to the queries
         if self.decoder_ff is not None:
             found = found + self.decoder_ff(found)
-        return {"out": found if self.to_logits is None else self.to_logits(found)}
+        return found if self.to_logits is None else self.to_logits(found)
+
+
+@register("published_perceiver")
+class PublishedPerceiver(CoAttention):
+    """The perceiver on a batch: latents read the image and themselves, and the question's words read the latents.
+
+    A score of ours pools what the words have read; the image's weights are the latents' maps, averaged over heads and
+    latents, which no word moves.
+
+    Options, by the package's names: ``depth``, ``num_latents``, ``latent_dim`` (the image's width unless given),
+    ``cross_heads``, ``latent_heads``, ``cross_dim_head``, ``latent_dim_head`` and ``decoder_ff``; ``corrected`` has its
+    masks right, with the same weights.
+    """
+
+    source = "lucidrains/perceiver-pytorch, perceiver_io.py, PerceiverIO; Jaegle et al. 2022, arXiv:2107.14795"
+    known_defects = (
+        *known("NaN in a pad survives its weight of zero", {"P1n": EITHER}),
+        *known(
+            "its fill is finite, so that an empty image is read as the plain mean of its padding",
+            {"P9": (("side emptied", "image"),), "P9r": (("side emptied", "image"),)},
+        ),
+    )
+
+    def __init__(
+        self,
+        *,
+        image_width: int,
+        question_width: int,
+        without: Collection[str] = (),
+        depth: int = 2,
+        num_latents: int = 16,
+        latent_dim: int | None = None,
+        cross_heads: int = 1,
+        latent_heads: int = 8,
+        cross_dim_head: int = 64,
+        latent_dim_head: int = 64,
+        decoder_ff: bool = False,
+        corrected: bool = False,
+    ) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+        width = latent_dim or image_width
+
+        def fed(size: int) -> PreNorm:
+            return PreNorm(size, FeedForward(size, 4 * size))
+
+        def reading(size: int, context: int) -> PreNorm:
+            return PreNorm(size, Attention(size, context, cross_heads, cross_dim_head), context)
+
+        self.network = PerceiverIO(
+            torch.zeros(num_latents, width),
+            (reading(width, image_width), fed(width)),
+            [
+                (PreNorm(width, Attention(width, width, latent_heads, latent_dim_head)), fed(width))
+                for _ in range(depth)
+            ],
+            reading(question_width, width),
+            fed(question_width) if decoder_ff else None,
+            None,
+        )
+        self.score = nn.Linear(question_width, 1, bias=False)
+        self.corrected = corrected
+        for module in self.network.modules():
+            if isinstance(module, Attention):
+                module.corrected = corrected
+        if corrected:
+            self.known_defects = ()
+
+    def guided_weights(self) -> tuple[str, ...]:
+        return ("question_weights",)
+
+    def gain(self, parameter: str) -> float:
+        # norms bound the scores, and the weights are means of maps, which would otherwise all be nearly even
+        return 8.0 if parameter.endswith("to_q.weight") else 1.0
+
+    def forward(self, batch: Batch) -> Attended:
+        image, question, image_valid, question_valid = blanked(batch) if self.corrected else batch
+        latents, looks = self.network.encoded(image, image_valid)
+        read = self.network.decoded(question, latents)
+        image_weights = looks.mean((1, 2))  # [B, N]
+        vector, weights = scored_pool(self.score, blank(read, question_valid), question_valid)
+        return Attended(
+            pool(image_weights, blank(image, image_valid)).unsqueeze(1),
+            vector.unsqueeze(1),
+            image_weights.unsqueeze(1),
+            weights.unsqueeze(1),
+        )
 
 
 def resampler_from_checkpoint(checkpoint: Checkpoint) -> PerceiverResampler:
@@ -270,4 +462,45 @@ def io_from_checkpoint(checkpoint: Checkpoint) -> PerceiverIO:
         attention("decoder_cross_attn", cross_heads, context=True) if decoder else None,
         feed_forward("decoder_ff") if "decoder_ff.fn.net.2.weight" in names else None,
         nn.Linear(checkpoint.size("to_logits.weight", 1), checkpoint.size("to_logits.weight", 0)) if logits else None,
+    )
+
+
+def adapted(checkpoint: Checkpoint) -> Adapted:
+    """What `PublishedPerceiver` has to be built with for the weights of a perceiver that has a decoder."""
+    cross_heads, latent_heads = checkpoint.option("cross_heads", 1), checkpoint.option("latent_heads", 8)
+    depth = checkpoint.count(r"layers\.(\d+)\.")
+    head_width = checkpoint.size("cross_attend_blocks.0.fn.to_q.weight", 0, times=cross_heads)
+    own = checkpoint.size("layers.0.0.fn.to_q.weight", 0, times=latent_heads) if depth else 64
+    return Adapted(
+        options={
+            "depth": depth,
+            "num_latents": checkpoint.size("latents", 0),
+            "latent_dim": checkpoint.size("latents", 1),
+            "cross_heads": cross_heads,
+            "latent_heads": latent_heads,
+            "cross_dim_head": head_width,
+            "latent_dim_head": own,
+            "decoder_ff": "decoder_ff.fn.net.2.weight" in checkpoint.state_dict,
+        },
+        image_width=checkpoint.size("cross_attend_blocks.0.fn.to_kv.weight", 1),
+        question_width=checkpoint.size("decoder_cross_attn.fn.to_q.weight", 1),
+        left_out=("to_logits.",),
+    )
+
+
+def adapted_resampler(checkpoint: Checkpoint) -> Adapted:
+    """What `PublishedFlamingo` has to be built with for these weights."""
+    head_width = checkpoint.option("dim_head", 64)
+    width = checkpoint.size("latents", 1)
+    return Adapted(
+        options={
+            "depth": checkpoint.count(r"layers\.(\d+)\."),
+            "dim_head": head_width,
+            "heads": checkpoint.size("layers.0.0.to_q.weight", 0, times=head_width),
+            "num_latents": checkpoint.size("latents", 0),
+            "num_media_embeds": checkpoint.size("media_pos_emb", 0),
+            "ff_mult": checkpoint.size("layers.0.1.1.weight", 0, times=width),
+        },
+        image_width=width,
+        question_width=width,
     )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from variants.interface import Attended, Batch, CoAttention
+from variants.interface import Attended, Batch, CoAttention, one_width
 from variants.published.checkpoint import Checkpoint
 from variants.published.defects import NO_IMAGE_MASK, NO_WORD_MATTERS, WORDS_NOT_MASKED, known
 from variants.registry import register
@@ -137,15 +137,6 @@ class CoattentionNet(ThreeLevels):
         return {"logits": self.fc(hidden)}
 
 
-def _one_width(name: str, image_width: int, question_width: int) -> int:
-    if image_width != question_width:
-        raise ValueError(
-            f"{name} has one width for both sides, but image_width is {image_width} and question_width "
-            f"{question_width}: project one side first"
-        )
-    return image_width
-
-
 @register("published_skyol5")
 class PublishedSkyol5(CoAttention):
     """SkyOL5's parallel co-attention on a batch: equations of `Parallel` without the affinity's tanh, and no mask.
@@ -168,7 +159,9 @@ class PublishedSkyol5(CoAttention):
         self, *, image_width: int, question_width: int, without: Collection[str] = (), hidden: int = 30
     ) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
-        self.network = ParallelCoAttention(_one_width("published_skyol5", image_width, question_width), hidden)
+        self.network = ParallelCoAttention(
+            one_width("published_skyol5", image_width=image_width, question_width=question_width), hidden
+        )
 
     def forward(self, batch: Batch) -> Attended:
         level = self.network.attend(batch.image.permute(0, 2, 1), batch.question)
@@ -231,7 +224,9 @@ class PublishedSkyol5Net(CoAttention):
         self, *, image_width: int, question_width: int, without: Collection[str] = (), hidden: int = 30
     ) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
-        self.network = ThreeLevels(_one_width("published_skyol5_net", image_width, question_width), hidden)
+        self.network = ThreeLevels(
+            one_width("published_skyol5_net", image_width=image_width, question_width=question_width), hidden
+        )
 
     def forward(self, batch: Batch) -> Attended:
         lengths, order = batch.question_valid.sum(-1).cpu().sort(descending=True, stable=True)

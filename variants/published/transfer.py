@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from variants.published.checkpoint import Checkpoint
+from variants.published import bacpi, blip2, coatt, drugban, gdino, lightglue, lxmert, mcat, perceiver, vilbert
+from variants.published.ban import BCNet, NormedLinear, fc_net, residual_from_checkpoint
+from variants.published.checkpoint import Adapted, Checkpoint
 
 Weights = dict[str, Tensor]
 
@@ -19,6 +21,12 @@ class Transfer:
     image_width: int
     question_width: int
     weights: Weights
+    added: tuple[str, ...] = ()
+    """Beginnings of names that no published weight has; seeded where the checkpoint does not come from a mechanism."""
+
+
+ADDED = ("scores.", "score.")
+"""What a published mechanism adds to a network that gives rows back."""
 
 
 def _under(prefix: str, weights: Mapping[str, Tensor]) -> Weights:
@@ -289,6 +297,104 @@ def _mcan_to_modular(checkpoint: Checkpoint) -> Transfer:
     )
 
 
+def _adapted(mechanism: str, adapt: Callable[[Checkpoint], Adapted]) -> dict[str, Callable[[Checkpoint], Transfer]]:
+    """Into a published mechanism as it behaves, and into itself corrected: the same weights under the same names."""
+
+    def transfer(checkpoint: Checkpoint, *, corrected: bool) -> Transfer:
+        found = adapt(checkpoint)
+        options = {"corrected": corrected, **found.options}
+        written = ",".join(f"{key}={str(value).lower()}" for key, value in options.items())
+        given = {n: w for n, w in checkpoint.state_dict.items() if not n.startswith(found.left_out)}
+        own = {name: weight for name, weight in given.items() if name.startswith(ADDED)}
+        return Transfer(
+            name=f"{mechanism}[{written}]",
+            image_width=found.image_width,
+            question_width=found.question_width,
+            weights=own | _under("network", {n: w for n, w in given.items() if n not in own}),
+            added=ADDED,
+        )
+
+    return {
+        mechanism: lambda checkpoint: transfer(checkpoint, corrected=False),
+        f"{mechanism}[corrected=true]": lambda checkpoint: transfer(checkpoint, corrected=True),
+    }
+
+
+def _ban(checkpoint: Checkpoint) -> Transfer:
+    # a dropout of 0 is not built, and moves what stands behind it to the front
+    weights = {name.replace(".main.0.", ".main.1."): weight for name, weight in checkpoint.state_dict.items()}
+    image_width, question_width = (fc_net(checkpoint, f"v_att.logits.{side}_net", "").inputs for side in "vq")
+    return Transfer(
+        name=f"published_ban[glimpses={checkpoint.size('v_att.logits.h_mat_v', 1)}]",
+        image_width=image_width,
+        question_width=question_width,
+        weights=_under("network", weights),
+    )
+
+
+def _ban_to_bilinear(checkpoint: Checkpoint) -> Transfer:
+    network = checkpoint.load(residual_from_checkpoint(checkpoint))
+    weights: Weights = {}
+
+    def plain(module: nn.Module, name: str) -> NormedLinear:
+        (linear,) = (inner for inner in module.modules() if isinstance(inner, NormedLinear))
+        weights.update({f"{name}.weight": linear.weight.detach(), f"{name}.bias": linear.bias.detach()})
+        return linear
+
+    maps = network.v_att.logits
+    ranks = plain(maps.v_net, "image_rank"), plain(maps.q_net, "question_rank")
+    weights["map"] = maps.matrix.detach()[0, :, 0]  # its bias shifts all pairs alike, and cancels
+    hidden = 0
+    for glimpse, (pooling, projection) in enumerate(zip(network.b_net, network.q_prj, strict=True)):
+        assert isinstance(pooling, BCNet)
+        hidden = len(plain(pooling.v_net, f"poolings.{glimpse}.image").bias)
+        plain(pooling.q_net, f"poolings.{glimpse}.question")
+        plain(projection, f"poolings.{glimpse}.update")
+    if len(ranks[0].bias) % hidden:
+        raise ValueError(f"the maps of {checkpoint.source} have {len(ranks[0].bias)} ranks, no multiple of {hidden}")
+    return Transfer(
+        name=f"bilinear[factor={len(ranks[0].bias) // hidden},glimpses={len(weights['map'])},hidden={hidden}]",
+        image_width=ranks[0].weight_v.shape[1],
+        question_width=ranks[1].weight_v.shape[1],
+        weights=weights,
+    )
+
+
+def _bidaf(checkpoint: Checkpoint) -> Transfer:
+    return _flow(checkpoint, "published_bidaf", _under("network", checkpoint.state_dict), "att_weight_c.linear.weight")
+
+
+def _bidaf_to_flow(checkpoint: Checkpoint) -> Transfer:
+    weights = {
+        "image_similarity.weight": checkpoint.weight("att_weight_c.linear.weight"),
+        "question_similarity.weight": checkpoint.weight("att_weight_q.linear.weight"),
+        "product_similarity": checkpoint.weight("att_weight_cq.linear.weight"),
+    }  # the biases shift all scores alike, and cancel
+    return _flow(checkpoint, "flow[projected=false]", weights, "att_weight_c.linear.weight")
+
+
+def _allennlp(checkpoint: Checkpoint) -> Transfer:
+    weights = _under("network", checkpoint.state_dict)
+    return _flow(checkpoint, "published_allennlp", weights, "_matrix_attention._weight_vector", parts=3)
+
+
+def _allennlp_to_flow(checkpoint: Checkpoint) -> Transfer:
+    name = "_matrix_attention._weight_vector"
+    parts = checkpoint.weight(name).unsqueeze(0).chunk(3, dim=1)
+    weights = dict(
+        zip(("image_similarity.weight", "question_similarity.weight", "product_similarity"), parts, strict=True)
+    )
+    return _flow(checkpoint, "flow[projected=false]", weights, name, parts=3)
+
+
+def _flow(checkpoint: Checkpoint, mechanism: str, weights: Weights, vector: str, *, parts: int = 1) -> Transfer:
+    combination = checkpoint.option("combination", "x,y,x*y").replace(" ", "")
+    if combination != "x,y,x*y":
+        raise ValueError(f"the scores of {checkpoint.source} are linear in {combination}: expected x,y,x*y")
+    width = checkpoint.size(vector, checkpoint.weight(vector).dim() - 1, times=parts)
+    return Transfer(name=mechanism, image_width=width, question_width=width, weights=weights)
+
+
 TRANSFERS: Mapping[str, Mapping[str, Callable[[Checkpoint], Transfer]]] = {
     "csdn/parallel": {"published_csdn": _csdn, "parallel": _port_to_parallel},
     "skyol5/parallel": {"published_skyol5": _skyol5, "parallel": _port_to_parallel},
@@ -305,5 +411,21 @@ TRANSFERS: Mapping[str, Mapping[str, Callable[[Checkpoint], Transfer]]] = {
     "hiecoatt/hierarchical": {"published_hiecoatt": _hiecoatt_net, "hierarchical": _hiecoatt_to_hierarchical},
     "dcn/stack": {"published_dcn": _dcn, "dense": _dcn_to_dense},
     "mcan/net": {"published_mcan": _mcan, "modular": _mcan_to_modular},
+    "ban/residual": {"published_ban": _ban, "bilinear": _ban_to_bilinear},
+    "drugban/banlayer": _adapted("published_drugban", drugban.adapted),
+    "lxmert/xlayer": _adapted("published_lxmert", lxmert.adapted),
+    "vilbert/connection": _adapted("published_vilbert", vilbert.adapted),
+    "gdino/block": _adapted("published_gdino", gdino.adapted),
+    "lightglue/crossblock": _adapted("published_lightglue", lightglue.adapted),
+    "bidaf/attflow": {"published_bidaf": _bidaf, "flow": _bidaf_to_flow},
+    "allennlp/bidaf": {"published_allennlp": _allennlp, "flow": _allennlp_to_flow},
+    "coatt/coattn": _adapted("published_coatt", coatt.adapted),
+    "coatt/encoder": _adapted("published_coatt", coatt.adapted),
+    "mcat/net": _adapted("published_mcat", mcat.adapted),
+    "bacpi/bidat": _adapted("published_bacpi", bacpi.adapted),
+    "bacpi/net": _adapted("published_bacpi", bacpi.adapted),
+    "blip2/qformer": _adapted("published_blip2", blip2.adapted),
+    "flamingo/resampler": _adapted("published_flamingo", perceiver.adapted_resampler),
+    "perceiver/io": _adapted("published_perceiver", perceiver.adapted),
 }
 """For each published component, the mechanisms that its weights can move into; the published one first."""

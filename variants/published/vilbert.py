@@ -1,14 +1,25 @@
 """facebookresearch/vilbert-multi-task, the authors' own code, as it behaves."""
 
+from collections.abc import Collection
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-from variants.published.bert import NORM_EPS, Intermediate, attend, joined, split
-from variants.published.checkpoint import Checkpoint
+from variants.heads import width_of_heads
+from variants.interface import Attended, Batch, CoAttention, blanked
+from variants.published.bert import NORM_EPS, Intermediate, additive, attend, joined, split
+from variants.published.checkpoint import Adapted, Checkpoint
+from variants.published.defects import ADDED_MASKS
+from variants.published.rows import RowScores
+from variants.registry import register
 
 
 class BertLayerNorm(nn.Module):
     """Its own norm, in the dtype of what it gets: in half precision 1e-12 is zero, and squares overflow."""
+
+    safe = False
+    """Whether it is torch's norm instead, which takes its sums in float32."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -16,6 +27,8 @@ class BertLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, features: Tensor) -> Tensor:
+        if self.safe:
+            return nn.functional.layer_norm(features, self.weight.shape, self.weight, self.bias, NORM_EPS)
         apart = features - features.mean(-1, keepdim=True)
         return self.weight * (apart / torch.sqrt(apart.pow(2).mean(-1, keepdim=True) + NORM_EPS)) + self.bias
 
@@ -126,6 +139,64 @@ class BertConnectionLayer(nn.Module):
         return {"v": self.v_output(self.v_intermediate(v), v), "t": self.t_output(self.t_intermediate(t), t)}
 
 
+@register("published_vilbert")
+class PublishedVilbert(CoAttention):
+    """The authors' co-attentional transformer layer on a batch; a score of ours pools the rows that it gives back.
+
+    Options: ``hidden`` (the narrower width, rounded up to a multiple of ``heads``, unless given) and ``heads`` are its
+    bi_hidden_size and bi_num_attention_heads, ``image_intermediate`` and ``question_intermediate`` (four times the
+    width unless given) the widths of its feed-forward layers, ``image_activation`` and ``question_activation`` theirs;
+    ``corrected`` has its masks and its norm right, with the same weights.
+    """
+
+    source = "facebookresearch/vilbert-multi-task, vilbert/vilbert.py, BertConnectionLayer; Lu et al. 2019, section 2.1"
+    known_defects = ADDED_MASKS
+
+    def __init__(
+        self,
+        *,
+        image_width: int,
+        question_width: int,
+        without: Collection[str] = (),
+        hidden: int | None = None,
+        heads: int = 8,
+        image_intermediate: int | None = None,
+        question_intermediate: int | None = None,
+        image_activation: Literal["gelu", "relu", "swish"] = "gelu",
+        question_activation: Literal["gelu", "relu", "swish"] = "gelu",
+        corrected: bool = False,
+    ) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+        self.network = BertConnectionLayer(
+            v_width=image_width,
+            t_width=question_width,
+            hidden=width_of_heads(
+                "published_vilbert", heads, hidden, image_width=image_width, question_width=question_width
+            ),
+            heads=heads,
+            v_intermediate=image_intermediate or 4 * image_width,
+            t_intermediate=question_intermediate or 4 * question_width,
+            v_activation=image_activation,
+            t_activation=question_activation,
+        )
+        self.scores = RowScores(image_width, question_width)
+        self.corrected = corrected
+        if corrected:
+            self.known_defects = ()
+            for module in self.network.modules():
+                if isinstance(module, BertLayerNorm):
+                    module.safe = True
+
+    def forward(self, batch: Batch) -> Attended:
+        if self.corrected:
+            batch = blanked(batch)
+            masks = [valid[:, None, None] for valid in (batch.image_valid, batch.question_valid)]
+        else:
+            masks = [additive(valid, batch.image.dtype) for valid in (batch.image_valid, batch.question_valid)]
+        found = self.network(batch.image, masks[0], batch.question, masks[1])
+        return self.scores.attended(found["v"], found["t"], batch)
+
+
 def biattention_from_checkpoint(checkpoint: Checkpoint, prefix: str = "") -> BertBiAttention:
     """The attention in the sizes of its weights; heads are the configuration's ``bi_num_attention_heads``, else 8."""
     return BertBiAttention(
@@ -148,4 +219,21 @@ def connection_from_checkpoint(checkpoint: Checkpoint) -> BertConnectionLayer:
         t_intermediate=checkpoint.size("t_intermediate.dense.weight", 0, config="intermediate_size"),
         v_activation=checkpoint.option("v_hidden_act", activation),
         t_activation=activation,
+    )
+
+
+def adapted(checkpoint: Checkpoint) -> Adapted:
+    """What `PublishedVilbert` has to be built with for a layer's weights."""
+    activation = checkpoint.option("hidden_act", "gelu")
+    return Adapted(
+        options={
+            "hidden": checkpoint.size("biattention.query1.weight", 0),
+            "heads": checkpoint.option("bi_num_attention_heads", 8),
+            "image_intermediate": checkpoint.size("v_intermediate.dense.weight", 0),
+            "question_intermediate": checkpoint.size("t_intermediate.dense.weight", 0),
+            "image_activation": checkpoint.option("v_hidden_act", activation),
+            "question_activation": activation,
+        },
+        image_width=checkpoint.size("biattention.query1.weight", 1),
+        question_width=checkpoint.size("biattention.query2.weight", 1),
     )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from variants.interface import Attended, Batch, CoAttention
+from variants.interface import Attended, Batch, CoAttention, one_width
 from variants.published.checkpoint import Checkpoint
 from variants.published.defects import NO_IMAGE_MASK, NO_WORD_MATTERS, WORDS_NOT_MASKED, known
 from variants.registry import register
@@ -210,15 +210,6 @@ class Phrase(nn.Module):
         return {"phrase": grams.max(0).values}
 
 
-def _one_width(name: str, image_width: int, question_width: int) -> int:
-    if image_width != question_width:
-        raise ValueError(
-            f"{name} has one width for both sides, but image_width is {image_width} and question_width "
-            f"{question_width}: project one side first"
-        )
-    return image_width
-
-
 @register("published_zhangtd_parallel")
 class PublishedZhangtdParallel(CoAttention):
     """Zhangtd's parallel co-attention on a batch, with the two vectors that the original only returns summed.
@@ -233,7 +224,7 @@ class PublishedZhangtdParallel(CoAttention):
         self, *, image_width: int, question_width: int, without: Collection[str] = (), hidden: int | None = None
     ) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
-        width = _one_width("published_zhangtd_parallel", image_width, question_width)
+        width = one_width("published_zhangtd_parallel", image_width=image_width, question_width=question_width)
         self.network = CoAttentionPara(width, hidden or width)
 
     def forward(self, batch: Batch) -> Attended:
@@ -289,7 +280,7 @@ class PublishedZhangtdAlternating(CoAttention):
         words: int = 2_048,
     ) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
-        width = _one_width("published_zhangtd_alternating", image_width, question_width)
+        width = one_width("published_zhangtd_alternating", image_width=image_width, question_width=question_width)
         self.summary = TextAttention(width, hidden or width)
         self.network = CoAttentionAlt(width, hidden or width, regions, words)
 

@@ -9,7 +9,8 @@ from suite.bench.inputs import make_batch
 from suite.bench.probes.step import About, running_on
 from suite.core.records import Measurement
 from suite.core.workloads import WORKLOADS
-from variants import Attended, Batch, CoAttention, build
+from variants import Attended, Batch, CoAttention, build, mechanisms
+from variants.build import option_types
 from variants.published import corrected
 
 WIDTH = 32
@@ -21,6 +22,9 @@ SOURCES = {
     "published_hiecoatt_alternating": ("hiecoatt/alternating", "alternating"),
     "published_dcn": ("dcn/stack", "dense"),
     "published_mcan": ("mcan/net", "modular"),
+    "published_ban": ("ban/residual", "bilinear"),
+    "published_bidaf": ("bidaf/attflow", "flow"),
+    "published_allennlp": ("allennlp/bidaf", "flow"),
 }
 """Where the weights of the published layer are those of ours: its component, and our mechanism."""
 
@@ -29,7 +33,7 @@ def deviate(name: str, device: str, *, task: str, seed: int = 0) -> Iterator[Mea
     """How far a published implementation is from ours with the same weights, padded and not.
 
     Args:
-        name: of a variant; those that are not in `SOURCES` yield nothing.
+        name: of a variant; those that are neither in `SOURCES` nor have a corrected form of their own yield nothing.
         device: label.
         task: of the records.
         seed: of the weights.
@@ -38,12 +42,16 @@ def deviate(name: str, device: str, *, task: str, seed: int = 0) -> Iterator[Mea
         ``deviation_from_corrected``, the largest of the outputs' on a batch padded on both sides; in its details
         each output's, and ``unpadded``, the same without any padding. Relative to the RMS of ours.
     """
-    if name not in SOURCES:
+    itself = "corrected" in option_types(mechanisms()[name]) if name in mechanisms() else False
+    if name not in SOURCES and not itself:
         return
-    source, mechanism = SOURCES[name]
     with running_on(device) as parsed, torch.no_grad():
         theirs = build(name, width=WIDTH, seed=seed).module.eval()
-        ours = corrected(theirs, source, into=mechanism).eval()
+        if itself:  # under the same names, so from the same seed
+            ours = build(f"{name}[corrected=true]", width=WIDTH, seed=seed).module.eval()
+        else:
+            source, mechanism = SOURCES[name]
+            ours = corrected(theirs, source, into=mechanism).eval()
         shape = replace(
             WORKLOADS["tiny"], image_width=WIDTH, question_width=WIDTH, image_fill=0.6, question_fill=0.6, batch=8
         )

@@ -148,8 +148,12 @@ def test_what_breaks_the_contract_is_broken_and_says_in_what(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(mechanisms()))
 def test_nothing_that_is_built_in_breaks_the_contract(name: str) -> None:
     for variant in (name, f"{name}+bf16"):
+        if variant == "published_allennlp+bf16":  # raises, as published
+            continue
         finding = contract.examine(prepare(variant, TINY, "forward", "cpu"), ABOUT)
-        assert finding.verdict == "holds", (variant, finding.summary)
+        # its weights are scores, and declared so
+        expected = "known" if name == "published_drugban" else "holds"
+        assert finding.verdict == expected, (variant, finding.summary)
 
 
 def compared(*names: str, phase: Phase = "forward") -> list[Record]:
