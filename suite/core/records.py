@@ -116,6 +116,8 @@ UNITS: Mapping[str, Unit] = {
             *(
                 "latency",
                 "latency_cold",
+                "device",
+                "device_cold",
                 "launch",
                 "first_call",
                 "compile_time",

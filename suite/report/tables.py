@@ -30,6 +30,8 @@ AXES = {
 }
 """What a sweep may move, and the numbers of a workload that move with it."""
 _MEASURED = {
+    "device": "device_s",
+    "device_cold": "device_cold_s",
     "latency_cold": "cold_latency_s",
     "launch": "launch_s",
     "first_call": "first_call_s",

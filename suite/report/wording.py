@@ -109,6 +109,8 @@ def place_table(cells: pd.DataFrame) -> pd.DataFrame:
                 "graphs": units.count(number(row, "graphs")),
                 "graph breaks": units.count(number(row, "graph_breaks")),
                 "recompiles": units.count(number(row, "recompiles")),
+                "on the device": units.seconds(number(row, "device_s")),
+                "there with a cold cache": units.seconds(number(row, "device_cold_s")),
                 "cold cache": units.seconds(number(row, "cold_latency_s")),
                 "launch": units.seconds(number(row, "launch_s")),
                 "doubt": flags(row, letters) or units.MISSING,

@@ -38,7 +38,7 @@ def check(bench: Bench) -> Iterator[Finding]:
 def _beside_another_clock(bench: Bench) -> Finding:
     on_cuda = bench.device == "cuda"
     limit = _limit(bench.device)
-    quantity = "latency_cold" if on_cuda else "latency"
+    quantity = "device_cold" if on_cuda else "latency"
     ratios: list[stats.Ratio] = []
     with running_on(bench.device):
         clock = clock_of(bench.device)

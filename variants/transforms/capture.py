@@ -1,5 +1,6 @@
 """CUDA graphs: the launches of a call recorded once per shape, then replayed as one."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,8 @@ from variants.interface import Attended, Batch, CoAttention, Skip
 from variants.transforms.transform import Transform, renamed
 from variants.variant import Variant
 
+_MOST_CAPTURES = 8
+"""Shapes whose graphs are kept, the latest used; the memory of a graph is its own for as long as it lives."""
 _WARM_UPS = 3
 """Calls before a capture, which must not meet a first call's compilation, autotuning or handles."""
 
@@ -63,7 +66,7 @@ class _Replay(torch.autograd.Function):
             own.detach().copy_(given)
         capture.forward.replay()
         capture.calls += 1
-        ctx.capture, ctx.call = capture, capture.calls
+        ctx.capture, ctx.call, ctx.done = capture, capture.calls, False
         return tuple(output.clone() for output in capture.outputs)
 
     @staticmethod
@@ -75,6 +78,12 @@ class _Replay(torch.autograd.Function):
                 "a +cudagraph variant was called again before this call's backward, and what that needs is "
                 "overwritten: run each backward before the next forward of the same shape"
             )
+        if ctx.done:
+            raise RuntimeError(
+                "a second backward of one call of a +cudagraph variant: the first has let go of what it needs; "
+                "call the variant again instead"
+            )
+        ctx.done = True
         for own, given in zip(capture.cotangents, cotangents, strict=True):
             own.copy_(given)
         capture.backward.replay()
@@ -97,7 +106,7 @@ def _apply(variant: Variant) -> Variant:
     if variant.device.type != "cuda":
         raise Skip(f"{variant.name}+cudagraph needs a CUDA device, but the variant is on the {variant.device}")
     inner = variant.run
-    captures: dict[object, Capture] = {}
+    captures: OrderedDict[object, Capture] = OrderedDict()
 
     def run(batch: Batch) -> Attended:
         key = (
@@ -106,7 +115,16 @@ def _apply(variant: Variant) -> Variant:
             variant.module.training,
         )
         if key not in captures:
-            captures[key] = Capture(variant.module, inner, batch)
+            while len(captures) >= _MOST_CAPTURES:  # each holds its memory for as long as it may be replayed
+                captures.popitem(last=False)
+            try:
+                captures[key] = Capture(variant.module, inner, batch)
+            except RuntimeError as error:
+                # what is left of a broken capture must not meet the next call
+                torch.cuda.synchronize()
+                said = str(error.__context__ or error).strip().partition("\n")[0]
+                raise Skip(f"{variant.name}+cudagraph cannot be captured: {said}") from error
+        captures.move_to_end(key)
         return captures[key].replay(batch)
 
     return replace(variant, spec=renamed(variant, "cudagraph"), run=run)

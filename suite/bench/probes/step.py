@@ -129,11 +129,16 @@ def without_dropout(module: nn.Module) -> None:
 
 @contextmanager
 def running_on(device: str) -> Iterator[devices.Device]:
-    """Within, torch uses the device's number of threads."""
+    """Within, torch uses the device's number of threads, and float32 means float32: nothing rounds to TF32."""
     parsed = devices.parse(device)
     before = torch.get_num_threads()
     torch.set_num_threads(parsed.threads)
+    rounded = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    if parsed.kind == "cuda":  # cuDNN's LSTM and convolutions would otherwise, and products would not
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
         yield parsed
     finally:
         torch.set_num_threads(before)
+        if parsed.kind == "cuda":
+            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = rounded

@@ -136,8 +136,8 @@ def compare(
         seed: of the order within rounds; fresh if left out.
 
     Yields:
-        ``first_call`` as soon as it is known; then per variant ``latency`` (on CUDA also ``latency_cold`` and
-        ``launch``), the proof of its mode and of its honesty, and ``harness_time`` of the comparison.
+        ``first_call`` as soon as it is known; then per variant ``latency`` (on CUDA also ``launch``, ``device`` and
+        ``device_cold``), the proof of its mode and of its honesty, and ``harness_time`` of the comparison.
     """
     every_name = list(dict.fromkeys([ANCHOR, *(str(canonical(name)) for name in names)]))
     deadline = Deadline(deadline_s, foreseen)

@@ -36,7 +36,7 @@ def transform(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[Varia
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_every_variant_and_the_anchor_are_timed_in_the_same_rounds(tiny: Workload, phase: Phase) -> None:
-    records = list(timing.compare(["pool", "cross"], tiny, phase, "cpu", task="t", budget_s=0.2, seed=1))
+    records = list(timing.compare(["pool", "cross"], tiny, phase, "cpu", task="t", budget_s=2.0, seed=1))
     latencies = measured(records, "latency")
     assert list(latencies) == ["parallel", "pool", "cross"]
     for latency in latencies.values():
@@ -52,7 +52,7 @@ def test_every_variant_and_the_anchor_are_timed_in_the_same_rounds(tiny: Workloa
 
 def test_the_order_within_rounds_is_drawn_anew(tiny: Workload) -> None:
     announced: list[str] = []
-    list(timing.compare(["pool"], tiny, "forward", "cpu", task="t", budget_s=0.5, announce=announced.append))
+    list(timing.compare(["pool"], tiny, "forward", "cpu", task="t", budget_s=2.0, announce=announced.append))
     timed = announced[2:-2]  # the first two are the first calls, the last two the proofs
     orders = {tuple(timed[start : start + 2]) for start in range(0, len(timed) - 1, 2)}
     assert orders == {("parallel", "pool"), ("pool", "parallel")}
@@ -68,7 +68,17 @@ def test_a_variant_that_raises_leaves_its_neighbours_alone(
         return replace(variant, spec=renamed(variant, "bf16"), run=run)
 
     transform("bf16", raising)
-    records = list(timing.compare(["parallel+bf16", "pool"], tiny, "forward", "cpu", task="t", budget_s=0.1))
+    records = list(
+        timing.compare(
+            ["parallel+bf16", "pool"],
+            tiny,
+            "forward",
+            "cpu",
+            task="t",
+            budget_s=0.1,
+            required=["parallel+bf16", "pool"],
+        )
+    )
     assert [(item.variant, item.cause, item.reason) for item in records if isinstance(item, Skip)] == [
         ("parallel+bf16", "error", "RuntimeError: planted")
     ]
@@ -127,7 +137,11 @@ def test_an_eager_variant_that_calls_itself_compiled_is_caught(
     tiny: Workload, transform: Callable[[str, Callable[[Variant], Variant]], None]
 ) -> None:
     transform("compile", lambda variant: replace(variant, spec=renamed(variant, "compile")))
-    records = list(timing.compare(["parallel+compile"], tiny, "forward", "cpu", task="t", budget_s=0.1))
+    records = list(
+        timing.compare(
+            ["parallel+compile"], tiny, "forward", "cpu", task="t", budget_s=0.1, required=["parallel+compile"]
+        )
+    )
     finding = findings(records, "mode")["parallel+compile"]
     assert finding.verdict == "broken"
     assert "nothing was compiled" in finding.summary
@@ -137,7 +151,9 @@ def test_products_in_another_precision_than_the_name_says_are_caught(
     tiny: Workload, transform: Callable[[str, Callable[[Variant], Variant]], None]
 ) -> None:
     transform("bf16", lambda variant: replace(variant, spec=renamed(variant, "bf16")))
-    records = list(timing.compare(["parallel+bf16"], tiny, "forward", "cpu", task="t", budget_s=0.1))
+    records = list(
+        timing.compare(["parallel+bf16"], tiny, "forward", "cpu", task="t", budget_s=0.1, required=["parallel+bf16"])
+    )
     finding = findings(records, "mode")["parallel+bf16"]
     assert finding.verdict == "broken"
     assert "asks for products in bfloat16, but they ran in float32" in finding.summary
@@ -146,7 +162,9 @@ def test_products_in_another_precision_than_the_name_says_are_caught(
 # torch's own compiler uses what torch has deprecated
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_a_compiled_variant_proves_its_graphs_and_compiles_no_more_in_the_rounds(tiny: Workload) -> None:
-    records = list(timing.compare(["pool+compile"], tiny, "forward", "cpu", task="t", budget_s=0.1))
+    records = list(
+        timing.compare(["pool+compile"], tiny, "forward", "cpu", task="t", budget_s=0.1, required=["pool+compile"])
+    )
     finding = findings(records, "mode")["pool+compile"]
     assert finding.verdict == "holds", finding.summary
     assert measured(records, "graphs")["pool+compile"].value == 1

@@ -1,0 +1,84 @@
+"""What only a GPU runs, run over a double of one (`tests/doubles/gpu.py`), which is true to order and refusals."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[4]
+
+
+def over_a_gpu(*asked: str, gpu: str = "h100") -> dict[str, Any]:
+    path = os.pathsep.join((str(ROOT / "tests" / "doubles"), str(ROOT)))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.suite.bench.probes.over_a_gpu", *asked],
+        env=os.environ | {"GPU_DOUBLE": gpu, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT, capture_output=True, text=True, timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    return over_a_gpu("times", "captured", "rounding", "probes", "seen")
+
+
+def test_the_devices_own_time_holds_no_gap_of_the_host(found: dict[str, Any]) -> None:
+    for name, times in found["times"].items():
+        assert times["launch"] <= times["latency"], name
+        if not times["doubts"]:
+            # the double's device takes microseconds for an operation, the host on a CPU far longer
+            assert times["device"] < times["launch"] / 3, name
+            assert times["device_cold"] == pytest.approx(times["device"], rel=0.3), name
+    assert not any(times["doubts"] for name, times in found["times"].items() if name.startswith("parallel"))
+
+
+def test_a_call_that_waits_for_the_device_is_said_to_hold_the_hosts_gaps(found: dict[str, Any]) -> None:
+    assert any("published_csdn" in doubt for doubt in found["times"]["published_csdn forward"]["doubts"])
+
+
+def test_captures_are_bounded_and_right_and_refuse_what_would_read_memory_that_is_gone(found: dict[str, Any]) -> None:
+    captured = found["captured"]
+    assert captured["largest difference"] < 1e-5
+    assert captured["second backward"].startswith("a second backward of one call of a +cudagraph variant")
+    assert "cannot be captured: CUDA error: operation not permitted" in captured["published_csdn+cudagraph"]
+
+
+def test_float32_means_float32_and_what_was_set_before_comes_back(found: dict[str, Any]) -> None:
+    assert found["rounding"] == [False, True]
+
+
+def test_the_probes_of_memory_start_and_peaks_run(found: dict[str, Any]) -> None:
+    probed = found["probes"]
+    assert probed["graph_pool_memory"] > 0
+    assert probed["peak_memory"] > 0
+    assert probed["cold_start"] > 0
+    assert probed["gemm_time"] > 0
+    assert probed["copy_time"] > 0
+
+
+NVML: dict[str, tuple[set[str], set[str], bool]] = {
+    # what is there, what is said to be lacking, and whether it is a reason for doubt
+    "ok": ({"sm_mhz", "watts", "celsius"}, set(), False),
+    "missing": (set(), {"no_nvml"}, False),
+    "few": ({"celsius", "foreign_processes"}, {"no_sm_mhz", "no_watts", "no_throttled_by"}, False),
+    "denied": ({"sm_mhz", "watts"}, {"no_throttled_by", "no_foreign_processes"}, False),
+    "container": ({"sm_mhz", "watts"}, {"no_foreign_processes"}, False),
+    "foreign": ({"sm_mhz", "foreign_processes"}, set(), True),
+    "throttled": ({"sm_mhz", "throttled_by"}, set(), True),
+}
+
+
+@pytest.mark.parametrize("how", NVML)
+def test_a_gpu_is_asked_field_by_field(found: dict[str, Any], how: str) -> None:
+    seen = found["seen"][how]
+    there, lacking, doubted = NVML[how]
+    assert seen.keys() >= there | lacking
+    assert {name for name in seen if name.startswith("no_")} == lacking
+    assert bool(seen["doubts"]) == doubted
