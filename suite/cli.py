@@ -314,8 +314,12 @@ def selfcheck(
     out: Annotated[
         Path | None, typer.Option(help="Results folder; results/<stamp>-selfcheck-<device> if left out.")
     ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Of masking: go on with this folder's trials.", metavar="FOLDER")
+    ] = None,
     write: Annotated[
-        bool, typer.Option("--write", help="Of masking: keep the signatures from which causes are inferred.")
+        bool,
+        typer.Option("--write", help="Of masking: only the matrix of planted defects, and keep their signatures."),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -323,15 +327,21 @@ def selfcheck(
     if trials is not None and trials < 1:
         raise UserError(f"--trials {trials}: expected at least 1")
     if topics == ["masking"]:
-        from suite.audit import selfcheck as masking
+        from suite.core.answer import Manner
+        from suite.selfcheck import masking
 
-        given = {"--full": full, "--device": device is not None, "--out": out is not None, "--quiet": quiet}
-        _refuse("selfcheck masking has its own trials, and no folder", given)
-        raise typer.Exit(masking.start(seeds=100 if trials is None else trials, write=write))
+        _refuse("selfcheck masking runs on the CPU", {"--device": device is not None})
+        if write:
+            given = {"--full": full, "--trials": trials is not None, "--out": out is not None, "--quiet": quiet}
+            _refuse("the matrix is of one seed and has no folder", given | {"--resume": resume is not None})
+            raise typer.Exit(masking.matrix(write=True))
+        _refuse(f"--resume {resume} goes on in that folder", {"--out": out is not None and resume is not None})
+        seeds = trials or (100 if full else 20)
+        raise typer.Exit(masking.start(seeds=seeds, out=out, resume=resume, manner=Manner(quiet=quiet)))
     from suite.core.answer import Manner
     from suite.selfcheck import session
 
-    _refuse("signatures are kept by selfcheck masking alone", {"--write": write})
+    _refuse("that belongs to selfcheck masking alone", {"--write": write, "--resume": resume is not None})
     manner = Manner(quiet=quiet)
     raise typer.Exit(
         session.start(tuple(topics or ()), device=device, full=full, trials=trials, out=out, manner=manner)

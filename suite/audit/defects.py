@@ -454,6 +454,60 @@ class HandWrittenBackward(Sound):
         return entered
 
 
+class _Encoder(nn.Module):
+    """Takes a mask, as the one around it expects, and has no use for it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, width)
+
+    def forward(self, words: Tensor, valid: Tensor) -> Tensor:
+        hidden: Tensor = self.layer(words)
+        return torch.tanh(hidden + hidden.mean(1, keepdim=True))
+
+
+class DroppedInside(Sound):
+    """The question's mask is handed on to a part that does not use it, and nobody else does."""
+
+    def __init__(self, *, image_width: int, question_width: int, without: Collection[str] = ()) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+        self.encoder = _Encoder(question_width)
+
+    def arrive(self, batch: Batch) -> Batch:
+        words = self.encoder(batch.question, batch.question_valid)
+        return batch._replace(question=words, question_valid=torch.ones_like(batch.question_valid))
+
+
+class HeadsInOtherOrder(Sound):
+    """Scores of two heads are laid out example by example, and the mask head by head."""
+
+    def distribute(self, scores: Tensor, valid: Tensor, features: Tensor) -> Tensor:
+        heads = scores.repeat_interleave(2, dim=0)  # [B H, L]
+        weights = masked_softmax(heads, valid.repeat(2, 1))
+        return weights.view(len(scores), 2, -1).mean(1)
+
+
+class TinyEpsilon(Sound):
+    """What keeps an empty row from 0 / 0 is 0 itself in fp16."""
+
+    def distribute(self, scores: Tensor, valid: Tensor, features: Tensor) -> Tensor:
+        powers = torch.softmax(scores, dim=-1).masked_fill(~valid, 0)
+        seen = masked_softmax(scores, valid)
+        return seen * (powers.sum(-1, keepdim=True) / (powers.sum(-1, keepdim=True) + 1e-9))
+
+
+class RootOfNothing(Sound):
+    """Words are brought to length one; that of blanked padding is the root of zero, whose slope is infinite."""
+
+    def __init__(self, *, image_width: int, question_width: int, without: Collection[str] = ()) -> None:
+        super().__init__(image_width=image_width, question_width=question_width, without=without)
+        self.turn = nn.Linear(question_width, question_width, bias=False)
+
+    def encode(self, question: Tensor, valid: Tensor) -> Tensor:
+        words: Tensor = self.turn(question)
+        return words / (words.square().sum(-1, keepdim=True).sqrt() + 1e-6)
+
+
 def _without_tanh(module: nn.Module) -> Call:
     """Another execution of `Sound`, such as a hand-written kernel, that leaves the affinity's tanh out."""
 
@@ -803,6 +857,34 @@ DEFECTS: dict[str, Defect] = {
             "P8 P8g",
             "a hand-written backward gives padding, or the wrong example, a gradient",
             "mask the gradient as the forward masks the features",
+        ),
+        _defect(
+            "mask handed on and dropped",
+            DroppedInside,
+            "P6 P1",
+            "the mask is handed on to a part that does not use it",
+            "follow the argument into that part, to the softmax and to every sum over slots",
+        ),
+        _defect(
+            "heads in another order than their mask",
+            HeadsInOtherOrder,
+            "P3o P4",
+            "heads and examples share an axis, and the mask is repeated in the other order",
+            "repeat the mask with repeat_interleave where scores are laid out example by example",
+        ),
+        _defect(
+            "epsilon of 1e-9",
+            TinyEpsilon,
+            "P10",
+            "the epsilon is smaller than fp16 can hold",
+            "use the type's own smallest number, or compute in float32",
+        ),
+        _defect(
+            "root of blanked padding",
+            RootOfNothing,
+            "P8",
+            "the gradient of a square root at zero is infinite, and 0 * inf is NaN",
+            "put the epsilon under the root",
         ),
         _defect(
             "another function when executed otherwise",

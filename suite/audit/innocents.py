@@ -6,7 +6,8 @@ properties. Each hides what it is told to hide; some are fragile (a NaN in paddi
 
 import math
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -223,6 +224,257 @@ class BothSides(nn.Module):
         return tokens.masked_fill(~real[..., None], 0).sum(1) / real.sum(1, keepdim=True).clamp(min=1)
 
 
+class SmallestAdded(Attends):
+    """The smallest number that there is, times one less the mask, as many language models have it."""
+
+    def forward(self, x: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+        hidden = (1.0 - y_mask.to(x)[:, None, None]) * torch.finfo(x.dtype).min
+        return self.mixed(x, y, self.scores(x, y) + hidden)
+
+
+class SmallestFilled(Attends):
+    def forward(self, x: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+        smallest = torch.finfo(x.dtype).min
+        return self.mixed(x, y, self.scores(x, y).masked_fill(~y_mask[:, None, None], smallest))
+
+
+class AddedFourAxes(Attends):
+    """``[B, 1, 1, L]``, 0 where real and a large negative number where padding."""
+
+    def forward(self, x: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+        assert y_mask.dim() == 4
+        return self.mixed(x, y, self.scores(x, y) + y_mask)
+
+
+class Pairs(Attends):
+    """``[B, M, L]``, True where a pair is real."""
+
+    def forward(self, x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+        assert mask.shape[1:] == (x.shape[1], y.shape[1])
+        return self.mixed(x, y, self.scores(x, y).masked_fill(~mask[:, None], -1e9))
+
+
+class HeadsFolded(Attends):
+    """Heads and examples share one axis, the mask repeated in the same order."""
+
+    def forward(self, x: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+        scores = self.scores(x, y).flatten(0, 1)  # [B H, M, L]
+        scores = scores.masked_fill(~y_mask.repeat_interleave(HEADS, 0)[:, None], -1e9)
+        return self.mixed(x, y, scores.view(len(x), HEADS, x.shape[1], y.shape[1]))
+
+
+class SlotsFirst(nn.Module):
+    """Features ``[L, B, D]``, as torch's own attention takes them unless told otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(WIDTH, HEADS)
+
+    def forward(self, query: Tensor, memory: Tensor, memory_key_padding_mask: Tensor) -> Tensor:
+        made: Tensor = self.attention(query, memory, memory, key_padding_mask=memory_key_padding_mask)[0]
+        return query + made
+
+
+class ChannelsFirst(Attends):
+    """Features ``[B, D, L]``, as convolutions leave them."""
+
+    def forward(self, x: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+        x, y = x.mT, y.mT
+        return self.mixed(x, y, self.scores(x, y).masked_fill(~y_mask[:, None, None], -1e9)).mT
+
+
+class KeyAndValue(Attends):
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        scores = self.heads(self.query, query) @ self.heads(self.key, key).mT / math.sqrt(WIDTH / HEADS)
+        weights = scores.masked_fill(~mask[:, None, None], -1e9).softmax(-1)
+        return (weights @ self.heads(self.value, value)).transpose(1, 2).flatten(2)
+
+
+class BoxesBeside(Attends):
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = nn.Linear(4, WIDTH)
+
+    def forward(self, x: Tensor, regions: Tensor, boxes: Tensor, regions_mask: Tensor) -> Tensor:
+        y = regions + self.place(boxes)
+        return self.mixed(x, y, self.scores(x, y).masked_fill(~regions_mask[:, None, None], -1e9))
+
+
+class GuidedByVector(nn.Module):
+    """One vector an example chooses among padded slots; weights beside the vector that they give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.score = nn.Linear(WIDTH, 20), nn.Linear(32, 20), nn.Linear(20, 1)
+
+    def forward(self, regions: Tensor, question: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.score(torch.tanh(self.one(regions) + self.two(question)[:, None])).squeeze(-1)
+        weights = scores.masked_fill(~mask, -1e9).softmax(-1)
+        return (weights[..., None] * regions).sum(1), weights
+
+
+class ThreeSides(Attends):
+    def forward(
+        self, text: Tensor, audio: Tensor, video: Tensor, text_mask: Tensor, audio_mask: Tensor, video_mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        def hears(x: Tensor, y: Tensor, real: Tensor) -> Tensor:
+            return self.mixed(x, y, self.scores(x, y).masked_fill(~real[:, None, None], -1e9))
+
+        return hears(text, audio, audio_mask), hears(audio, video, video_mask), hears(video, text, text_mask)
+
+
+class OppositePolarities(Attends):
+    """True is real on one side, and padding on the other."""
+
+    def forward(self, x: Tensor, y: Tensor, x_mask: Tensor, y_padding: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.scores(x, y)
+        one = self.mixed(x, y, scores.masked_fill(y_padding[:, None, None], -1e9))
+        two = self.mixed(y, x, scores.mT.masked_fill(~x_mask[:, None, None], -1e9))
+        return one, two
+
+
+class OneStream(nn.Module):
+    """Both sides in one stream, and one after the other in what comes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(WIDTH, HEADS, dim_feedforward=WIDTH, batch_first=True)
+
+    def forward(self, x: Tensor, y: Tensor, x_mask: Tensor, y_mask: Tensor) -> Tensor:
+        padding = ~torch.cat([x_mask, y_mask], 1)
+        made: Tensor = self.layer(torch.cat([x, y], 1), src_key_padding_mask=padding)
+        return made
+
+
+class LearnedQueries(Attends):
+    """A fixed number of learned queries looks at a padded set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latents = nn.Parameter(torch.randn(5, WIDTH))
+
+    def forward(self, y: Tensor, y_mask: Tensor) -> Tensor:
+        x = self.latents.expand(len(y), -1, -1)
+        return self.mixed(x, y, self.scores(x, y).masked_fill(~y_mask[:, None, None], -1e9))
+
+
+class Bilinear(nn.Module):
+    """Weights over all pairs of slots at once, and the vector that they pool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(WIDTH, 20), nn.Linear(WIDTH, 20)
+
+    def forward(self, x: Tensor, y: Tensor, x_mask: Tensor, y_mask: Tensor) -> tuple[Tensor, Tensor]:
+        one, two = self.one(x), self.two(y)
+        pairs = (x_mask[:, :, None] & y_mask[:, None]).flatten(1)
+        weights = (one @ two.mT).flatten(1).masked_fill(~pairs, -1e9).softmax(-1)
+        weights = weights.view(len(x), x.shape[1], y.shape[1])
+        return torch.einsum("bnt,bnd,btd->bd", weights, one, two), weights
+
+
+class CutToTheLongest(Attends):
+    """What comes back is as long as the longest row, and not as the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrence = nn.LSTM(WIDTH, WIDTH // 2, batch_first=True, bidirectional=True)
+
+    def forward(self, y: Tensor, y_lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(y, y_lengths.cpu(), batch_first=True, enforce_sorted=False)
+        states: Tensor = pad_packed_sequence(self.recurrence(packed)[0], batch_first=True)[0]
+        return states
+
+
+class NormalisedByTheReal(Attends):
+    """Statistics of the batch are taken over valid slots alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(WIDTH)
+
+    def forward(self, x: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+        normal = torch.zeros_like(y)
+        normal[y_mask] = self.norm(y[y_mask])
+        return self.mixed(x, normal, self.scores(x, normal).masked_fill(~y_mask[:, None, None], -1e9))
+
+
+class Convolved(Attends):
+    """Padding is zeroed before each convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv1d(WIDTH, WIDTH, 3, padding=1), nn.Conv1d(WIDTH, WIDTH, 3, padding=1)
+
+    def forward(self, x: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+        real = y_mask[:, None]
+        y = torch.relu(self.first(y.mT.masked_fill(~real, 0))).masked_fill(~real, 0)
+        y = self.second(y).mT
+        return self.mixed(x, y, self.scores(x, y).masked_fill(~y_mask[:, None, None], -1e9))
+
+
+class MaximumAndMean(nn.Module):
+    """Pooled twice, each over valid slots alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        hidden, real = torch.tanh(self.layer(tokens)), mask[..., None]
+        mean = (hidden * real).sum(1) / real.sum(1).clamp(min=1)
+        return hidden.masked_fill(~real, -1e4).amax(1), mean
+
+
+class Sigmoids(Attends):
+    """Weights by a sigmoid: no softmax, and a gate that is zero on padding."""
+
+    def forward(self, x: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+        gates = torch.sigmoid(self.scores(x, y)) * y_mask[:, None, None]
+        return x + (gates @ self.heads(self.value, y)).transpose(1, 2).flatten(2)
+
+
+class AsDict(Attends):
+    def forward(self, x: Tensor, y: Tensor, y_mask: Tensor) -> dict[str, Tensor]:
+        weights = self.scores(x, y).masked_fill(~y_mask[:, None, None], -1e9).softmax(-1)
+        attended = (weights @ self.heads(self.value, y)).transpose(1, 2).flatten(2)
+        return {"last_hidden_state": x + attended, "attentions": weights}
+
+
+@dataclass
+class Output:
+    hidden: Tensor
+    pooled: Tensor | None = None
+
+
+class AsDataclass(Attends):
+    def forward(self, x: Tensor, y: Tensor, y_mask: Tensor) -> Output:
+        hidden = self.mixed(x, y, self.scores(x, y).masked_fill(~y_mask[:, None, None], -1e9))
+        return Output(hidden)
+
+
+class Named(NamedTuple):
+    hidden: Tensor
+    weights: Tensor
+
+
+class AsNamedTuple(Attends):
+    def forward(self, x: Tensor, y: Tensor, *, y_mask: Tensor, need_weights: bool = True) -> Named:
+        weights = self.scores(x, y).masked_fill(~y_mask[:, None, None], -1e9).softmax(-1)
+        hidden = x + (weights @ self.heads(self.value, y)).transpose(1, 2).flatten(2)
+        return Named(hidden, weights.mean(1))
+
+
+class Positions(Attends):
+    """Where a slot stands matters: sines by place, and a bias by distance."""
+
+    def forward(self, x: Tensor, y: Tensor, y_mask: Tensor) -> Tensor:
+        places = torch.arange(y.shape[1], device=y.device, dtype=y.dtype)
+        y = y + torch.sin(places[:, None] / 100 ** (torch.arange(WIDTH, device=y.device) / WIDTH))
+        apart = torch.arange(x.shape[1], device=x.device, dtype=x.dtype)[:, None] - places
+        return self.mixed(x, y, (self.scores(x, y) - 0.1 * apart.abs()).masked_fill(~y_mask[:, None, None], -1e9))
+
+
 INNOCENTS: Mapping[str, Callable[[], nn.Module]] = {
     "boolean [B, L], True is real": TrueIsReal,
     "boolean [B, L], True is padding": TrueIsPadding,
@@ -246,6 +498,30 @@ INNOCENTS: Mapping[str, Callable[[], nn.Module]] = {
     "normalised weights, a result kept": NormalisedWeights,
     "maximum of the batch": SharedMaximum,
     "softmax in float32": InFloat32,
+    "finfo.min, made additive inside": SmallestAdded,
+    "finfo.min as a fill": SmallestFilled,
+    "numbers added to the scores, [B, 1, 1, L]": AddedFourAxes,
+    "boolean [B, M, L] of pairs": Pairs,
+    "heads folded into the batch": HeadsFolded,
+    "slots before examples": SlotsFirst,
+    "channels first": ChannelsFirst,
+    "query, key and value apart": KeyAndValue,
+    "boxes beside features": BoxesBeside,
+    "a vector as the other side": GuidedByVector,
+    "three sides": ThreeSides,
+    "polarity that differs between sides": OppositePolarities,
+    "both sides in one stream": OneStream,
+    "learned queries": LearnedQueries,
+    "weights over pairs": Bilinear,
+    "cut to the longest row": CutToTheLongest,
+    "BatchNorm over valid slots": NormalisedByTheReal,
+    "convolutions over blanked padding": Convolved,
+    "masked maximum and mean": MaximumAndMean,
+    "sigmoid gates": Sigmoids,
+    "a dictionary of outputs": AsDict,
+    "a dataclass of outputs": AsDataclass,
+    "a named tuple, keywords and a flag": AsNamedTuple,
+    "positions and distances": Positions,
 }
 """By what each stands for."""
 

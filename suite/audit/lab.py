@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -603,5 +603,9 @@ def _finite(number: float) -> float:
 
 def _factors(count: int, salt: int, like: Tensor) -> Tensor:
     # drawn whole and cut, so that a slot's factor does not depend on how many there are
-    drawn = torch.randn(4096, generator=torch.Generator().manual_seed(salt), dtype=torch.float64)
-    return drawn[:count].to(like.device)
+    return _drawn(salt)[:count].to(like.device)
+
+
+@lru_cache(maxsize=256)
+def _drawn(salt: int) -> Tensor:
+    return torch.randn(4096, generator=torch.Generator().manual_seed(salt), dtype=torch.float64)

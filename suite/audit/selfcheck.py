@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from suite.audit.causes import SIGNATURES, traits, write_signatures
 from suite.audit.defects import DEFECTS, SOUND, Defect, Sound, sound, subject_of
 from suite.audit.findings import findings
 from suite.audit.innocents import INNOCENTS, innocent
@@ -11,7 +10,6 @@ from suite.audit.properties import PROPERTIES, Outcome, examine
 from suite.audit.reading import NotUnderstood, understand
 from suite.audit.reading.doubt import doubted
 from suite.audit.subject import from_module
-from suite.core import exits
 
 REASONS: Mapping[str, str] = {
     "P1": "whatever breaks it breaks P1n too; it tells what is wrong from what is fragile",
@@ -51,6 +49,12 @@ def plant_all(names: Iterable[str] | None = None, *, seed: int = 0) -> Iterator[
         outcomes = tuple(examine(subject_of(defect, seed=seed), seed=seed))
         broken = tuple(outcome.examined.id for outcome in outcomes if outcome.verdict == "broken")
         yield Caught(defect=defect, broken=broken, outcomes=outcomes)
+
+
+def missed(defect: Defect, seed: int) -> tuple[str, ...]:
+    """The properties that should catch a planted defect, and do not with that seed's weights and batches."""
+    outcomes = examine(subject_of(defect, seed=seed), seed=seed, only=defect.caught_by)
+    return tuple(outcome.examined.id for outcome in outcomes if outcome.verdict != "broken")
 
 
 def false_alarms(
@@ -95,50 +99,3 @@ def only_catchers(caught: Iterable[Caught]) -> dict[str, tuple[str, ...]]:
         if len(found.broken) == 1:
             alone[found.broken[0]] += (found.defect.name,)
     return alone
-
-
-def start(*, seeds: int = 100, write: bool = False) -> int:
-    """Print the matrix of planted defects by properties and the false alarms of correct mechanisms.
-
-    Args:
-        seeds: over which the correct mechanisms have to pass.
-        write: keep the defects' signatures, from which causes are inferred.
-
-    Returns:
-        0, or 1 where the audit misses something or raises a false alarm.
-    """
-    ids = [item.id for item in PROPERTIES]
-    print(f"{'':40}{' '.join(f'{id:>3}' for id in ids)}")
-    caught, missed = [], 0
-    for found in plant_all():
-        caught.append(found)
-        marks = " ".join(f"{'x' if id in found.broken else '!' if id in found.missed else '.':>3}" for id in ids)
-        print(f"{found.defect.name:40}{marks}", flush=True)
-        missed += len(found.missed)
-    alone = only_catchers(caught)
-    print()
-    for id in NEEDED:
-        names = alone[id]
-        print(
-            f"{id:4} {'alone catches ' + ', '.join(names) if names else REASONS.get(id, 'has no reason to be there')}"
-        )
-        missed += not names and id not in REASONS
-    if write:
-        write_signatures({found.defect.name: traits(subject_of(found.defect), found.outcomes) for found in caught})
-        print(f"signatures written to {SIGNATURES}")
-    alarms = 0
-    for seed, name, outcome in false_alarms(range(seeds)):
-        alarms += 1
-        print(f"false alarm: {name}, seed {seed}: {outcome.examined.id} {outcome.verdict} {outcome.worst}")
-    said = dict.fromkeys(INNOCENTS, 0)
-    for name, seed, words in accusations(range(seeds)):
-        said[name] += bool(words)
-        if words:
-            print(f"accused: {name}, seed {seed}: {words}")
-    print("\nfalse alarms by convention, of correct modules read from their signatures:")
-    for name, count in said.items():
-        print(f"  {name:46}{count} of {seeds}", flush=True)
-    alarms += sum(said.values())
-    innocents = f"{len(SOUND)} correct mechanisms and {len(INNOCENTS)} correct modules"
-    print(f"\n{len(caught)} planted defects, {missed} missed; {innocents} over {seeds} seeds, {alarms} false alarms")
-    return exits.INCORRECT if missed or alarms else exits.DONE

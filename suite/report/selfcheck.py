@@ -25,7 +25,7 @@ def write(folder: Path) -> Path:
         ValueError: the folder holds no records that can be read; says why.
     """
     records = store.read(folder)
-    rows = [record for record in records if isinstance(record, Finding) and record.quantity == SELFCHECK]
+    rows = latest(records)
     failed = [row for row in rows if row.verdict == "broken"]
     lines = [
         "# Self-check",
@@ -36,7 +36,7 @@ def write(folder: Path) -> Path:
         "|---|---|---|---|---|---|",
         *(_line(row) for row in rows),
         "",
-        *_reading(),
+        *_reading(timed=any(record.task.startswith("timing") for record in records)),
     ]
     pairs = ratios(records)
     if pairs:
@@ -44,6 +44,15 @@ def write(folder: Path) -> Path:
         plot(pairs).savefig(folders.target(folder, PLOT), dpi=150)
         lines += [f"![Every pair with its interval]({PLOT})", "", *_plotted(pairs)]
     return folders.write(folder, FILE, "\n".join([*lines, ""]))
+
+
+def latest(records: Sequence[Record]) -> list[Finding]:
+    """The rows; of one that was counted again, after a self-check was gone on with, the last."""
+    rows: dict[object, Finding] = {}
+    for record in records:
+        if isinstance(record, Finding) and record.quantity == SELFCHECK:
+            rows[record.details.get("check")] = record
+    return list(rows.values())
 
 
 def ratios(records: Sequence[Record]) -> dict[str, list[stats.Ratio]]:
@@ -85,9 +94,8 @@ def plot(pairs: Mapping[str, Sequence[stats.Ratio]]) -> Figure:
 
 def _opening(folder: Path, records: Sequence[Record], rows: Sequence[Finding], failed: Sequence[Finding]) -> list[str]:
     judged = sum(row.verdict in ("holds", "broken") and bool(row.details.get("limit")) for row in rows)
-    took = next(
-        (record.value for record in records if isinstance(record, Measurement) and record.task == "selfcheck"), None
-    )
+    parts = [record.value for record in records if isinstance(record, Measurement) and record.task == "selfcheck"]
+    took = sum(part for part in parts if part is not None) if parts else None
     verdict = f"**All {judged} rows that were tried hold.**" if judged else "**No row was tried.**"
     if failed:
         verdict = f"**{len(failed)} of {judged} rows that were tried fail.**"
@@ -125,16 +133,20 @@ def _line(row: Finding) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _reading() -> list[str]:
-    return [
+def _reading(*, timed: bool) -> list[str]:
+    lines = [
         "A row fails where its exact (Clopper-Pearson) interval excludes the limit; a count alone may miss it by",
         "chance, and few trials prove little either way, which is why their number stands beside every count.",
         "",
-        "Every pair went through the planner, the worker processes and the store of an ordinary run. Its raw samples,",
-        "the round of each, and what the machine was doing meanwhile are in `records.jsonl` beside this page, under",
-        "tasks that begin with `timing pairs`; the rows here are findings of the quantity `selfcheck`.",
-        "",
     ]
+    if timed:
+        lines += [
+            "Every pair went through the planner, the worker processes and the store of an ordinary run. Its raw",
+            "samples, the round of each, and what the machine was doing meanwhile are in `records.jsonl` beside this",
+            "page, under tasks that begin with `timing pairs`; the rows here are findings of the quantity `selfcheck`.",
+            "",
+        ]
+    return lines
 
 
 def _plotted(pairs: Mapping[str, Sequence[stats.Ratio]]) -> list[str]:
