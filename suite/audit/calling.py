@@ -40,12 +40,14 @@ def ended_inside(error: BaseException, module: nn.Module) -> bool:
 
 _NOT_THEIRS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 
+_PYTHONS = str(Path(traceback.__file__).parent)
+
 
 def place(error: BaseException) -> str:
     """Where in a user's own code an exception passed last, as ``file.py:12``; empty where it did not."""
     found = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
-        if _theirs(frame.f_code.co_filename):
+        if theirs(frame.f_code.co_filename):
             found = f"{Path(frame.f_code.co_filename).name}:{line}"
     return found
 
@@ -58,13 +60,16 @@ def here() -> str:
     """Where in a user's own code a function is being called, as `` at file.py:12``; empty where it is in none."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename != _CALLER:
-        if _theirs(frame.f_code.co_filename):
+        if theirs(frame.f_code.co_filename):
             return f" at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
 
 
-def _theirs(filename: str) -> bool:
+def theirs(filename: str) -> bool:
+    """Whether a file is of a user's own code, or of a package of theirs: not of torch, of this program or of Python."""
+    if filename.startswith(_PYTHONS) and "site-packages" not in filename:
+        return False
     return not filename.startswith((*_NOT_THEIRS, "<")) and not filename.endswith(("run_all.py", "/pytest/__main__.py"))
 
 

@@ -91,53 +91,79 @@ def hints(subject: Subject, outcomes: Iterable[Outcome]) -> dict[str, tuple[Defe
     return by_property
 
 
-THROUGH = ("P1", "P2", "P3", "P4", "P6", "P8", "P9r", "P11", "P13")
+THROUGH = ("P1", "P2", "P3", "P4", "P5", "P6", "P8", "P9r", "P11", "P13")
 """Broken where padding gets through to what is valid."""
 
 
 def _shown(lab: Lab, broken: Sequence[Outcome]) -> dict[str, str]:
     """What experiments show of each broken property."""
     lab = lab.loose
-    shown: dict[str, str] = {}
     by_id = {outcome.examined.id: outcome for outcome in broken}
     guilty: dict[Side, str] = {}
+    trained = False
     for id in ("P1", "P2", "P6", "P3"):
-        if id in by_id and not guilty:
+        if id in by_id and not any(guilty.values()):
             alone = {found.sides[0] for found in by_id[id].failures if len(found.sides) == 1}
             for side in (side for side in lab.subject.masked if not alone or side in alone):
                 guilty[side] = experiments.safely(partial(_nearest_fact, lab, side))
+                if not guilty[side] and id == "P1":  # it may get through in train mode only
+                    guilty[side] = experiments.safely(partial(_nearest_fact, lab, side, train=True))
+                    trained = trained or bool(guilty[side])
+    shown: dict[str, str] = {}
     for outcome in broken:
-        id, worst = outcome.examined.id, outcome.failures[0]
-        sides = worst.sides or tuple(guilty)
-        said = ""
-        if worst.what == "ordinary padded batch":
-            said = experiments.safely(partial(experiments.of_ordinary_batch, lab))
-        elif worst.what in OWN_WORDS:
+        id = outcome.examined.id
+        if outcome.failures[0].what in OWN_WORDS and outcome.failures[0].what != "ordinary padded batch":
             continue
-        elif id in THROUGH:
-            said = "; ".join(dict.fromkeys(guilty[side] for side in sides if guilty.get(side)))
-        elif id == "P1n" and sides:
-            said = experiments.safely(partial(experiments.of_nan_pads, lab, sides[0]))
-        elif id == "P9" and sides and not math.isfinite(worst.leak):
-            said = experiments.safely(partial(experiments.of_empty_row, lab, sides[0]))
-        elif id == "P10" and worst.what in NARROW_TYPES:
-            said = experiments.safely(partial(experiments.of_narrow_type, lab, NARROW_TYPES[worst.what]))
-        if said:
-            shown[id] = said
+        of_it = experiments.safely(partial(_of_property, lab, outcome))
+        if not of_it and (id in THROUGH or (id == "P14" and trained)):
+            sides = outcome.failures[0].sides or tuple(guilty)
+            of_it = "; ".join(dict.fromkeys(guilty[side] for side in sides if guilty.get(side)))
+        if of_it:
+            shown[id] = of_it
     return shown
 
 
-NARROW_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+def _of_property(lab: Lab, outcome: Outcome) -> str:
+    """What an experiment for just this property shows; empty where there is none, or where it shows nothing."""
+    id, worst = outcome.examined.id, outcome.failures[0]
+    endless = not math.isfinite(worst.leak) and worst.output != ANY
+    if worst.what == "ordinary padded batch":
+        return experiments.of_ordinary_batch(lab)
+    if id == "P3o":
+        return experiments.of_batch_mates(lab)
+    if id == "P1n" and worst.sides:
+        return experiments.of_nan_pads(lab, worst.sides[0])
+    if id == "P8" and endless:
+        return experiments.of_gradient(lab)
+    if id in ("P9", "P9r") and worst.sides and endless:
+        return experiments.of_empty_row(lab, worst.sides)
+    if id == "P9b" and worst.sides:
+        return experiments.of_empty_gradient(lab, worst.sides)
+    if id == "P18" and worst.sides:
+        return experiments.of_statistics(lab, worst.sides[0])
+    if id == "P10" and worst.what in NARROW_TYPES:
+        dtype, autocast = NARROW_TYPES[worst.what]
+        return experiments.of_narrow_type(lab, dtype, autocast=autocast)
+    return ""
 
 
-def _nearest_fact(lab: Lab, side: Side) -> str:
-    return next(experiments.facts(lab, side), "")
+NARROW_TYPES = {
+    "fp16": (torch.float16, False),
+    "bf16": (torch.bfloat16, False),
+    "autocast to fp16": (torch.float16, True),
+    "autocast to bf16": (torch.bfloat16, True),
+}
+
+
+def _nearest_fact(lab: Lab, side: Side, *, train: bool = False) -> str:
+    return next(experiments.facts(lab, side, train=train), "")
 
 
 def _possible(subject: Subject, outcomes: Iterable[Outcome], seen: frozenset[str]) -> dict[str, frozenset[str]]:
     """Each signature less what could not have shown in this subject, which counts neither for nor against."""
     examined = {o.examined.id for o in outcomes if o.verdict not in ("not applicable", "not judged")}
     both = len({output.side for output in subject.judged} & set(subject.names)) > 1
+    broken = {trait.split()[0] for trait in seen}
     return {
         name: frozenset(
             trait
@@ -145,6 +171,8 @@ def _possible(subject: Subject, outcomes: Iterable[Outcome], seen: frozenset[str
             if trait in seen or (trait.split()[0] in examined and (both or not trait.endswith("other")))
         )
         for name, signature in signatures().items()
+        # a defect whose very own property was examined and holds is none that the subject has
+        if not ((own := DEFECTS[name].caught_by[0]) in examined and own not in broken)
     }
 
 

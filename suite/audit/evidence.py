@@ -83,9 +83,10 @@ def _matrix(lab: Lab, output: str, example: int, side: Side) -> Leak | None:
         spot[b, s] = True
         changed = with_side(lab.batch, side, features=torch.where(spot[..., None], fresh, features))
         difference = (lab.forward(changed)[output][example].double() - reference).abs() / scale
-        difference = (
-            torch.nan_to_num(difference, nan=math.inf).flatten(0, -2) if difference.dim() > 1 else difference[None]
-        )
+        difference = torch.nan_to_num(difference, nan=math.inf)
+        if lab.subject.output(output).kind in ("tokens", "joined"):
+            difference = difference.amax(-1)  # [L]: positions are slots, not features
+        difference = difference.flatten(0, -2) if difference.dim() > 1 else difference[None]
         rows.append([float(value) for value in difference.amax(0)])
     if not rows or not any(value > 0 for row in rows for value in row):
         return None

@@ -5,106 +5,36 @@ A cause is stated as a fact only where one of these showed it on the very module
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from suite.audit.calling import NotJudged, here
-from suite.audit.checks.padding import EMPTY, poured, widened
+from suite.audit.calling import NotJudged
+from suite.audit.checks.numbers import NARROW, SHIFTS, emptied
+from suite.audit.checks.padding import EMPTY, OTHERS, poured, widened
+from suite.audit.following import follow
 from suite.audit.lab import Lab, Lacking, Raised
+from suite.audit.scores import score_handles, shifted_scores
 from suite.audit.subject import Scene, Side, slots_of, with_side
+from suite.audit.tracing import (
+    Operation,
+    Trace,
+    first_bad_gradient,
+    first_moved,
+    first_not_finite,
+    moved_between,
+    of_example,
+    trace,
+)
 
 HIDDEN = -1e3
 """Scores of padding below this are taken for hidden."""
-MOVED = 1e-4
-"""Relative, what rounding does not move in float32."""
 
-_MEANS: Mapping[str, str] = {
-    "_softmax": "the softmax",
-    "_safe_softmax": "the softmax",
-    "bmm": "a product that sums over slots",
-    "mm": "a product that sums over slots",
-    "addmm": "a product that sums over slots",
-    "baddbmm": "a product that sums over slots",
-    "sum": "a sum over slots",
-    "mean": "a mean over slots",
-    "var_mean": "statistics over slots",
-    "amax": "a maximum over slots",
-    "max": "a maximum over slots",
-    "cumsum": "a running sum over slots",
-    "convolution": "a convolution over slots",
-    "native_batch_norm": "a normalisation over slots",
-    "cudnn_batch_norm": "a normalisation over slots",
-    "lstm": "a recurrence over slots",
-    "gru": "a recurrence over slots",
-    "mkldnn_rnn_layer": "a recurrence over slots",
-    "sort": "a sort over slots",
-    "topk": "a choice of the largest slots",
-    "flip": "a reversal of slots",
-    "roll": "a shift of slots",
-}
-"""What an operation is in which padding first reaches a valid slot."""
+ADDED = (22, 7)
+"""How many slots are added, one number after the other, lest the new width be that of features too."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Operation:
-    """One operation as it ran."""
-
-    name: str
-    place: str
-    """`` at file.py:12``, in the user's own code; empty where it is in none."""
-    made: tuple[Tensor, ...]
-    scores: Tensor | None = None
-    """Of a softmax: what it was taken of, its axis last."""
-
-    @property
-    def meaning(self) -> str:
-        if "attention" in self.name:
-            return "attention"
-        return _MEANS.get(self.name, f"the operation {self.name}")
-
-
-class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it so
-    """Keeps every operation that is run."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.operations: list[Operation] = []
-
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., object],
-        types: object,
-        args: tuple[object, ...] = (),
-        kwargs: Mapping[str, object] | None = None,
-    ) -> object:
-        made = func(*args, **(kwargs or {}))
-        name = str(getattr(func, "overloadpacket", func)).rpartition(".")[2]
-        tensors = tuple(value for value in (made if isinstance(made, tuple | list) else (made,)) if _counts(value))
-        if tensors:
-            scores = None
-            if "softmax" in name and isinstance(args[0], Tensor) and isinstance(args[1], int):
-                scores = args[0].detach().movedim(args[1], -1).clone()
-            kept = tuple(value.detach().clone() for value in tensors)
-            self.operations.append(Operation(name=name, place=here(), made=kept, scores=scores))
-        return made
-
-
-def _counts(value: object) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 0
-
-
-def trace(lab: Lab, scene: Scene) -> list[Operation]:
-    """The operations of one call in eval mode."""
-    kept = Trace()
-    with kept, lab.entered(), torch.no_grad():
-        lab.call(scene.copied())
-    return kept.operations
-
-
-def sides_of_softmax(lab: Lab, scene: Scene, side: Side, operation: Operation) -> Tensor | None:
+def sides_of_softmax(scene: Scene, side: Side, operation: Operation) -> Tensor | None:
     """The scores of a softmax over a side's slots, ``[B, ..., L]``; None where it is over something else."""
     scores, width = operation.scores, scene.valid[side].shape[1]
     if scores is None or scores.shape[-1] != width or scores.dim() < 2 or scores.shape[0] % scene.size:
@@ -112,105 +42,138 @@ def sides_of_softmax(lab: Lab, scene: Scene, side: Side, operation: Operation) -
     return scores.reshape(scene.size, -1, width)
 
 
-def first_moved(lab: Lab, side: Side, before: Scene, after: Scene) -> Operation | None:
-    """The first operation whose result differs between two scenes where every slot of that side is valid."""
-    for one, two in zip(trace(lab, before), trace(lab, after), strict=False):
-        if one.name != two.name:
-            return None
-        for left, right in zip(one.made, two.made, strict=False):
-            left, right = _where_valid(before, side, left), _where_valid(after, side, right)
-            if left.shape != right.shape or left.numel() == 0:
-                continue
-            scale = float(torch.nan_to_num(left.double()).square().mean().sqrt())
-            difference = torch.nan_to_num((left.double() - right.double()).abs(), nan=math.inf)
-            if float(difference.max()) > MOVED * max(scale, 1e-12):
-                return one
-    return None
-
-
-def _where_valid(scene: Scene, side: Side, value: Tensor) -> Tensor:
-    """The part of an intermediate result in which no padded slot of a side has a place of its own.
-
-    An axis as long as the side is taken for its slots; those of every example's padding are cut.
-    """
-    valid = scene.valid[side]
-    examples, width = valid.shape
-    everywhere = valid.all(0).nonzero().squeeze(-1)
-    for axis in range(value.dim()):
-        size = value.shape[axis]
-        if size == examples * width:
-            value = value.index_select(axis, valid.flatten().nonzero().squeeze(-1))
-        elif size == width:
-            value = value.index_select(axis, everywhere)
-    return value
-
-
-def first_not_finite(operations: Sequence[Operation]) -> Operation | None:
-    """The first operation that made a NaN; else the first infinity of another operation than a fill."""
-    for operation in operations:
-        if any(bool(value.isnan().any()) for value in operation.made):
-            return operation
-    return None
-
-
-def facts(lab: Lab, side: Side) -> Iterator[str]:
-    """What experiments show about how a side's padding gets through, the nearest cause first.
-
-    Each is a sentence that names the line; nothing where they show nothing.
-    """
-    own = lab.subject.side(side)
-    batch = lab.batch
+def never_used(lab: Lab, side: Side) -> str:
+    """That outputs are the same whatever a side's mask says, and where it stops; empty where they are not."""
+    own, batch = lab.subject.side(side), lab.batch
     whole = with_side(batch, side, valid=torch.ones_like(batch.valid[side]))
     with lab.entered(), torch.no_grad():
         again = lab.judge(lab.call(whole.copied()), batch)
-    if all(torch.equal(again[name], value) for name, value in lab.reference.items()):
-        yield (
-            f"the mask of {side} is never used: outputs are the same whatever it says; "
-            f"follow it to every softmax and every sum over {own.slots}"
-        )
+    if not all(torch.equal(again[name], value) for name, value in lab.reference.items()):
+        return ""
+    followed = follow(lab, side)
+    same = "outputs are the same whatever it says"
+    advice = f"follow it to every softmax and every sum over {own.slots}"
+    if followed is None:
+        return f"the mask of {side} is never used: {same}; {advice}"
+    last = followed.last
+    if last is None:
+        return f"{followed.argument} is never used: {same}, and what is computed from it reaches none of them; {advice}"
+    stops = f"it gets as far as {last.function} at {last.place}"
+    renamed = f", as {last.argument}" if last.argument != followed.argument else ""
+    return f"{followed.argument} is never used: {same}; {stops}{renamed}, which does nothing with it; {advice}"
+
+
+def facts(lab: Lab, side: Side, *, scene: Scene | None = None, train: bool = False) -> Iterator[str]:
+    """What experiments show about how a side's padding gets through, the nearest cause first.
+
+    Each is a sentence that names the line; nothing where they show nothing.
+
+    Args:
+        lab: of the subject.
+        side: whose padding gets through.
+        scene: on which it does; the usual one unless given.
+        train: whether it does so in train mode.
+    """
+    own = lab.subject.side(side)
+    batch = lab.batch if scene is None else scene
+    if not train and (said := never_used(lab, side)):
+        yield said
         return
+    how = "in train mode " if train else ""
     filled = poured(batch, side, 3 * lab.normal(*slots_of(batch, side)[0].shape, salt=20))
-    moved = first_moved(lab, side, batch, filled)
+    moved = first_moved(lab, side, batch, filled, train=train)
     softmaxes = [
-        operation for operation in trace(lab, batch) if sides_of_softmax(lab, batch, side, operation) is not None
+        operation
+        for operation in trace(lab, batch, train=train)
+        if sides_of_softmax(batch, side, operation) is not None
     ]
-    seen = [_pad_scores(lab, batch, side, operation) for operation in softmaxes]
+    for operation in softmaxes:
+        if said := _in_other_order(lab, batch, side, operation):
+            yield said
+            return
+    seen = [_pad_scores(batch, side, operation) for operation in softmaxes]
     for operation, (least, most) in zip(softmaxes, seen, strict=True):
         if most <= HIDDEN:
             continue
         if least == most == 0:
             yield (
-                f"the softmax{operation.place} counts padding: scores of padded {own.slots} are 0, and each takes "
+                f"{how}the softmax{operation.place} counts padding: scores of padded {own.slots} are 0, and each takes "
                 f"exp(0) of its row; fill them with -inf, where the row has another entry"
             )
         elif least == most:
             yield (
-                f"the softmax{operation.place} has the fill {most:g} for padded {own.slots}, too small a number to "
-                f"hide them; fill with -inf, where the row has another entry"
+                f"{how}the softmax{operation.place} has the fill {most:g} for padded {own.slots}, too small a number "
+                f"to hide them; fill with -inf, where the row has another entry"
             )
         else:
             yield (
-                f"the softmax{operation.place} does not see the mask of {side}: scores of padded {own.slots} are "
+                f"{how}the softmax{operation.place} does not see the mask of {side}: scores of padded {own.slots} are "
                 f"ordinary numbers there; fill them with -inf, where the row has another entry"
             )
         return
-    if moved is None and own.length is None:
-        wide = widened(lab, batch, side, 7)
-        moved = first_moved(lab, side, batch, wide)
     if moved is None:
+        if scene is None and own.length is None and (said := _by_count(lab, side, train=train)):
+            yield said
         return
     if softmaxes and "softmax" not in moved.name and "attention" not in moved.name:
         yield (
-            f"the mask of {side} reaches the softmax{softmaxes[0].place}, and not the affinity: padded {own.slots} "
-            f"first reach valid ones in {moved.meaning}{moved.place}; zero them before that"
+            f"{how}the mask of {side} reaches the softmax{softmaxes[0].place}, and not the affinity: padded "
+            f"{own.slots} first reach valid ones in {moved.meaning}{moved.place}; zero them before that"
         )
     else:
-        yield f"padded {own.slots} first reach valid ones in {moved.meaning}{moved.place}; mask it there"
+        yield f"{how}padded {own.slots} first reach valid ones in {moved.meaning}{moved.place}; mask it there"
 
 
-def _pad_scores(lab: Lab, scene: Scene, side: Side, operation: Operation) -> tuple[float, float]:
+def _by_count(lab: Lab, side: Side, *, train: bool) -> str:
+    """Where the number of padded slots enters, although what stands in them does not."""
+    own = lab.subject.side(side)
+    wide = (widened(lab, lab.batch, side, count) for count in ADDED)
+    moved = next((found for scene in wide if (found := first_moved(lab, side, lab.batch, scene, train=train))), None)
+    if moved is None:
+        return ""
+    return (
+        f"what stands in padded {own.slots} reaches nothing, and how many there are does: it first shows in "
+        f"{moved.meaning}{moved.place}, where a size that counts padding enters; count valid {own.slots} alone"
+    )
+
+
+def _in_other_order(lab: Lab, batch: Scene, side: Side, operation: Operation) -> str:
+    """Whether heads and examples share an axis, scores in one order and the mask in the other."""
+    scores, valid = operation.scores, batch.valid[side]
+    assert scores is not None
+    examples, rows = batch.size, scores.shape[0]
+    if rows == examples or rows % examples:
+        return ""
+    heads = rows // examples
+    hidden = (scores <= HIDDEN).reshape(rows, -1, scores.shape[-1])
+    by_example, by_head = (~valid).repeat_interleave(heads, 0)[:, None], (~valid).repeat(heads, 1)[:, None]
+    masked = [bool((hidden == pattern).all()) for pattern in (by_example, by_head)]
+    if masked[0] == masked[1]:
+        return ""
+    # whose rows change with the features of one example tells how the scores are laid out
+    features, _ = slots_of(batch, side)
+    changed = features.clone()
+    changed[1] = 3 * lab.normal(*features.shape, salt=27)[1]
+    again = [one for one in trace(lab, with_side(batch, side, features=changed)) if one.scores is not None]
+    twin = next((one for one in again if one.place == operation.place and one.made[0].shape == scores.shape), None)
+    if twin is None or twin.scores is None:
+        return ""
+    differ = ((twin.scores - scores).nan_to_num() != 0).flatten(1).any(1).nonzero().squeeze(-1).tolist()
+    laid_by_example = differ == list(range(heads, 2 * heads))
+    laid_by_head = differ == list(range(1, rows, examples))
+    if (laid_by_example and masked[1]) or (laid_by_head and masked[0]):
+        orders = ("example by example", "head by head") if laid_by_example else ("head by head", "example by example")
+        repeat = "repeat_interleave(heads, 0)" if laid_by_example else "repeat(heads, ...)"
+        return (
+            f"heads and examples share the first axis of the softmax{operation.place}: scores are laid out {orders[0]} "
+            f"and the mask of {side} {orders[1]}, so that it hides slots of other examples; make it with {repeat}"
+        )
+    return ""
+
+
+def _pad_scores(scene: Scene, side: Side, operation: Operation) -> tuple[float, float]:
     """The least and the largest score of padding in a softmax, of rows that are not padding of another side."""
-    scores = sides_of_softmax(lab, scene, side, operation)
+    scores = sides_of_softmax(scene, side, operation)
     assert scores is not None
     pads = scores.movedim(1, -1)[~scene.valid[side]]  # [pads, rows]
     if pads.numel() == 0:
@@ -218,29 +181,104 @@ def _pad_scores(lab: Lab, scene: Scene, side: Side, operation: Operation) -> tup
     return float(pads.min()), float(pads.max())
 
 
-def of_nan_pads(lab: Lab, side: Side) -> str:
-    """Where NaN in padding first gets through."""
-    moved = first_moved(lab, side, lab.batch, poured(lab.batch, side, math.nan))
+def of_batch_mates(lab: Lab) -> str:
+    """Where an example first depends on what stands in the others."""
+    example = 2
+    others = torch.arange(lab.batch.size, device=lab.batch.device) != example
+    changed = lab.batch
+    for side in changed:
+        features, _ = slots_of(changed, side)
+        fresh = 3 * lab.normal(*features.shape, salt=30)
+        changed = with_side(changed, side, features=torch.where(others[:, None, None], fresh, features))
+    moved = moved_between(lab, lab.batch, changed, of_example(example))
     if moved is None:
         return ""
+    return f"an example first depends on its batch mates in {moved.plainly}{moved.place}; keep examples apart there"
+
+
+def of_statistics(lab: Lab, side: Side) -> str:
+    """Which normalisation takes its statistics over padded slots in train mode."""
+    filled = poured(lab.batch, side, 3 * lab.normal(*slots_of(lab.batch, side)[0].shape, salt=20))
+    moved = first_moved(lab, side, lab.batch, filled, train=True, statistics=True)
+    if moved is None or "batch_norm" not in moved.name:
+        return ""
+    slots = lab.subject.side(side).slots
+    return (
+        f"the normalisation{moved.place} takes its statistics over padded {slots} too; normalise the valid ones alone"
+    )
+
+
+def of_nan_pads(lab: Lab, side: Side) -> str:
+    """Where NaN in padding first gets through, forwards or else backwards."""
+    poisoned = poured(lab.batch, side, math.nan)
+    moved = first_moved(lab, side, lab.batch, poisoned)
+    if moved is None:
+        return _first_bad_gradient(lab, poisoned, None)
     return (
         f"NaN in padding first gets through in {moved.meaning}{moved.place}, where a weight or a mask of 0 meets it, "
         f"and 0 * NaN is NaN; blank padding with where or masked_fill before that"
     )
 
 
-def of_empty_row(lab: Lab, side: Side) -> str:
+def with_empty_row(lab: Lab, sides: Sequence[Side]) -> Scene:
+    """The usual scene, one example of it without a valid slot on those sides."""
+    batch = lab.batch
+    for side in sides:
+        valid = batch.valid[side].clone()
+        valid[EMPTY] = False
+        batch = with_side(batch, side, valid=valid)
+    return batch
+
+
+def of_empty_row(lab: Lab, sides: Sequence[Side]) -> str:
     """Which operation first makes a NaN of a row without a valid slot."""
-    valid = lab.batch.valid[side].clone()
-    valid[EMPTY] = False
-    return _first_nan(
-        lab, with_side(lab.batch, side, valid=valid), f"of a row without valid {lab.subject.side(side).slots}"
-    )
+    slots = " and ".join(lab.subject.side(side).slots for side in sides)
+    return _first_nan(lab, with_empty_row(lab, sides), f"of a row without valid {slots}")
 
 
 def of_ordinary_batch(lab: Lab) -> str:
     """Which operation first makes a NaN of an ordinary padded batch."""
     return _first_nan(lab, lab.batch, "of rows that are padding alone")
+
+
+def of_empty_gradient(lab: Lab, sides: Sequence[Side]) -> str:
+    """Which step of the backward pass first gives a gradient that is not finite, beside a row without a valid slot."""
+    scene = with_empty_row(lab, sides)
+    return _first_bad_gradient(lab, scene, OTHERS) or _first_bad_gradient(lab, scene, None)
+
+
+def of_gradient(lab: Lab) -> str:
+    """Which step of the backward pass first gives a gradient that is not finite, on the usual scene."""
+    return _first_bad_gradient(lab, lab.batch, None)
+
+
+_STEPS: Mapping[str, tuple[str, str]] = {
+    "Sqrt": ("the square root", "its slope at 0 is infinite; add the epsilon under the root"),
+    "Rsqrt": ("the square root", "its slope at 0 is infinite; add the epsilon under the root"),
+    "Pow": ("the power", "its slope at 0 is infinite; keep what it is taken of above 0"),
+    "Log": ("the logarithm", "its slope at 0 is infinite; keep what it is taken of above 0"),
+    "Div": ("the division", "its divisor is 0 there; replace that by 1 where nothing is divided"),
+    "LinalgVectorNorm": ("the norm", "it has no slope at 0; add the epsilon under the root"),
+    "Softmax": ("the softmax", ""),
+    "LogSoftmax": ("the softmax", ""),
+    "SafeSoftmax": ("the softmax", ""),
+    "ScaledDotProduct": ("attention", ""),
+}
+"""Steps of the backward pass by the beginning of torch's name: what they are of, and what to change."""
+
+
+def _first_bad_gradient(lab: Lab, scene: Scene, examples: Sequence[int] | None) -> str:
+    found = first_bad_gradient(lab, scene, examples)
+    if found is None:
+        return ""
+    what, remedy = next(
+        (said for name, said in _STEPS.items() if found.name.lstrip("_").startswith(name)),
+        (f"the step {found.name} of the backward pass", ""),
+    )
+    if not found.finite and (said := _first_nan(lab, scene, "of rows that are padding alone")):
+        return f"{said}; what hides that NaN afterwards hides it from no gradient"
+    first = f"{what}{found.place} gives the first gradient that is not finite"
+    return f"{first}: {remedy}" if remedy else first
 
 
 def _first_nan(lab: Lab, scene: Scene, what: str) -> str:
@@ -252,25 +290,108 @@ def _first_nan(lab: Lab, scene: Scene, what: str) -> str:
             f"the softmax{bad.place} makes the first NaN, {what}: all its scores are -inf; "
             f"fill with -inf only where the row has another entry"
         )
-    return f"{bad.meaning}{bad.place} makes the first NaN, {what}"
+    if bad.name in ("div", "div_") and (divisor := _divisor(bad)) is not None and bool((divisor == 0).any()):
+        return f"the division{bad.place} makes the first NaN, {what}: it divides by 0"
+    return f"{bad.plainly}{bad.place} makes the first NaN, {what}"
 
 
-def of_narrow_type(lab: Lab, dtype: torch.dtype, scene: Scene | None = None) -> str:
-    """Which operation first gives a number that a narrow type cannot hold."""
-    own = Lab(lab.subject.cast(dtype), lab.seed)
-    try:
-        operations = trace(own, own.batch if scene is None else scene)
-    except (Raised, NotJudged):
-        return ""
-    for operation in operations:
-        if any(not bool((value.isfinite() | (value == -math.inf)).all()) for value in operation.made):
-            return f"the first number that is not finite is made by {operation.meaning}{operation.place}"
+def _divisor(operation: Operation) -> Tensor | None:
+    divisor = operation.given[1] if len(operation.given) > 1 else None
+    return divisor if isinstance(divisor, Tensor) else None
+
+
+def of_narrow_type(lab: Lab, dtype: torch.dtype, *, autocast: bool) -> str:
+    """Which operation first meets a number that a narrow type cannot hold, and which number that is."""
+    wide = Lab(lab.subject.cast(torch.float32), lab.seed)
+    subject = lab.subject.autocast_to(dtype) if autocast else lab.subject.cast(dtype)
+    own, handles = Lab(subject, lab.seed), score_handles(lab)
+    shifts = (0.0, *SHIFTS) if any(handle.shifts for handle in handles) else (0.0,)
+    for shift in shifts:
+        for scenes in ((own.batch, wide.batch), (emptied(own), emptied(wide))):
+            with shifted_scores(lab.subject.module, handles, shift):
+                if said := _of_narrow_type(own, wide, *scenes, dtype):
+                    return said
     return ""
+
+
+def _of_narrow_type(own: Lab, lab: Lab, narrow: Scene, wide: Scene, dtype: torch.dtype) -> str:
+    name, kept = NARROW[dtype], Trace()
+    try:
+        with kept, own.entered(), torch.no_grad():
+            own.call(narrow.copied())
+    except (Raised, NotJudged):
+        refused = kept.refused
+        fill = refused.too_large_for(dtype) if refused is not None else None
+        if refused is None or fill is None:
+            return ""
+        return (
+            f"{refused.name}{refused.place} has the fill {fill:g}, and the largest number that {name} can hold is "
+            f"{torch.finfo(dtype).max:g}; fill with -inf, where the row has another entry, or with "
+            f"torch.finfo(x.dtype).min"
+        )
+    operations, reference = kept.operations, trace(lab, wide)
+    for index, operation in enumerate(operations):
+        if all(bool((value.isfinite() | (value == -math.inf)).all()) for value in operation.made):
+            continue
+        twin = _twin(operations, reference, index)
+        return _named(operation, twin, name, dtype, _sank(operations[:index], reference))
+    return ""
+
+
+def _twin(operations: Sequence[Operation], reference: Sequence[Operation], index: int) -> Operation | None:
+    """The same operation in the wider type: that of its line and name, counted from the start."""
+    one = operations[index]
+    count = sum((other.name, other.place) == (one.name, one.place) for other in operations[:index])
+    same = [other for other in reference if (other.name, other.place) == (one.name, one.place)]
+    return same[count] if count < len(same) else None
+
+
+def _sank(operations: Sequence[Operation], reference: Sequence[Operation]) -> Operation | None:
+    """The first operation that made -inf where the wider type has a number."""
+    for index, operation in enumerate(operations):
+        twin = _twin(operations, reference, index)
+        for value, wide in zip(operation.made, twin.made if twin is not None else (), strict=False):
+            if value.shape == wide.shape and bool(((value == -math.inf) & wide.isfinite()).any()):
+                return operation
+    return None
+
+
+def _named(operation: Operation, twin: Operation | None, name: str, dtype: torch.dtype, sank: Operation | None) -> str:
+    """What a narrow type could not hold, in words."""
+    at = f"{operation.plainly}{operation.place}"
+    first = f"{at} gives the first number that is not finite in {name}"
+    divisor = _divisor(operation) if operation.name in ("div", "div_") else None
+    if divisor is not None and bool((divisor == 0).any()):
+        wide = _divisor(twin) if twin is not None else None
+        if wide is not None and wide.shape == divisor.shape and bool((wide[divisor == 0] != 0).all()):
+            least = float(wide[divisor == 0].abs().min())
+            smallest = torch.finfo(dtype).tiny * torch.finfo(dtype).eps
+            return (
+                f"{first}: its divisor is {least:.1g} in float32, an epsilon that is 0 in {name}, whose smallest "
+                f"number is {smallest:.1g}; use a larger one, or compute this in float32"
+            )
+        return f"{first}: it divides by 0"
+    if "softmax" in operation.name and operation.scores is not None:
+        rows = (operation.scores == -math.inf).all(-1)
+        if bool(rows.any()) and sank is not None:
+            return (
+                f"{first}: all scores of a row are -inf; {sank.plainly}{sank.place} makes them so, of numbers below "
+                f"{torch.finfo(dtype).min:g}; fill instead of adding, or compute the softmax in float32"
+            )
+    if twin is not None:
+        wide_value = max(
+            (float(value.abs().nan_to_num(0, 0, 0).max()) for value in twin.made if value.numel()), default=0
+        )
+        if wide_value > torch.finfo(dtype).max:
+            return (
+                f"{first}: it is as large as {wide_value:.2g} in float32, and {name} ends at {torch.finfo(dtype).max:g}"
+            )
+    return first
 
 
 def safely(experiment: Callable[[], str]) -> str:
     """An experiment's sentence; empty where it could not be made."""
     try:
         return experiment()
-    except (Lacking, Raised, NotJudged, RuntimeError, ValueError, TypeError, IndexError):
+    except (Lacking, Raised, NotJudged, RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError):
         return ""

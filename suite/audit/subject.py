@@ -330,6 +330,10 @@ class Subject:
             by_booleans=None,
         )
 
+    def autocast_to(self, dtype: torch.dtype) -> "Subject":
+        """The same under autocast."""
+        return replace(self, call=under_autocast(self.call, self.device.type, dtype), computes_in=dtype)
+
 
 def as_batch(scene: Scene) -> Batch:
     """The batch of the contract, from a scene of ``image`` and ``question``."""

@@ -1,7 +1,7 @@
 """Properties about numbers at their limits: narrow types and extreme scores."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -10,10 +10,11 @@ import torch
 from suite.audit.calling import NotJudged
 from suite.audit.checks.padding import masked_sides, poured
 from suite.audit.checks.weights import attends, scaled, simplex_of
-from suite.audit.lab import Lab, Lacking, Raised, alone, attempt, relative, restrict
+from suite.audit.lab import Lab, Lacking, Raised, alone, attempt, raised, relative, restrict
 from suite.audit.observation import Observation, condition
 from suite.audit.scores import ScoreHandle, scaled_scores, score_handles, shifted_scores
-from suite.audit.subject import Scene, slots_of, under_autocast, with_side
+from suite.audit.subject import Scene, slots_of, with_side
+from suite.audit.tracing import refused
 
 NARROW = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 AGAINST_FLOAT64 = {torch.float16: 4e-2, torch.bfloat16: 0.3}
@@ -34,19 +35,33 @@ def narrow_types(lab: Lab) -> Iterator[Observation]:
         narrow = {name if subject.dtype == subject.computes_in else f"autocast to {name}": subject}
     else:
         narrow = {name: subject.cast(dtype) for dtype, name in NARROW.items()}
-        narrow |= {
-            f"autocast to {name}": replace(
-                subject, call=under_autocast(subject.call, subject.device.type, dtype), computes_in=dtype
-            )
-            for dtype, name in NARROW.items()
-        }
+        narrow |= {f"autocast to {name}": subject.autocast_to(dtype) for dtype, name in NARROW.items()}
     handles = score_handles(lab)
     for what, form in narrow.items():
         own = Lab(form, lab.seed)
-        yield from attempt(what, (), partial(_near_float64, own, wide, what))
-        yield from attempt(what, (), partial(_empty_and_shifted, own, wide, handles, what))
+        yield from _attempt(own, what, partial(_near_float64, own, wide, what))
+        yield from _attempt(own, what, partial(_empty_and_shifted, own, wide, handles, what))
     if subject.computes_in not in NARROW:
         yield from attempt("scores shifted", (), partial(_empty_and_shifted, lab, wide, handles, "scores shifted"))
+
+
+def _attempt(own: Lab, what: str, compare: Callable[[], Iterator[Observation]]) -> Iterator[Observation]:
+    """As `attempt`, in a narrow type: what this device lacks in it is no fault of the subject, and a fill is."""
+    dtype = own.subject.computes_in
+
+    def judged() -> Iterator[Observation]:
+        try:
+            yield from compare()
+        except Raised as error:
+            operation = refused(own, error.scene)
+            if operation is not None and not operation.to_be_had_in(dtype):
+                has = f"{operation.name}{operation.place} is not to be had in {NARROW[dtype]} on this device"
+                raise NotJudged(has) from error
+            if operation is None or operation.too_large_for(dtype) is None:
+                raise
+            yield raised(what, (), error)
+
+    yield from attempt(what, (), judged)
 
 
 def _near_float64(own: Lab, wide: Lab, what: str) -> Iterator[Observation]:
@@ -57,11 +72,7 @@ def _near_float64(own: Lab, wide: Lab, what: str) -> Iterator[Observation]:
 
 def _empty_and_shifted(own: Lab, wide: Lab, handles: tuple[ScoreHandle, ...], what: str) -> Iterator[Observation]:
     """Finite in every row, an empty one too, with all scores shifted; what fails in float64 is not counted again."""
-    batch = own.batch
-    for side in own.subject.masked:
-        valid = slots_of(batch, side)[1].clone()
-        valid[2 if side == own.subject.names[0] else 1] = False
-        batch = with_side(batch, side, valid=valid)
+    batch = emptied(own)
     in_float64 = wide.forward(replace(wide.batch, valid=batch.valid))
     shifts = (0.0, *SHIFTS) if any(handle.shifts for handle in handles) else (0.0,)
     for shift in shifts:
@@ -79,6 +90,16 @@ def _empty_and_shifted(own: Lab, wide: Lab, handles: tuple[ScoreHandle, ...], wh
                 note="" if finite else f"not finite with an empty row and every score shifted by {shift:g}",
             )
         yield from _as_before(own, handles, shift, what)
+
+
+def emptied(lab: Lab) -> Scene:
+    """The usual scene with an empty row on each side, of different examples."""
+    batch = lab.batch
+    for side in lab.subject.masked:
+        valid = slots_of(batch, side)[1].clone()
+        valid[2 if side == lab.subject.names[0] else 1] = False
+        batch = with_side(batch, side, valid=valid)
+    return batch
 
 
 def _as_before(own: Lab, handles: tuple[ScoreHandle, ...], shift: float, what: str) -> Iterator[Observation]:

@@ -1,0 +1,367 @@
+"""The operations of one call, what each made, and on which line of the user's own code it stands."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from suite.audit.calling import NotJudged, here
+from suite.audit.lab import Lab, Raised
+from suite.audit.subject import Scene, Side
+
+MOVED = 1e-4
+"""Relative, what rounding does not move in float32."""
+
+_MEANS: Mapping[str, str] = {
+    "_softmax": "the softmax",
+    "_safe_softmax": "the softmax",
+    "bmm": "a product that sums over slots",
+    "mm": "a product that sums over slots",
+    "addmm": "a product that sums over slots",
+    "baddbmm": "a product that sums over slots",
+    "sum": "a sum over slots",
+    "mean": "a mean over slots",
+    "var_mean": "statistics over slots",
+    "amax": "a maximum over slots",
+    "max": "a maximum over slots",
+    "cumsum": "a running sum over slots",
+    "convolution": "a convolution over slots",
+    "native_batch_norm": "a normalisation over slots",
+    "cudnn_batch_norm": "a normalisation over slots",
+    "lstm": "a recurrence over slots",
+    "gru": "a recurrence over slots",
+    "mkldnn_rnn_layer": "a recurrence over slots",
+    "sort": "a sort over slots",
+    "topk": "a choice of the largest slots",
+    "flip": "a reversal of slots",
+    "roll": "a shift of slots",
+}
+"""What an operation is in which padding first reaches a valid slot."""
+_SHOWS = (
+    "view",
+    "_unsafe_view",
+    "expand",
+    "clone",
+    "_to_copy",
+    "transpose",
+    "permute",
+    "unsqueeze",
+    "squeeze",
+    "copy_",
+)
+"""Operations that compute nothing: what they show was made before them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One operation as it ran."""
+
+    name: str
+    place: str
+    """`` at file.py:12``, in the user's own code; empty where it is in none."""
+    made: tuple[Tensor, ...]
+    given: tuple[object, ...]
+    """What it was called with, in order; tensors as they were."""
+    scores: Tensor | None = None
+    """Of a softmax: what it was taken of, its axis last."""
+
+    @property
+    def meaning(self) -> str:
+        if "attention" in self.name:
+            return "attention"
+        return _MEANS.get(self.name, f"the operation {self.name}")
+
+    @property
+    def plainly(self) -> str:
+        """What it is where slots have nothing to do with it."""
+        return "the softmax" if "softmax" in self.name else _PLAINLY.get(self.name, f"the operation {self.name}")
+
+
+_PLAINLY: Mapping[str, str] = {
+    "div": "a division",
+    "div_": "a division",
+    "exp": "an exponential",
+    "log": "a logarithm",
+    "sqrt": "a square root",
+    "rsqrt": "a square root",
+    "pow": "a power",
+    "add": "an addition",
+    "add_": "an addition",
+    "sub": "a subtraction",
+    "rsub": "a subtraction",
+    "mul": "a multiplication",
+    "mul_": "a multiplication",
+    "sum": "a sum",
+    "mean": "a mean",
+    "bmm": "a matrix product",
+    "mm": "a matrix product",
+    "addmm": "a linear layer",
+    "baddbmm": "a matrix product",
+    "masked_fill": "masked_fill",
+    "masked_fill_": "masked_fill",
+    "native_layer_norm": "a layer normalisation",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """An operation that raised."""
+
+    call: Callable[..., object]
+    name: str
+    place: str
+    args: tuple[object, ...]
+    """What it was called with, in order; tensors as they were."""
+    kwargs: Mapping[str, object]
+
+    def too_large_for(self, dtype: torch.dtype) -> float | None:
+        """A number among its arguments that a type cannot hold, if there is one."""
+        numbers = [value for value in self.args if isinstance(value, float | int) and math.isfinite(value)]
+        return next((float(value) for value in numbers if abs(value) > torch.finfo(dtype).max), None)
+
+    def to_be_had_in(self, dtype: torch.dtype) -> bool:
+        """Whether this device has it in a type: it takes ordinary numbers there, or not in float32 either."""
+        return self._takes(dtype) or not self._takes(torch.float32)
+
+    def _takes(self, dtype: torch.dtype) -> bool:
+        def ordinary(value: object) -> object:
+            if isinstance(value, Tensor) and value.is_floating_point():
+                return torch.ones_like(value, dtype=dtype)
+            if isinstance(value, tuple | list):
+                return [ordinary(part) for part in value]
+            return 1.0 if isinstance(value, float) else dtype if isinstance(value, torch.dtype) else value
+
+        try:
+            with torch.no_grad():
+                self.call(*map(ordinary, self.args), **{name: ordinary(value) for name, value in self.kwargs.items()})
+        except Exception:  # whatever it says: it was asked
+            return False
+        return True
+
+
+def refused(lab: Lab, scene: Scene) -> Refused | None:
+    """The operation that raises on a scene, if it is one."""
+    kept = Trace()
+    try:
+        with kept, lab.entered(), torch.no_grad():
+            lab.call(scene.copied())
+    except (Raised, NotJudged):
+        return kept.refused
+    return None
+
+
+class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it so
+    """Keeps every operation that is run, and the last that raised."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations: list[Operation] = []
+        self.refused: Refused | None = None
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # nothing is compiled under it, and to tell the compiler so would load the compiler: seconds
+        return False
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        name = str(getattr(func, "overloadpacket", func)).rpartition(".")[2]
+        # before the call: some operations write into what they are given
+        given = tuple(value.detach().clone() if isinstance(value, Tensor) else value for value in args)
+        try:
+            made = func(*args, **(kwargs or {}))
+        except Exception:
+            self.refused = Refused(call=func, name=name, place=here(), args=given, kwargs=dict(kwargs or {}))
+            raise
+        tensors = tuple(value for value in (made if isinstance(made, tuple | list) else (made,)) if _counts(value))
+        if tensors:
+            scores = None
+            if "softmax" in name and isinstance(given[0], Tensor) and isinstance(given[1], int):
+                scores = given[0].movedim(given[1], -1)
+            kept = tuple(value.detach().clone() for value in tensors)
+            self.operations.append(Operation(name=name, place=here(), made=kept, given=given, scores=scores))
+        return made
+
+
+def _counts(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def trace(lab: Lab, scene: Scene, *, train: bool = False, statistics: bool = False) -> list[Operation]:
+    """The operations of one call: in eval mode without gradients, or in train mode without dropout."""
+    kept = Trace()
+    with kept, lab.entered(train=train, statistics=statistics), torch.set_grad_enabled(train):
+        lab.call(scene.copied())
+    return kept.operations
+
+
+def moved_between(
+    lab: Lab,
+    before: Scene,
+    after: Scene,
+    kept: Callable[[Scene, Tensor], Tensor],
+    *,
+    train: bool = False,
+    statistics: bool = False,
+) -> Operation | None:
+    """The first operation whose result differs between two scenes, in that part of it which ought to be equal.
+
+    Args:
+        lab: of the subject.
+        before: a scene.
+        after: another.
+        kept: cuts from an intermediate result of a scene what ought to be equal.
+        train: whether it is called in train mode.
+        statistics: whether layers that take statistics over the batch are in train mode too.
+    """
+    first, second = (trace(lab, scene, train=train, statistics=statistics) for scene in (before, after))
+    for one, two in zip(first, second, strict=False):
+        if one.name != two.name:
+            return None
+        for left, right in zip(one.made, two.made, strict=False):
+            left, right = kept(before, left), kept(after, right)
+            if left.shape != right.shape or left.numel() == 0:
+                continue
+            scale = float(torch.nan_to_num(left.double()).square().mean().sqrt())
+            difference = torch.nan_to_num((left.double() - right.double()).abs(), nan=math.inf)
+            if float(difference.max()) > MOVED * max(scale, 1e-12) and one.name not in _SHOWS:
+                return one
+    return None
+
+
+def first_moved(
+    lab: Lab, side: Side, before: Scene, after: Scene, *, train: bool = False, statistics: bool = False
+) -> Operation | None:
+    """The first operation whose result differs between two scenes where every slot of that side is valid."""
+
+    def kept(scene: Scene, value: Tensor) -> Tensor:
+        return _where_valid(scene, side, value)
+
+    return moved_between(lab, before, after, kept, train=train, statistics=statistics)
+
+
+def _where_valid(scene: Scene, side: Side, value: Tensor) -> Tensor:
+    """The part of an intermediate result in which no padded slot of a side has a place of its own.
+
+    An axis as long as the side is taken for its slots; those of every example's padding are cut.
+    """
+    valid = scene.valid[side]
+    examples, width = valid.shape
+    everywhere = valid.all(0).nonzero().squeeze(-1)
+    for axis in range(value.dim()):
+        size = value.shape[axis]
+        if size == examples * width:
+            value = value.index_select(axis, valid.flatten().nonzero().squeeze(-1))
+        elif size == width:
+            value = value.index_select(axis, everywhere)
+    return value
+
+
+def of_example(example: int) -> Callable[[Scene, Tensor], Tensor]:
+    """What cuts from an intermediate result that which belongs to one example; all of it where it is no example's."""
+
+    def cut(scene: Scene, value: Tensor) -> Tensor:
+        size = scene.size
+        for axis in range(value.dim()):
+            if value.shape[axis] == size:
+                return value.select(axis, example)
+        if value.dim() and value.shape[0] % size == 0 and value.shape[0]:
+            # heads or slots beside the examples, example by example
+            return value.reshape(size, -1)[example]
+        return value
+
+    return cut
+
+
+def first_not_finite(operations: Sequence[Operation]) -> Operation | None:
+    """The first operation that made a NaN."""
+    for operation in operations:
+        if any(bool(value.isnan().any()) for value in operation.made):
+            return operation
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backward:
+    """A step of the backward pass that was handed finite gradients and gave some that are not."""
+
+    name: str
+    """Of torch's node, such as ``SqrtBackward0``."""
+    place: str
+    """Where its forward operation stands."""
+    finite: bool
+    """Whether the forward operation's result was finite."""
+
+
+class _Nodes(TorchFunctionMode):
+    """Notes for each step of the backward pass where its forward operation stands, and watches it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[Node, None] = {}
+        self.found: Backward | None = None
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        made = func(*args, **(kwargs or {}))
+        place = ""
+        for value in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(value, Tensor) and value.grad_fn is not None and value.grad_fn not in self._known:
+                place = place or here()
+                finite = bool(value.detach().isfinite().all()) if value.is_floating_point() else True
+                for node in self._new(value.grad_fn):
+                    self._watch(node, _of_their_own(node) or place, finite)
+        return made
+
+    def _new(self, node: Node) -> Iterator[Node]:
+        """The node and those behind it that belong to the same operation: all that are not known yet."""
+        stack = [node]
+        while stack:
+            node = stack.pop()
+            if node in self._known or node.name().endswith("AccumulateGrad"):
+                continue
+            self._known[node] = None
+            yield node
+            stack.extend(behind for behind, _ in node.next_functions if behind is not None)
+
+    def _watch(self, node: Node, place: str, finite: bool) -> None:
+        def seen(made: Sequence[Tensor | None], given: Sequence[Tensor | None]) -> None:
+            if self.found is None and _finite(given) and not _finite(made):
+                self.found = Backward(name=node.name(), place=place, finite=finite)
+
+        node.register_hook(seen)
+
+
+def _of_their_own(node: Node) -> str:
+    """Where a hand-written backward stands; empty where the node is torch's."""
+    written = getattr(getattr(node, "_forward_cls", None), "backward", None)
+    code = getattr(written, "__code__", None)
+    return f" at {Path(code.co_filename).name}:{code.co_firstlineno}" if code is not None else ""
+
+
+def _finite(values: Sequence[Tensor | None]) -> bool:
+    return all(value is None or bool(value.isfinite().all()) for value in values)
+
+
+def first_bad_gradient(lab: Lab, scene: Scene, examples: Sequence[int] | None) -> Backward | None:
+    """The step of the backward pass that gives the first gradient that is not finite."""
+    nodes = _Nodes()
+    with nodes:
+        lab.gradients(scene, examples=examples)
+    return nodes.found
