@@ -141,7 +141,7 @@ def _is(defect: KnownDefect, found: Observation) -> bool:
 
 
 def _details(subject: Subject, outcome: Outcome, shown: Observation | None) -> dict[str, Detail]:
-    details: dict[str, Detail] = {"statement": outcome.examined.statement}
+    details: dict[str, Detail] = {"title": outcome.examined.title, "statement": outcome.examined.statement}
     if shown is not None:
         details |= {
             "output": shown.output,

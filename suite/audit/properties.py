@@ -1,7 +1,7 @@
-"""The properties that "masked correctly" stands for: a table, and how one is examined."""
+"""The properties that "masked correctly" stands for, as the checks declare them, and how one is examined."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -9,24 +9,10 @@ import torch
 
 from suite.audit.calling import NotJudged, told
 from suite.audit.checks import examples, execution, gradients, numbers, padding, weights
+from suite.audit.declared import Property, Severity, declared_in
 from suite.audit.lab import Lab, Lacking, Raised, attempt
 from suite.audit.observation import ANY, Observation
 from suite.audit.subject import Side, Subject
-
-Severity = Literal["wrong", "fragile"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Property:
-    """One property: what it says, how bad its failure is, and how it is examined."""
-
-    id: str
-    statement: str
-    severity: Severity
-    says: str
-    """What a failure means in a sentence, with ``{output}``, ``{leak}`` and ``{condition}``."""
-    check: Callable[[Lab], Iterator[Observation]]
-    """Raises `Lacking` where the subject has nothing to be examined on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,196 +46,8 @@ class Outcome:
         return max(self.observations, key=lambda found: found.ratio, default=None)
 
 
-def _property(
-    id: str, severity: Severity, statement: str, says: str, check: Callable[[Lab], Iterator[Observation]]
-) -> Property:
-    return Property(id=id, statement=statement, severity=severity, says=says, check=check)
-
-
-PROPERTIES: tuple[Property, ...] = (
-    _property(
-        "P1",
-        "wrong",
-        "what stands in padded slots reaches no output",
-        "{output} moved by {leak} when {condition} changed",
-        padding.contents,
-    ),
-    _property(
-        "P1n",
-        "fragile",
-        "NaN and Inf in padded slots reach no output and no gradient",
-        "{output} moved by {leak} when {condition} held NaN or Inf",
-        padding.quarantine,
-    ),
-    _property(
-        "P1v",
-        "fragile",
-        "a NaN in a valid slot shows in the outputs that see it",
-        "{output} hid a NaN in a {condition}",
-        padding.laundering,
-    ),
-    _property(
-        "P2",
-        "wrong",
-        "more padding changes nothing",
-        "{output} moved by {leak} when more {condition} were added",
-        padding.width,
-    ),
-    _property(
-        "P3",
-        "wrong",
-        "an example in a padded batch equals the same example alone",
-        "{output} differed by {leak} from the same {condition}",
-        examples.compaction,
-    ),
-    _property(
-        "P3o",
-        "wrong",
-        "an example does not depend on its batch mates",
-        "{output} moved by {leak} with {condition}",
-        examples.batch_mates,
-    ),
-    _property(
-        "P4",
-        "wrong",
-        "weights are at least 0, exactly 0 on padding, and sum to 1 over valid slots",
-        "{output} broke the simplex by {leak}: {condition}",
-        weights.simplex,
-    ),
-    _property(
-        "P4c",
-        "wrong",
-        "weights can differ within a row by more than a factor e",
-        "{output} stayed within a factor {leak} in every row, however large the scores",
-        weights.contrast,
-    ),
-    _property(
-        "P5",
-        "wrong",
-        "permuting slots with their validity permutes the weights and leaves the vectors",
-        "{output} moved by {leak} with {condition}",
-        examples.permutation,
-    ),
-    _property(
-        "P6",
-        "wrong",
-        "hiding a slot through the mask equals removing it, and matters",
-        "{output} differed by {leak}: {condition}",
-        examples.live_mask,
-    ),
-    _property(
-        "P7",
-        "wrong",
-        "validity is not inferred from the features",
-        "{output} took a valid {condition} for padding",
-        weights.not_from_values,
-    ),
-    _property(
-        "P8",
-        "wrong",
-        "padding gets no gradient, and gives the parameters none",
-        "{output} moved by {leak}: {condition}",
-        gradients.isolation,
-    ),
-    _property(
-        "P8g",
-        "wrong",
-        "gradients are those of the function",
-        "{output} differed from finite differences by {leak}",
-        gradients.finite_differences,
-    ),
-    _property(
-        "P9",
-        "fragile",
-        "a side without a valid slot gives exact zeros and changes no other example",
-        "{output} moved by {leak} with {condition}",
-        padding.empty_row,
-    ),
-    _property(
-        "P9b",
-        "fragile",
-        "a side without a valid slot leaves all gradients finite",
-        "{output} were not finite with {condition}",
-        gradients.empty_row,
-    ),
-    _property(
-        "P9r",
-        "fragile",
-        "an empty side hears nothing from the other side, and its padding reaches nobody",
-        "{output} moved by {leak} with {condition}",
-        padding.empty_residual,
-    ),
-    _property(
-        "P10",
-        "fragile",
-        "half precision and autocast neither raise nor overflow, and stay near float64",
-        "{output} was off by {leak} with {condition}",
-        numbers.narrow_types,
-    ),
-    _property(
-        "P11",
-        "wrong",
-        "the two validities are not swapped",
-        "{output} differed by {leak} with {condition}",
-        examples.sides,
-    ),
-    _property(
-        "P12",
-        "fragile",
-        "a mask means one thing, or is refused",
-        "{output} moved by {leak} with validity as {condition}",
-        execution.encodings,
-    ),
-    _property(
-        "P13",
-        "fragile",
-        "odd shapes work, and shapes, dtypes and devices that do not fit are refused",
-        "{output} was off by {leak} with {condition}",
-        execution.shapes,
-    ),
-    _property(
-        "P14",
-        "wrong",
-        "modes agree: eval and train without dropout, with and without gradients",
-        "{output} moved by {leak} in {condition}",
-        execution.modes,
-    ),
-    _property(
-        "P15",
-        "wrong",
-        "however it is executed, it is the same function",
-        "{output} differed by {leak} from eager execution: {condition}",
-        execution.agreement,
-    ),
-    _property(
-        "P16",
-        "fragile",
-        "equal calls give equal results, and leave inputs and earlier results alone",
-        "{output} moved by {leak}: {condition}",
-        execution.determinism,
-    ),
-    _property(
-        "P17",
-        "fragile",
-        "no score is so extreme that padding gets through",
-        "{output} moved by {leak} with extreme scores: {condition}",
-        numbers.extreme_scores,
-    ),
-    _property(
-        "P18",
-        "wrong",
-        "normalisation in train mode pools valid slots only",
-        "{output} moved by {leak} in train mode when {condition} changed",
-        padding.statistics,
-    ),
-    _property(
-        "P19",
-        "wrong",
-        "each side's weights see the other side",
-        "{output} moved by only {leak} when every {condition} changed",
-        weights.other_side_seen,
-    ),
-)
+PROPERTIES = declared_in(examples, execution, gradients, numbers, padding, weights)
+"""Every property that a check declares, in the order in which they are examined and shown."""
 
 BY_ID = {item.id: item for item in PROPERTIES}
 

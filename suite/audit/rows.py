@@ -79,7 +79,7 @@ def _early(understood: Understood, outcome: Outcome) -> Finding:
         summary=summary(understood.subject, outcome, worst),
         value=worst.leak if worst is not None else None,
         limit=worst.limit if worst is not None else None,
-        details={"statement": item.statement},
+        details={"title": item.title, "statement": item.statement},
     )
     return next(doubted([finding], understood.doubts))
 

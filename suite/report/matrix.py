@@ -1,5 +1,7 @@
 """Plots of the masking audit: every variant by every property, and where a leak comes from and goes to."""
 
+import re
+
 import numpy as np
 import pandas as pd
 from matplotlib.colors import BoundaryNorm, ListedColormap
@@ -15,6 +17,8 @@ from suite.report import style, summary, units
 from suite.report.tables import SEVERITY
 
 Drawn = tuple[Figure, str]
+PROPERTY = re.compile(r"P\d+[a-z]?")
+"""What the audit's properties are called; other examinations have words for names."""
 VERDICTS = {
     # colour, glyph and its ink: legible in grey, and the eye goes to what is broken
     "broken": ("#a63603", "✗", "white"),
@@ -24,40 +28,13 @@ VERDICTS = {
     "holds": ("#e3f1fa", "✓", "#0173b2"),
     "not applicable": ("#ffffff", "–", "#9a9a9a"),
 }
-PROPERTIES = {
-    "P1": "pad content",
-    "P1n": "quarantine",
-    "P1v": "no laundering",
-    "P2": "pad width",
-    "P3": "compaction",
-    "P3o": "batch mates",
-    "P4": "simplex",
-    "P4c": "contrast",
-    "P5": "permutation",
-    "P6": "live mask",
-    "P7": "not from values",
-    "P8": "gradients apart",
-    "P8g": "gradcheck",
-    "P9": "empty row",
-    "P9b": "empty, backward",
-    "P9r": "empty, residual",
-    "P10": "narrow types",
-    "P11": "sides apart",
-    "P12": "one meaning",
-    "P13": "shapes",
-    "P14": "train and eval",
-    "P15": "execution",
-    "P16": "determinism",
-    "P17": "extreme scores",
-    "P18": "statistics",
-    "P19": "other side seen",
-}
 
 
 def verdicts(masking: pd.DataFrame) -> Drawn | None:
     """Which variant is masked correctly, and what is wrong with the others?"""
+    titles = masking.attrs.get("titles", {})
     table = masking.set_index("variant")
-    audited = table[[name for name in table.columns if str(name) in PROPERTIES]]
+    audited = table[[name for name in table.columns if PROPERTY.fullmatch(str(name))]]
     table = table[(audited != "").any(axis=1)]
     if table.empty:
         return None
@@ -77,7 +54,7 @@ def verdicts(masking: pd.DataFrame) -> Drawn | None:
         axes.scatter(at_column + 0.5, at_row + 0.5, marker=_marker(glyph), s=26, color=ink, linewidths=0.4)
     axes.set_xticks(
         np.arange(len(table.columns)) + 0.5,
-        [f"{name} {PROPERTIES.get(name, '')}".strip() for name in table.columns],
+        [f"{name} {titles.get(name, '')}".strip() for name in table.columns],
         rotation=55, ha="left", rotation_mode="anchor",
     )  # fmt: skip
     axes.xaxis.tick_top()

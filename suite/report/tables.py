@@ -82,7 +82,8 @@ class Tables:
     findings: pd.DataFrame
     """One row per finding, as recorded."""
     masking: pd.DataFrame
-    """Variants by properties: the verdict that a person must see first."""
+    """Variants by properties: the verdict that a person must see first; ``titles`` among its attributes are the few
+    words that findings give each property."""
     skips: pd.DataFrame
     """What was not measured, why, and the command that measures it."""
     growth: pd.DataFrame
@@ -436,7 +437,11 @@ def _masking(findings: Sequence[Finding]) -> pd.DataFrame:
     parents = sorted(dict.fromkeys(map(parent_of, worst)), key=lambda name: _rank(mechanism_of(name)))
     variants = sorted(worst, key=lambda name: parents.index(parent_of(name)))
     rows = [[name, *(worst[name].get(word, "") for word in properties)] for name in variants]
-    return pd.DataFrame(rows, columns=["variant", *properties])
+    table = pd.DataFrame(rows, columns=["variant", *properties])
+    table.attrs["titles"] = {
+        one.quantity: str(one.details["title"])[:40] for one in findings if one.details.get("title")
+    }
+    return table
 
 
 def _skips(skips: Sequence[Skip]) -> pd.DataFrame:

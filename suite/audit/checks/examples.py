@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from suite.audit.checks.padding import masked_sides
+from suite.audit.declared import declares
 from suite.audit.lab import (
     Lab,
     Lacking,
@@ -21,6 +22,13 @@ from suite.audit.observation import ANY, Observation
 from suite.audit.subject import Scene, Side, slots_of, with_side
 
 
+@declares(
+    "P3",
+    "wrong",
+    "compaction",
+    "an example in a padded batch equals the same example alone",
+    says="{output} differed by {leak} from the same {condition}",
+)
 def compaction(lab: Lab) -> Iterator[Observation]:
     lab = lab.loose
     for example in range(lab.batch.size):
@@ -51,6 +59,13 @@ def _without_mask(lab: Lab) -> Iterator[Observation]:
         yield from lab.compare("alone without a mask", lab.forward(cut), bare.forward(cut), "band")
 
 
+@declares(
+    "P3o",
+    "wrong",
+    "batch mates",
+    "an example does not depend on its batch mates",
+    says="{output} moved by {leak} with {condition}",
+)
 def batch_mates(lab: Lab) -> Iterator[Observation]:
     batch, example = lab.batch, 2
     for kept in (2, 0):
@@ -90,6 +105,13 @@ def _among_others(lab: Lab, example: int) -> Iterator[Observation]:
     yield from lab.compare("mates' contents", lab.reference, lab.forward(changed), lab.repeatable, only=(example,))
 
 
+@declares(
+    "P5",
+    "wrong",
+    "permutation",
+    "permuting slots with their validity permutes the weights and leaves the vectors",
+    says="{output} moved by {leak} with {condition}",
+)
 def permutation(lab: Lab) -> Iterator[Observation]:
     movable = [side for side in masked_sides(lab) if lab.subject.order_of(side) != "position"]
     if not movable:
@@ -125,6 +147,13 @@ def _left(lab: Lab, side: Side) -> Tensor:
     return torch.argsort(slots_of(lab.batch, side)[1].cpu().long(), dim=-1, stable=True)
 
 
+@declares(
+    "P6",
+    "wrong",
+    "live mask",
+    "hiding a slot through the mask equals removing it, and matters",
+    says="{output} differed by {leak}: {condition}",
+)
 def live_mask(lab: Lab) -> Iterator[Observation]:
     lab = lab.loose
     if not lab.subject.masked:
@@ -166,6 +195,13 @@ def _matters(lab: Lab, batch: Scene, what: str, side: Side) -> Iterator[Observat
     yield min(found, key=lambda observation: observation.ratio)
 
 
+@declares(
+    "P11",
+    "wrong",
+    "sides apart",
+    "the two validities are not swapped",
+    says="{output} differed by {leak} with {condition}",
+)
 def sides(lab: Lab) -> Iterator[Observation]:
     if len(lab.subject.masked) < 2:
         raise Lacking("it takes a mask for one side only")

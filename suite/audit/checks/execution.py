@@ -14,12 +14,20 @@ from torch.overrides import TorchFunctionMode
 from suite.audit.calling import NotJudged, here
 from suite.audit.checks.padding import masked_sides
 from suite.audit.checks.weights import simplex_of
+from suite.audit.declared import declares
 from suite.audit.lab import Lab, Lacking, Raised, alone, attempt, keep_slots, relative, restrict
 from suite.audit.observation import ANY, Observation, condition
 from suite.audit.subject import Scene, Side, slots_of, with_side
 from variants import valid_from_lengths
 
 
+@declares(
+    "P12",
+    "fragile",
+    "one meaning",
+    "a mask means one thing, or is refused",
+    says="{output} moved by {leak} with validity as {condition}",
+)
 def encodings(lab: Lab) -> Iterator[Observation]:
     """Validity in another encoding gives the same result or is refused; it is never silently something else."""
     masked = masked_sides(lab)
@@ -87,6 +95,13 @@ def _equal(lab: Lab, outputs: Mapping[str, Tensor]) -> bool:
     return all(found.verdict == "holds" for found in lab.compare("lengths", lab.reference, outputs, "band"))
 
 
+@declares(
+    "P13",
+    "fragile",
+    "shapes",
+    "odd shapes work, and shapes, dtypes and devices that do not fit are refused",
+    says="{output} was off by {leak} with {condition}",
+)
 def shapes(lab: Lab) -> Iterator[Observation]:
     lab = lab.loose
     for example in (0, 2):
@@ -187,6 +202,13 @@ def _refused(call: Callable[[], object], name: str) -> tuple[bool, str]:
     return False, "accepted it in silence"
 
 
+@declares(
+    "P14",
+    "wrong",
+    "train and eval",
+    "modes agree: eval and train without dropout, with and without gradients",
+    says="{output} moved by {leak} in {condition}",
+)
 def modes(lab: Lab) -> Iterator[Observation]:
     lab = lab.loose
     batch = lab.batch
@@ -208,6 +230,13 @@ def modes(lab: Lab) -> Iterator[Observation]:
     yield from attempt("inference mode", (), inference)
 
 
+@declares(
+    "P15",
+    "wrong",
+    "execution",
+    "however it is executed, it is the same function",
+    says="{output} differed by {leak} from eager execution: {condition}",
+)
 def agreement(lab: Lab) -> Iterator[Observation]:
     if not lab.subject.eager:
         yield from _with_eager(lab)
@@ -353,6 +382,13 @@ class _RandomSeen(TorchFunctionMode):
         )
 
 
+@declares(
+    "P16",
+    "fragile",
+    "determinism",
+    "equal calls give equal results, and leave inputs and earlier results alone",
+    says="{output} moved by {leak}: {condition}",
+)
 def determinism(lab: Lab) -> Iterator[Observation]:
     subject = lab.subject
     batch = lab.batch.copied()

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from suite.audit.checks.padding import OTHERS, empty_sides, masked_sides
+from suite.audit.declared import declares
 from suite.audit.lab import Lab, Lacking, Outputs, attempt, of_input, unravelled
 from suite.audit.observation import Observation
 from suite.audit.subject import Scene, Side, slots_of
@@ -24,6 +25,13 @@ DOUBTS = 10
 """How many times the disagreement of two steps a difference has to be."""
 
 
+@declares(
+    "P8",
+    "wrong",
+    "gradients apart",
+    "padding gets no gradient, and gives the parameters none",
+    says="{output} moved by {leak}: {condition}",
+)
 def isolation(lab: Lab) -> Iterator[Observation]:
     gradients = lab.gradients(lab.batch)
     for side in masked_sides(lab):
@@ -51,6 +59,13 @@ def _compacted(lab: Lab) -> Iterator[Observation]:
     yield from lab.compare_gradients("gradients alone", lab.gradients_alone(lab.batch), gradients | inputs)
 
 
+@declares(
+    "P9b",
+    "fragile",
+    "empty, backward",
+    "a side without a valid slot leaves all gradients finite",
+    says="{output} were not finite with {condition}",
+)
 def empty_row(lab: Lab) -> Iterator[Observation]:
     for sides, batch in empty_sides(lab):
         yield from attempt("side emptied", sides, partial(_finite_beside, lab, sides, batch))
@@ -70,6 +85,13 @@ def _finite_beside(lab: Lab, sides: tuple[Side, ...], batch: Scene) -> Iterator[
         )
 
 
+@declares(
+    "P8g",
+    "wrong",
+    "gradcheck",
+    "gradients are those of the function",
+    says="{output} differed from finite differences by {leak}",
+)
 def finite_differences(lab: Lab) -> Iterator[Observation]:
     subject = lab.subject
     if subject.eager and subject.computes_in != torch.float32 and subject.computes_in != torch.float64:

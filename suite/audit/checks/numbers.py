@@ -10,6 +10,7 @@ import torch
 from suite.audit.calling import NotJudged
 from suite.audit.checks.padding import masked_sides, poured
 from suite.audit.checks.weights import attends, scaled, simplex_of
+from suite.audit.declared import declares
 from suite.audit.lab import Lab, Lacking, Raised, alone, attempt, raised, relative, restrict
 from suite.audit.observation import Observation, condition
 from suite.audit.scores import ScoreHandle, scaled_scores, score_handles, shifted_scores
@@ -25,6 +26,13 @@ EXTREME = 1e5
 """How far apart scores are driven: far below any fill that is not infinite in effect. A fifth of it in fp16."""
 
 
+@declares(
+    "P10",
+    "fragile",
+    "narrow types",
+    "half precision and autocast neither raise nor overflow, and stay near float64",
+    says="{output} was off by {leak} with {condition}",
+)
 def narrow_types(lab: Lab) -> Iterator[Observation]:
     subject = lab.subject
     if not subject.eager:
@@ -115,6 +123,13 @@ def _as_before(own: Lab, handles: tuple[ScoreHandle, ...], shift: float, what: s
                 yield replace(found, what=what, note=f"every score shifted by {shift:g}: {seen}")
 
 
+@declares(
+    "P17",
+    "fragile",
+    "extreme scores",
+    "no score is so extreme that padding gets through",
+    says="{output} moved by {leak} with extreme scores: {condition}",
+)
 def extreme_scores(lab: Lab) -> Iterator[Observation]:
     masked_sides(lab)
     handles = score_handles(lab)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from suite.audit.calling import NORMALISATION
+from suite.audit.declared import declares
 from suite.audit.lab import (
     Lab,
     Lacking,
@@ -49,6 +50,13 @@ def fillings(lab: Lab, side: Side, batch: Scene) -> tuple[Tensor | float, ...]:
     return (ordinary, 1e4, -1e4) if lab.subject.exact else (ordinary, 10 * lab.normal(*shape, salt=26))
 
 
+@declares(
+    "P1",
+    "wrong",
+    "pad content",
+    "what stands in padded slots reaches no output",
+    says="{output} moved by {leak} when {condition} changed",
+)
 def contents(lab: Lab) -> Iterator[Observation]:
     trained = None
     for side in masked_sides(lab):
@@ -64,6 +72,13 @@ def _unmoved(lab: Lab, side: Side, batch: Scene) -> Iterator[Observation]:
     yield from lab.compare("pads filled", lab.reference, lab.forward(batch), "exact", sides=(side,))
 
 
+@declares(
+    "P1n",
+    "fragile",
+    "quarantine",
+    "NaN and Inf in padded slots reach no output and no gradient",
+    says="{output} moved by {leak} when {condition} held NaN or Inf",
+)
 def quarantine(lab: Lab) -> Iterator[Observation]:
     gradients = None
     for side in masked_sides(lab):
@@ -78,6 +93,13 @@ def quarantine(lab: Lab) -> Iterator[Observation]:
             )
 
 
+@declares(
+    "P1v",
+    "fragile",
+    "no laundering",
+    "a NaN in a valid slot shows in the outputs that see it",
+    says="{output} hid a NaN in a {condition}",
+)
 def laundering(lab: Lab) -> Iterator[Observation]:
     example = 2  # of middling length on both sides
     for side in lab.subject.names:
@@ -106,6 +128,13 @@ def widened(lab: Lab, batch: Scene, side: Side, count: int) -> Scene:
     )
 
 
+@declares(
+    "P2",
+    "wrong",
+    "pad width",
+    "more padding changes nothing",
+    says="{output} moved by {leak} when more {condition} were added",
+)
 def width(lab: Lab) -> Iterator[Observation]:
     lab = lab.loose
     sides = tuple(side for side in masked_sides(lab) if lab.subject.side(side).length is None)
@@ -141,6 +170,13 @@ EMPTY = 2
 OTHERS = (0, 1, 3)
 
 
+@declares(
+    "P9",
+    "fragile",
+    "empty row",
+    "a side without a valid slot gives exact zeros and changes no other example",
+    says="{output} moved by {leak} with {condition}",
+)
 def empty_row(lab: Lab) -> Iterator[Observation]:
     for sides, batch in empty_sides(lab):
         yield from attempt("side emptied", sides, partial(_emptied, lab, sides, batch))
@@ -165,6 +201,13 @@ def _emptied(lab: Lab, sides: tuple[Side, ...], batch: Scene) -> Iterator[Observ
         yield from lab.compare_gradients(what, lab.gradients(lab.batch, examples=OTHERS), got, sides=sides)
 
 
+@declares(
+    "P9r",
+    "fragile",
+    "empty, residual",
+    "an empty side hears nothing from the other side, and its padding reaches nobody",
+    says="{output} moved by {leak} with {condition}",
+)
 def empty_residual(lab: Lab) -> Iterator[Observation]:
     what = "side emptied"
     for sides, batch in empty_sides(lab):
@@ -189,6 +232,13 @@ def empty_residual(lab: Lab) -> Iterator[Observation]:
             yield from lab.compare(what, reference, own, "exact", sides=sides, only=(EMPTY,), note=note)
 
 
+@declares(
+    "P18",
+    "wrong",
+    "statistics",
+    "normalisation in train mode pools valid slots only",
+    says="{output} moved by {leak} in train mode when {condition} changed",
+)
 def statistics(lab: Lab) -> Iterator[Observation]:
     if not any(isinstance(part, NORMALISATION) for part in lab.subject.module.modules()):
         raise Lacking("no normalisation in it takes statistics over the batch")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from suite.audit.declared import declares
 from suite.audit.lab import Lab, Lacking
 from suite.audit.observation import Observation
 from suite.audit.scores import ScoreHandle, scaled_scores, score_handles
@@ -47,6 +48,13 @@ def rows(weights: Tensor, output: Output, batch: Scene) -> tuple[Tensor, Tensor]
     return weights[kept].double(), spread[kept]
 
 
+@declares(
+    "P4",
+    "wrong",
+    "simplex",
+    "weights are at least 0, exactly 0 on padding, and sum to 1 over valid slots",
+    says="{output} broke the simplex by {leak}: {condition}",
+)
 def simplex(lab: Lab) -> Iterator[Observation]:
     outputs = weight_outputs(lab)
     for batch in (lab.batch, scaled(lab.batch, 10.0)):
@@ -102,6 +110,13 @@ def attends(lab: Lab, output: Output) -> bool:
     return not (torch.equal(values, again) and bool(((values - uniform).abs() < 1e-3).all()))
 
 
+@declares(
+    "P4c",
+    "wrong",
+    "contrast",
+    "weights can differ within a row by more than a factor e",
+    says="{output} stayed within a factor {leak} in every row, however large the scores",
+)
 def contrast(lab: Lab) -> Iterator[Observation]:
     outputs = [output for output in weight_outputs(lab) if attends(lab, output)]
     if not outputs:
@@ -134,6 +149,13 @@ def _contrast(weights: Tensor, output: Output, batch: Scene) -> float:
     return float(ratio.max())
 
 
+@declares(
+    "P7",
+    "wrong",
+    "not from values",
+    "validity is not inferred from the features",
+    says="{output} took a valid {condition} for padding",
+)
 def not_from_values(lab: Lab) -> Iterator[Observation]:
     example, slot = 2, 1
     outputs = weight_outputs(lab)
@@ -156,6 +178,13 @@ def not_from_values(lab: Lab) -> Iterator[Observation]:
         )
 
 
+@declares(
+    "P19",
+    "wrong",
+    "other side seen",
+    "each side's weights see the other side",
+    says="{output} moved by only {leak} when every {condition} changed",
+)
 def other_side_seen(lab: Lab) -> Iterator[Observation]:
     guided = lab.subject.guided
     if not guided:

@@ -171,11 +171,12 @@ def test_colours_differ_in_grey_too() -> None:
 
 def test_a_variant_that_was_not_audited_is_not_called_right() -> None:
     found = [
-        Finding(task="m", variant="parallel", quantity="P1", verdict="holds"),
+        Finding(task="m", variant="parallel", quantity="P1", verdict="holds", details={"title": "as declared"}),
         Finding(task="m", variant="alternating", quantity="agreement", verdict="holds"),
     ]
     drawn = matrix.verdicts(tables.make(found).masking)
     assert drawn is not None
+    assert "P1 as declared" in [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
     assert drawn[1] == "1 of 1 variants hold every property"
     assert matrix.verdicts(tables.make(found[1:]).masking) is None
 
