@@ -19,10 +19,6 @@ NORMALISATION = nn.modules.batchnorm._NormBase
 """Layers whose train mode takes statistics over the batch."""
 
 
-RAISES = (Exception,)
-"""What a foreign module may raise on an input it cannot take."""
-
-
 class NotJudged(Exception):
     """A comparison that cannot be made, through no fault of the subject; the message is the reason."""
 

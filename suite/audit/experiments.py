@@ -82,35 +82,16 @@ def facts(lab: Lab, side: Side, *, scene: Scene | None = None, train: bool = Fal
     how = "in train mode " if train else ""
     filled = poured(batch, side, 3 * lab.normal(*slots_of(batch, side)[0].shape, salt=20))
     moved = first_moved(lab, side, batch, filled, train=train)
-    softmaxes = [
-        operation
-        for operation in trace(lab, batch, train=train)
-        if sides_of_softmax(batch, side, operation) is not None
-    ]
+    operations = trace(lab, batch, train=train)
+    softmaxes = [operation for operation in operations if sides_of_softmax(batch, side, operation) is not None]
     for operation in softmaxes:
         if said := _in_other_order(lab, batch, side, operation):
             yield said
             return
-    seen = [_pad_scores(batch, side, operation) for operation in softmaxes]
-    for operation, (least, most) in zip(softmaxes, seen, strict=True):
-        if most <= HIDDEN:
-            continue
-        if least == most == 0:
-            yield (
-                f"{how}the softmax{operation.place} counts padding: scores of padded {own.slots} are 0, and each takes "
-                f"exp(0) of its row; fill them with -inf, where the row has another entry"
-            )
-        elif least == most:
-            yield (
-                f"{how}the softmax{operation.place} has the fill {most:g} for padded {own.slots}, too small a number "
-                f"to hide them; fill with -inf, where the row has another entry"
-            )
-        else:
-            yield (
-                f"{how}the softmax{operation.place} does not see the mask of {side}: scores of padded {own.slots} are "
-                f"ordinary numbers there; fill them with -inf, where the row has another entry"
-            )
-        return
+    for operation in softmaxes:
+        if said := _not_hidden(lab, batch, side, operation, operations, train=train):
+            yield how + said
+            return
     if moved is None:
         if scene is None and own.length is None and (said := _by_count(lab, side, train=train)):
             yield said
@@ -131,10 +112,23 @@ def _by_count(lab: Lab, side: Side, *, train: bool) -> str:
     moved = next((found for scene in wide if (found := first_moved(lab, side, lab.batch, scene, train=train))), None)
     if moved is None:
         return ""
+    alone = f"what stands in padded {own.slots} reaches nothing, and how many there are does"
+    for names, where in _BY_COUNT.items():
+        if moved.name in names.split():
+            return f"{alone}: {where.format(place=moved.place, slots=own.slots)}"
     return (
-        f"what stands in padded {own.slots} reaches nothing, and how many there are does: it first shows in "
-        f"{moved.meaning}{moved.place}, where a size that counts padding enters; count valid {own.slots} alone"
+        f"{alone}: it first shows in {moved.meaning}{moved.place}, where a size that counts padding enters; "
+        f"count valid {own.slots} alone"
     )
+
+
+_BY_COUNT: Mapping[str, str] = {
+    "lstm gru rnn_tanh rnn_relu mkldnn_rnn_layer": "the recurrence{place} runs through padding; "
+    "pack the rows to their lengths",
+    "convolution": "the convolution{place} reaches into padding and finds no zeros there; blank padded {slots} first",
+    "mean": "the mean{place} divides by the padded length; divide by the number of valid {slots}",
+}
+"""What an operation does with the number of padded slots, by its names."""
 
 
 def _in_other_order(lab: Lab, batch: Scene, side: Side, operation: Operation) -> str:
@@ -171,14 +165,67 @@ def _in_other_order(lab: Lab, batch: Scene, side: Side, operation: Operation) ->
     return ""
 
 
-def _pad_scores(scene: Scene, side: Side, operation: Operation) -> tuple[float, float]:
-    """The least and the largest score of padding in a softmax, of rows that are not padding of another side."""
+def _not_hidden(
+    lab: Lab, scene: Scene, side: Side, operation: Operation, operations: Sequence[Operation], *, train: bool
+) -> str:
+    """How a softmax comes to give padding a weight; empty where it gives none."""
+    scores = _pad_scores(scene, side, operation)
+    if scores is None or float(scores.max()) <= HIDDEN:
+        return ""
+    slots, at = lab.subject.side(side).slots, f"the softmax{operation.place}"
+    fill = "fill with -inf, where the row has another entry"
+    least, most = float(scores.min()), float(scores.max())
+    if least == most == 0:
+        return f"{at} counts padding: scores of padded {slots} are 0, and each takes exp(0) of its row; {fill}"
+    if least == most and _written(operations, most):
+        return f"{at} has the fill {most:g} for padded {slots}, too small a number to hide them; {fill}"
+    # the same softmax when the mask says that everything is real: what the mask does to these scores
+    whole = with_side(scene, side, valid=torch.ones_like(scene.valid[side]))
+    others = trace(lab, whole, train=train)
+    before = [one for one in operations if one.scores is not None]
+    index = next(index for index, one in enumerate(before) if one is operation)
+    twin = [one for one in others if one.scores is not None][index:][:1]
+    shown = _pad_scores(scene, side, twin[0]) if twin else None
+    if shown is None or shown.shape != scores.shape:
+        return ""
+    if torch.equal(scores, shown):
+        return f"{at} does not see the mask of {side}: scores of padded {slots} are ordinary numbers there; {fill}"
+    lowered = (shown - scores).double()
+    if float(lowered.max() - lowered.min()) <= 1e-3 * float(lowered.abs().max()):
+        by = (
+            f"by {float(lowered.mean()):.3g} only"
+            if float(lowered.mean()) > 0
+            else f"up by {-float(lowered.mean()):.3g}"
+        )
+        return f"{at} has scores of padded {slots} moved {by}, which does not hide them; {fill}"
+    lie = f"are {most:.2g}" if least == most else f"lie between {least:.2g} and {most:.2g}"
+    return f"{at} counts padding: scores of padded {slots} {lie} there, and the mask does not hide them; {fill}"
+
+
+def _written(operations: Sequence[Operation], number: float) -> bool:
+    """Whether a number stands in the code as what something is filled with."""
+    return any(
+        math.isclose(float(value), number, rel_tol=1e-6)
+        for operation in operations
+        if operation.name.startswith(("masked_fill", "where", "full", "fill", "index_put"))
+        for value in operation.given
+        if (isinstance(value, float | int) and not isinstance(value, bool))
+        or (isinstance(value, Tensor) and value.dim() == 0)
+    )
+
+
+def _pad_scores(scene: Scene, side: Side, operation: Operation) -> Tensor | None:
+    """Scores of padding in a softmax, of rows that are not padding of another side."""
     scores = sides_of_softmax(scene, side, operation)
-    assert scores is not None
+    if scores is None:
+        return None
+    for other in scene:  # rows by another side's slots, where there are as many
+        width = scene.valid[other].shape[1]
+        if other != side and scores.shape[1] == width:
+            scores = scores.movedim(1, -1).masked_fill(~scene.valid[other][:, None], -math.inf).movedim(-1, 1)
     pads = scores.movedim(1, -1)[~scene.valid[side]]  # [pads, rows]
-    if pads.numel() == 0:
-        return -math.inf, -math.inf
-    return float(pads.min()), float(pads.max())
+    pads = pads[pads != -math.inf]
+    return pads if pads.numel() else None
 
 
 def of_batch_mates(lab: Lab) -> str:
@@ -199,7 +246,9 @@ def of_batch_mates(lab: Lab) -> str:
 def of_statistics(lab: Lab, side: Side) -> str:
     """Which normalisation takes its statistics over padded slots in train mode."""
     filled = poured(lab.batch, side, 3 * lab.normal(*slots_of(lab.batch, side)[0].shape, salt=20))
-    moved = first_moved(lab, side, lab.batch, filled, train=True, statistics=True)
+    changed = [filled, *(widened(lab, lab.batch, side, count) for count in ADDED)]
+    found = (first_moved(lab, side, lab.batch, scene, train=True, statistics=True) for scene in changed)
+    moved = next((one for one in found if one is not None), None)
     if moved is None or "batch_norm" not in moved.name:
         return ""
     slots = lab.subject.side(side).slots

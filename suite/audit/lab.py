@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from suite.audit.calling import RAISES as RAISES
 from suite.audit.calling import NotJudged, ended_inside, entered, place, told
-from suite.audit.calling import mode as mode
 from suite.audit.observation import ANY, Observation, Rule
 from suite.audit.subject import Output, Scene, Side, SideOf, Subject, make_scene, slots_of, with_side
 from variants import valid_from_lengths

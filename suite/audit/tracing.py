@@ -252,19 +252,24 @@ def first_moved(
 
 
 def _where_valid(scene: Scene, side: Side, value: Tensor) -> Tensor:
-    """The part of an intermediate result in which no padded slot of a side has a place of its own.
+    """An intermediate result without what has the place of a padded slot of a side.
 
-    An axis as long as the side is taken for its slots; those of every example's padding are cut.
+    An axis as long as the side is taken for its slots. Padding is blanked where examples are told apart by the first
+    axis; else slots are cut that are padding in any example.
     """
     valid = scene.valid[side]
     examples, width = valid.shape
-    everywhere = valid.all(0).nonzero().squeeze(-1)
+    by_example = value.dim() > 1 and value.shape[0] == examples
+    kept = (valid.any(0) if by_example else valid.all(0)).nonzero().squeeze(-1)
     for axis in range(value.dim()):
         size = value.shape[axis]
         if size == examples * width:
             value = value.index_select(axis, valid.flatten().nonzero().squeeze(-1))
         elif size == width:
-            value = value.index_select(axis, everywhere)
+            if by_example and axis:
+                shape = [examples if at == 0 else width if at == axis else 1 for at in range(value.dim())]
+                value = value.masked_fill(~valid.view(shape), 0)
+            value = value.index_select(axis, kept)
     return value
 
 

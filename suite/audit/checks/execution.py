@@ -189,8 +189,14 @@ def _misfits(lab: Lab, side: Side) -> Iterator[Observation]:
         }
     name = f"{side}_valid" if lab.subject.names_arguments else ""
     for what, batch in misfits.items():
-        refused, note = _refused(partial(lab.forward_as_given, batch), name)
+        refused, note = _refused(partial(_called, lab, batch), name)
         yield Observation(what=what, sides=(side,), output=ANY, leak=0.0 if refused else math.inf, limit=0.0, note=note)
+
+
+def _called(lab: Lab, batch: Scene) -> None:
+    """Call with the very masks; what comes back may have any shape."""
+    with lab.entered(), torch.no_grad():
+        lab.call(replace(batch.copied(), valid=batch.valid))
 
 
 def _refused(call: Callable[[], object], name: str) -> tuple[bool, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from suite.audit.lab import mode
+from suite.audit.calling import mode
 from suite.audit.reading.forms import Feature, Form
 from suite.audit.subject import Scene, Side, make_scene
 

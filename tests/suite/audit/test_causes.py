@@ -110,6 +110,34 @@ class InTrainModeOnly(_Attends):
         return words + scores.softmax(-1) @ self.value(regions)
 
 
+class AddsTooLittle(_Attends):
+    def forward(self, words: Tensor, regions: Tensor, regions_mask: Tensor) -> Tensor:
+        scores = self.scores(words, regions) + (~regions_mask).to(words.dtype)[:, None] * -3
+        return words + scores.softmax(-1) @ self.value(regions)
+
+
+class BlanksAlone(_Attends):
+    """Padding is blanked, and its scores, which are those of the bias, take their share."""
+
+    def forward(self, words: Tensor, regions: Tensor, regions_mask: Tensor) -> Tensor:
+        regions = regions.masked_fill(~regions_mask[..., None], 0)
+        return words + self.scores(words, regions).softmax(-1) @ self.value(regions)
+
+
+class ConvolvesOver(_Attends):
+    """A first convolution's bias fills the padding, and the next one reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv1d(D, D, 3, padding=1) for _ in range(2))
+
+    def forward(self, words: Tensor, regions: Tensor, regions_mask: Tensor) -> Tensor:
+        regions = self.first(regions.masked_fill(~regions_mask[..., None], 0).mT)
+        regions = self.second(regions.relu()).mT
+        weights = self.scores(words, regions).masked_fill(~regions_mask[:, None], -1e9).softmax(-1)
+        return words + weights @ self.value(regions)
+
+
 class MeetsMates(_Attends):
     """Everything is divided by the largest number in the batch."""
 
@@ -136,12 +164,22 @@ CAUSES = [
     (HandsItOn, "P6", "regions_mask is never used", _Part, "def forward", "as hidden, which does nothing with it"),
     (Forgets, "P1", "regions_mask is never used", Forgets, "def forward", "it gets as far as Forgets.forward"),
     (OtherOrder, "P3", "laid out example by example", OtherOrder, "softmax", "make it with repeat_interleave"),
-    (CountsThem, "P2", "how many there are does", CountsThem, "regions.mean", "count valid slots of regions alone"),
+    (
+        CountsThem,
+        "P2",
+        "how many there are does",
+        CountsThem,
+        "regions.mean",
+        "divide by the number of valid slots of regions",
+    ),
     (RootOfZero, "P8", "the first gradient that is not finite", RootOfZero, "sqrt()", "epsilon under the root"),
     (HiddenAfterwards, "P8", "hides it from no gradient", HiddenAfterwards, "softmax", "fill with -inf only where"),
     (TinyEpsilon, "P10", "its divisor is 1e-12 in float32", TinyEpsilon, "powers /", "use a larger one"),
     (LargeFill, "P10", "has the fill -1e+20", LargeFill, "-1e20", "finfo"),
     (InTrainModeOnly, "P1", "in train mode the softmax", InTrainModeOnly, "scores.softmax", "does not see the mask"),
+    (AddsTooLittle, "P1", "moved by 3 only", AddsTooLittle, "softmax", "does not hide them"),
+    (BlanksAlone, "P2", "counts padding: scores of padded", BlanksAlone, "softmax", "fill with -inf"),
+    (ConvolvesOver, "P2", "the convolution at", ConvolvesOver, "self.second(", "blank padded slots of regions first"),
     (MeetsMates, "P3o", "first depends on its batch mates", MeetsMates, "max()", "keep examples apart"),
 ]
 
