@@ -46,6 +46,11 @@ class _Command(TyperCommand):
 app = typer.Typer(cls=_RunByDefault, pretty_exceptions_enable=False, context_settings=_NAMES)
 _command = partial(app.command, cls=_Command, context_settings=_NAMES)
 Json = Annotated[bool, typer.Option("--json", help="The answer alone, as one JSON object on standard output.")]
+Executor = Annotated[str, typer.Option(help="Where jobs run: local, or ray or slurm for a cluster.")]
+At = Annotated[str | None, typer.Option(help="Address of the cluster's head; the one that runs here if left out.")]
+Cluster = Annotated[
+    Path | None, typer.Option(help="A TOML file with what else a cluster has to be told; suite/execution/README.md.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors, and the path or verdict at the end.")]
 
 
@@ -107,6 +112,9 @@ def run(
     largest_batch: Annotated[
         bool, typer.Option("--largest-batch", help="Also find the largest batch that fits in memory.")
     ] = False,
+    executor: Executor = "local",
+    at: At = None,
+    cluster: Cluster = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -116,6 +124,7 @@ def run(
     guest.warm_up()  # beside the same for this process, which takes as long
     from suite.bench import run as session
     from suite.bench.request import Request
+    from suite.bench.where import Where
     from suite.core.answer import Manner
 
     request = Request(
@@ -134,7 +143,8 @@ def run(
         largest_batch=largest_batch,
     )
     manner = Manner(json=json, quiet=quiet)
-    raise typer.Exit(session.start(request, out=out, resume=resume, manner=manner, began=ctx.obj))
+    where = Where(executor=executor, at=at, file=cluster)
+    raise typer.Exit(session.start(request, out=out, resume=resume, manner=manner, began=ctx.obj, where=where))
 
 
 @_command("list")
@@ -275,11 +285,15 @@ def ablate(
     data: Annotated[str, typer.Option(help="scenes (generated) or vqa2 (VQA v2 from disk).")] = "scenes",
     root: Annotated[Path | None, typer.Option(help="Folder of the official files and the features, for vqa2.")] = None,
     device: Annotated[str, typer.Option(help="Where to train: cpu or cuda.")] = "cpu",
+    executor: Executor = "local",
+    at: At = None,
+    cluster: Cluster = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train mechanisms with and without their parts over seeds: what each part earns, and what a leaking mask costs."""
     from suite.ablation import session
+    from suite.bench.where import Where
     from suite.core.answer import Manner
 
     request = session.Request(
@@ -293,7 +307,9 @@ def ablate(
         root=None if root is None else str(root),
         device=device,
     )
-    raise typer.Exit(session.start(request, out=out, resume=resume, manner=Manner(json=json, quiet=quiet)))
+    where = Where(executor=executor, at=at, file=cluster)
+    manner = Manner(json=json, quiet=quiet)
+    raise typer.Exit(session.start(request, out=out, resume=resume, manner=manner, where=where))
 
 
 @_command()

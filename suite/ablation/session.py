@@ -1,5 +1,6 @@
 """An ablation from a request to a run folder: what is trained in which order, side by side, within a budget."""
 
+import contextlib
 import hashlib
 import shlex
 import time
@@ -19,9 +20,11 @@ from suite.ablation.studies import PARALLEL, STUDIES, Row, Study, parameters, st
 from suite.ablation.task import SceneTask
 from suite.ablation.training import Recipe
 from suite.ablation.vqa2 import Vqa2Task
-from suite.bench import environment
+from suite.bench import environment, nodes
+from suite.bench import where as locations
 from suite.bench.request import Request as RunRequest
 from suite.bench.request import kind_of
+from suite.bench.where import HERE, Where
 from suite.core import interrupts, store
 from suite.core.answer import SPOKEN, Manner
 from suite.core.errors import UserError
@@ -89,8 +92,16 @@ def start(
     out: Path | None = None,
     resume: Path | None = None,
     manner: Manner = SPOKEN,
+    where: Where = HERE,
 ) -> int:
     """Train and test what was asked and return the exit code.
+
+    Args:
+        request: what to train.
+        out: the run folder; under ``results`` if left out.
+        resume: the folder of an ablation to continue instead.
+        manner: in which progress and the answer are told.
+        where: its trainings run.
 
     Raises:
         UserError: the request is wrong, data is missing, or a folder cannot be used; before any training.
@@ -100,7 +111,8 @@ def start(
         request = _resumed(request, described, resume)
     else:
         described = environment.describe(RunRequest()) | {"ablation": asdict(request), "ablation_sources": _sources()}
-    _check(request)
+    locations.check(where, request.device)
+    _check(request, elsewhere=not where.here)
     task = _task(request)
     console = manner.console()
     if isinstance(task, Vqa2Task):
@@ -109,23 +121,34 @@ def start(
         console.print(needs.sentence(task, row, VQA2_BATCH, request.device))
     studies = _studies(request, task)
     folder = resume or out or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-ablation"
-    if resume is None:
-        store.claim(folder)
-        environment.write(folder, described)
-    known = store.read(folder) if resume is not None else []
-    resuming = f"python run_all.py ablate --resume {shlex.quote(str(folder))}"
+    resuming = f"python run_all.py ablate --resume {shlex.quote(str(folder))}{where.options}"
+    with contextlib.ExitStack() as stack:
+        cluster = None
+        if not where.here:
+            opening = locations.opened(where, folder, device=request.device, beside=LANES, files=())
+            cluster = stack.enter_context(opening)
+            # an accuracy is of the sources and versions; which device reached it stands in its record
+            found = nodes.survey(cluster, of_one_kind=False, say=console.print)
+            described |= {"nodes": found} if resume is not None else environment.describe(RunRequest(), found)
+        if resume is None:
+            store.claim(folder)
+            environment.write(folder, described)
+        known = store.read(folder) if resume is not None else []
 
-    def work() -> int:
-        interrupted = False
-        with interrupts.temporary_folder() as cache, store.Writer(folder) as writer:
-            session = Session(request, studies, folder, writer, known, console, here(request, folder, cache))
-            try:
-                session.run()
-            except KeyboardInterrupt:
-                interrupted = True
-        return outcome.finish(folder, manner, interrupted=interrupted, resume=resuming)
+        def work() -> int:
+            interrupted = False
+            with interrupts.temporary_folder() as cache, store.Writer(folder) as writer:
+                executor = cluster or here(request, folder, cache)
+                session = Session(request, studies, folder, writer, known, console, executor)
+                try:
+                    session.run()
+                except KeyboardInterrupt:
+                    interrupted = True
+            if cluster is not None:
+                nodes.record(folder, cluster)
+            return outcome.finish(folder, manner, interrupted=interrupted, resume=resuming)
 
-    return outcome.seen_through(work, folder, manner, resume=resuming)
+        return outcome.seen_through(work, folder, manner, resume=resuming)
 
 
 def here(request: Request, folder: Path, cache: Path) -> execution.Executor:
@@ -471,7 +494,7 @@ class Session:
         return VQA2_BATCH if self._request.data == "vqa2" else SCENES_BATCH
 
 
-def _check(request: Request) -> None:
+def _check(request: Request, *, elsewhere: bool = False) -> None:
     unknown = next((name for name in request.studies if name not in STUDIES), None)
     if unknown is not None:
         raise UserError(f"there is no study {unknown!r}: expected one of {', '.join(STUDIES)}")
@@ -491,7 +514,7 @@ def _check(request: Request) -> None:
         raise UserError(f"--epochs {request.epochs}: expected at least 1")
     if request.budget_s is not None and not request.budget_s >= 0:
         raise UserError(f"--budget {request.budget_s:g}: expected seconds, or 0 to train everything")
-    kind_of(request.device)
+    kind_of(request.device, elsewhere=elsewhere)
     if request.data == "vqa2" and "generalise" in request.studies:
         raise UserError("generalise is tested on longer scenes, which are generated: leave out --data vqa2")
 

@@ -105,6 +105,8 @@ class Budget:
     """Whether comparisons sample until it is spent."""
     lanes: int = 1
     """Tasks that bear company and run side by side."""
+    nodes: int = 1
+    """Tasks that have to be alone and run at once, on as many machines or GPUs."""
     start_s: float = 4.0
     """What the program took to start."""
     cells: int = 0
@@ -177,7 +179,9 @@ class Budget:
         least, pending = self.least(task), list(pending)
         first = task.kind == "timing" and not self._begun
         self._begun |= first
-        required_s = duration(map(self.least, (it for it in pending if it.required)), lanes=self.lanes)
+        required_s = duration(
+            map(self.least, (it for it in pending if it.required)), lanes=self.lanes, nodes=self.nodes
+        )
         if task.required and (first or not self.strict):
             if left_s < 1.5 * least.planned_s:  # a run has something to say, however late it is
                 left_s = 1.5 * least.planned_s
@@ -197,7 +201,7 @@ class Budget:
         if task.kind != "timing":
             return task
         chosen, _ = self._divided(pending, left_s - least.planned_s)
-        spare_s = max(0.0, left_s - least.planned_s - duration(map(self.least, chosen), lanes=self.lanes))
+        spare_s = max(0.0, left_s - least.planned_s - self._duration(map(self.least, chosen)))
         sampling_s = least.sampling_s + spare_s / (1 + sum(it.kind == "timing" for it in chosen))
         if not self.spends:
             sampling_s = min(sampling_s, max(task.sampling_s, MOST_SAMPLING_S))
@@ -245,12 +249,12 @@ class Budget:
         running = list(running)
         under_way = [self.expected(one.task) for one in running]
         spent = [
-            min(one.elapsed_s, it.planned_s) * (1.0 if it.alone else 1.0 / self.lanes)
+            min(one.elapsed_s, it.planned_s) * (1.0 / self.nodes if it.alone else 1.0 / self.lanes)
             for one, it in zip(running, under_way, strict=True)
         ]
-        under_way_s = max(0.0, duration(under_way, lanes=self.lanes) - sum(spent))
+        under_way_s = max(0.0, self._duration(under_way) - sum(spent))
         pending = list(pending)
-        whole_s = under_way_s + duration(map(self.expected, pending), lanes=self.lanes) + self.pages_s
+        whole_s = under_way_s + self._duration(map(self.expected, pending)) + self.pages_s
         if self.total_s is None:
             return whole_s
         left_s = self.total_s - elapsed_s
@@ -259,18 +263,21 @@ class Budget:
             end_s = max(self.measuring_s, self._until_s, elapsed_s) + self.pages_s - elapsed_s
             return end_s if self.spends else min(whole_s, end_s)
         required = (self.least(task) for task in pending if task.required)
-        return min(whole_s, max(left_s, under_way_s + duration(required, lanes=self.lanes) + self.pages_s))
+        return min(whole_s, max(left_s, under_way_s + self._duration(required) + self.pages_s))
 
     def put_off(self, tasks: Iterable[Task], elapsed_s: float) -> list[Task]:
         """The tasks for which there will be no time, as far as is known now."""
         return self._divided(tasks, self.measuring_s - elapsed_s)[1] if self.total_s is not None else []
+
+    def _duration(self, tasks: Iterable[Task]) -> float:
+        return duration(tasks, lanes=self.lanes, nodes=self.nodes)
 
     def _divided(self, tasks: Iterable[Task], room_s: float) -> tuple[list[Task], list[Task]]:
         """What fits when each has the least, and what does not."""
         fitting: list[Task] = []
         left: list[Task] = []
         for task in tasks:
-            own_s = duration([self.least(task)], lanes=self.lanes)
+            own_s = self._duration([self.least(task)])
             (fitting if own_s <= room_s else left).append(task)
             room_s -= own_s if own_s <= room_s else 0.0
         return fitting, left

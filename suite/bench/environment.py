@@ -38,21 +38,33 @@ _OWN = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 _VERSIONS = ("torch", "numpy", "scipy", "triton")
 
 
-def describe(request: Request) -> dict[str, object]:
-    """Everything about this moment that a reader, a comparison or a resumption may want to know."""
+def describe(request: Request, nodes: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, object]:
+    """Everything about this moment that a reader, a comparison or a resumption may want to know.
+
+    Args:
+        request: what is asked for.
+        nodes: where it is done, by name, where that is not this machine; as `suite.bench.nodes.identity` has them.
+    """
     described: dict[str, object] = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
-        "device": (machine := _machine()).get("gpu") or machine["processor"],
-        "python": platform.python_version(),
-        **{name: _version(name) for name in _VERSIONS},
+        "device": (here := machine()).get("gpu") or here["processor"],
+        **versions(),
         "sources": sources(request.files),
-        "machine": machine,
+        "machine": here,
         "settings": settings(),
         "details": _details(),
         "request": asdict(request) | {"files": [Path(path).name for path in request.files]},
     }
+    if nodes:
+        first = next(iter(nodes.values()))
+        described |= {key: first[key] for key in ("device", "machine", "settings")} | {"nodes": nodes}
     return described
+
+
+def versions() -> dict[str, str]:
+    """Of Python, and of the libraries that a number depends on; empty where one is not there."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in _VERSIONS}}
 
 
 def write(folder: Path, described: Mapping[str, object]) -> None:
@@ -159,7 +171,8 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _machine() -> dict[str, object]:
+def machine() -> dict[str, object]:
+    """What this computer is, without its name."""
     described: dict[str, object] = {
         "processor": _processor(),
         "cores": os.cpu_count(),

@@ -169,15 +169,15 @@ def estimated(task: Task, speed: Speed) -> Task:
     return replace(task, compiling_s=compiling_s, planned_s=work_s + compiling_s + task.sampling_s)
 
 
-def duration(tasks: Iterable[Task], *, lanes: int) -> float:
-    """Planned seconds of tasks, those that bear company side by side."""
+def duration(tasks: Iterable[Task], *, lanes: int, nodes: int = 1) -> float:
+    """Planned seconds of tasks: those that bear company in so many lanes, the others each on one of the nodes."""
     apart = beside = 0.0
     for task in tasks:
         if task.alone:
             apart += task.planned_s
         else:
             beside += task.planned_s
-    return apart + beside / lanes
+    return apart / nodes + beside / lanes
 
 
 @dataclass(frozen=True, kw_only=True)

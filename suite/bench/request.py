@@ -47,6 +47,8 @@ class Request:
     """Seconds from the start of the process to the last page; 0 measures all."""
     timeout_s: float | None = None
     largest_batch: bool = False
+    elsewhere: bool = False
+    """Whether it is measured on other machines: whether this one has such a device says nothing then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +83,12 @@ class Asked:
     files: tuple[str, ...]
 
 
-def kind_of(device: str | None) -> Literal["cpu", "cuda"]:
+def kind_of(device: str | None, *, elsewhere: bool = False) -> Literal["cpu", "cuda"]:
     """The kind of device that was asked for, or the best there is.
+
+    Args:
+        device: as typed.
+        elsewhere: whether it is one of other machines, which are not looked at.
 
     Raises:
         UserError: it is of another kind, or not there.
@@ -90,7 +96,7 @@ def kind_of(device: str | None) -> Literal["cpu", "cuda"]:
     match device or ("cuda" if torch.cuda.is_available() else "cpu"):
         case "cpu":
             return "cpu"
-        case "cuda" if torch.cuda.is_available():
+        case "cuda" if elsewhere or torch.cuda.is_available():
             return "cuda"
         case "cuda":
             raise UserError("--device cuda: torch sees no CUDA device here")
@@ -168,7 +174,7 @@ def _theirs(asked: Asked) -> list[Spec]:
 
 
 def _understand(request: Request) -> Asked:
-    kind = kind_of(request.device)
+    kind = kind_of(request.device, elsewhere=request.elsewhere)
     for option, seconds in (("--budget", request.budget_s), ("--timeout", request.timeout_s)):
         if seconds is not None and not 0 <= seconds < math.inf:
             raise UserError(f"{option} {seconds}: expected seconds of at least 0")

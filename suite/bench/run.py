@@ -14,12 +14,14 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from suite.bench import environment, worker
+from suite.bench import environment, nodes, worker
+from suite.bench import where as locations
 from suite.bench.budget import AGAIN, LEAST_S, Budget
 from suite.bench.estimate import Speed
 from suite.bench.plan import COMPILER, MACHINE, Plan, Task, command, machine_tasks, plan, put_off
 from suite.bench.probes.step import About
 from suite.bench.request import Asked, Request, understand
+from suite.bench.where import HERE, Where
 from suite.core import interrupts, store, user_files
 from suite.core.answer import SPOKEN, Manner
 from suite.core.errors import UserError, printable
@@ -53,6 +55,7 @@ def start(
     resume: Path | None = None,
     manner: Manner = SPOKEN,
     began: float | None = None,
+    where: Where = HERE,
 ) -> int:
     """Do what was asked and return the exit code.
 
@@ -63,6 +66,7 @@ def start(
         manner: in which progress and the answer are told.
         began: when the time that a budget counts began, on the clock of ``time.monotonic``; now if left out. A program
             of which this is all gives `suite.core.process.began`.
+        where: its tasks run.
 
     Raises:
         UserError: the request is wrong, or a folder cannot be used; before any work.
@@ -71,36 +75,48 @@ def start(
     guest.warm_up()
     _load_pages()
     if resume is not None:
-        if replace(request, files=()) != Request() or out is not None:
+        if replace(request, files=(), elsewhere=False) != Request() or out is not None:
             raise UserError(f"--resume {resume} continues with the run's own arguments: give it --with at most")
         before = environment.read(resume)
         request = environment.request_of(before, request.files)
+    request = replace(request, elsewhere=not where.here)
+    locations.check(where, request.device)
     asked = understand(request)
-    described = environment.describe(request)
-    if resume is not None:
-        changed = environment.changes(before, described)
-        if changed:
-            raise UserError(f"cannot resume {resume}: {'; '.join(changed)}; start a new run")
-        folder = resume
-        store.drop_unfinished(folder)
-        known = store.read(folder)
-    else:
-        folder = out or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{asked.devices[0].kind}"
-        store.claim(folder)
-        environment.write(folder, described)
-        known = []
-    resuming = f"python run_all.py --resume {shlex.quote(str(folder))}"
+    folder = resume or out or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{asked.devices[0].kind}"
+    resuming = f"python run_all.py --resume {shlex.quote(str(folder))}{where.options}"
+    with contextlib.ExitStack() as stack:
+        cluster, described = None, environment.describe(request)
+        if not where.here:
+            device = asked.devices[0].kind
+            cluster = stack.enter_context(
+                locations.opened(where, folder, device=device, beside=_LANES, files=asked.files)
+            )
+            described = environment.describe(
+                request, nodes.survey(cluster, of_one_kind=True, say=manner.console().print)
+            )
+        if resume is not None:
+            changed = environment.changes(before, described)
+            if changed:
+                raise UserError(f"cannot resume {resume}: {'; '.join(changed)}; start a new run")
+            store.drop_unfinished(folder)
+            known = store.read(folder)
+        else:
+            store.claim(folder)
+            environment.write(folder, described)
+            known = []
 
-    def work() -> int:
-        with interrupts.temporary_folder() as cache, store.Writer(folder) as writer:
-            session = Session(asked, folder, cache, writer, known, manner.console(), began=began)
-            interrupted = session.run()
-        code = outcome.finish(folder, manner, interrupted=interrupted, resume=resuming)
-        if not interrupted:
-            _record_end(folder, began, session.ended_s)
-        return code
+        def work() -> int:
+            with interrupts.temporary_folder() as cache, store.Writer(folder) as writer:
+                session = Session(asked, folder, cache, writer, known, manner.console(), began=began, executor=cluster)
+                interrupted = session.run()
+            if cluster is not None:
+                nodes.record(folder, cluster)
+            code = outcome.finish(folder, manner, interrupted=interrupted, resume=resuming)
+            if not interrupted:
+                _record_end(folder, began, session.ended_s)
+            return code
 
-    return outcome.seen_through(work, folder, manner, resume=resuming)
+        return outcome.seen_through(work, folder, manner, resume=resuming)
 
 
 def _load_pages() -> None:
@@ -141,11 +157,12 @@ class Session:
         self._ended_s = 0.0
         self._compared: list[Task] = []
         self._bar: tuple[Progress, TaskID] | None = None
-        nodes = self._executor.nodes()
+        places = self._executor.nodes()
         self._budget = Budget(
             total_s=asked.budget_s,
             spends=asked.spends_budget,
-            lanes=sum(node.beside for node in nodes),
+            nodes=sum(node.beside if node.queue else 1 for node in places),
+            lanes=sum(node.beside for node in places),
             start_s=self._elapsed_s(),
         )
 

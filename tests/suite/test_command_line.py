@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 FLAGS = {
     "variants", "--workload", "--preset", "--shape", "--set", "--phase", "--device", "--threads", "--probe", "--with",
     "--out", "--resume", "--budget", "--timeout", "--largest-batch", "--json", "--quiet",
+    "--executor", "--at", "--cluster",
 }  # fmt: skip
 
 

@@ -1,0 +1,103 @@
+"""What the nodes of a cluster are, and whether they are as they have to be, before any work on them."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from suite.bench import environment
+from suite.core.errors import UserError
+from suite.execution.jobs import Announcement, Executor, Job, Node, Site, Ticket
+from suite.execution.relay import Check, differences
+
+OF_ONE_KIND = ("device", "driver")
+"""What has to be on every node as it is on the first, where times of several stand in one table."""
+
+
+def identity() -> dict[str, Any]:
+    """What this machine is, for the records of what ran here."""
+    here = environment.machine()
+    return {
+        "host": socket.gethostname(),
+        "device": here.get("gpu") or here["processor"],
+        "driver": here.get("driver", ""),
+        **environment.versions(),
+        "sources": environment.sources(()),  # files travel with each job
+        "machine": here,
+        "settings": environment.settings(),
+    }
+
+
+def check() -> Check:
+    """What every node has to be: it has the versions of this machine, and the same sources."""
+    here = {**environment.versions(), "sources": environment.sources(())}
+    job = Job(name="identity", work=tell, what=None, alone=False, expected_s=10.0)
+    return Check(job=job, expected=here)
+
+
+class Cluster(Executor, Protocol):
+    """An executor of other machines."""
+
+    check: Check
+    identities: dict[str, Mapping[str, Any]]
+
+
+def survey(executor: Cluster, *, of_one_kind: bool, say: Callable[[str], object]) -> dict[str, Mapping[str, Any]]:
+    """Ask every node what it is; where a scheduler chooses nodes, the first one that it chooses.
+
+    Args:
+        executor: where jobs will run.
+        of_one_kind: whether all have to have the same device; from now on, then.
+        say: told why a node is waited for.
+
+    Raises:
+        UserError: one does not answer, or is not as it has to be; says which, and in what it differs.
+    """
+    asked: dict[Ticket, Node] = {}
+    whys: set[str] = set()
+    try:
+        for node in executor.nodes():
+            asked[executor.start(executor.check.job, node)] = node
+        began_s = executor.now()
+        while asked:
+            for news in executor.wait(1.0):
+                if news.why and news.why not in whys:
+                    whys.add(news.why)
+                    say(f"waiting for a node: {news.why}")
+                if news.ending is not None and news.ending.way != "done":
+                    raise UserError(f"the node {news.node} cannot be used: {news.ending.reason}")
+                if news.ending is not None:
+                    del asked[news.ticket]
+            if executor.now() - began_s > executor.patience_s:
+                raise UserError(f"the node {next(iter(asked.values())).name} does not answer")
+    finally:
+        for ticket in asked:
+            executor.cancel(ticket)
+    found = executor.identities
+    first = next(iter(found))
+    kind = {key: found[first][key] for key in OF_ONE_KIND}
+    for name, it in found.items() if of_one_kind else ():
+        differs = differences(kind, it)
+        if differs:
+            raise UserError(
+                f"the node {name} is not as {first}: {'; '.join(differs)}; times of both would stand in one table: "
+                "name one kind in the file of --cluster"
+            )
+    if of_one_kind:
+        executor.check = replace(executor.check, expected={**executor.check.expected, **kind})
+    return dict(found)
+
+
+def record(folder: Path, executor: Cluster) -> None:
+    """Put on record what every node is on which something has run."""
+    described = environment.read(folder)
+    known = described.get("nodes", {})
+    if not executor.identities.keys() <= known.keys():
+        environment.write(folder, described | {"nodes": {**known, **executor.identities}})
+
+
+def tell(_what: object, _site: Site, _at: Announcement) -> Iterator[str]:
+    """The job of a survey."""
+    yield json.dumps(identity())
