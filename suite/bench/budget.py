@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from suite.bench.estimate import Speed
-from suite.bench.plan import COMPILER, MACHINE, MOST_SAMPLING_S, Foreseen, Task, duration, estimated, sampling_for
+from suite.bench.plan import MACHINE, MOST_SAMPLING_S, Foreseen, Task, duration, estimated, sampling_for
 from suite.core.records import Measurement, Record
 from variants import canonical
 
@@ -173,7 +173,7 @@ class Budget:
             pending: the tasks after it, most valuable first.
             elapsed_s: since the process began.
         """
-        if self.total_s is None or task.kind == MACHINE:
+        if self.total_s is None or (task.kind == MACHINE and task.required):
             return task
         left_s = self.measuring_s - elapsed_s
         least, pending = self.least(task), list(pending)
@@ -294,8 +294,6 @@ def _sampled_s(records: Iterable[Record]) -> float:
 
 def _compiled_s(task: Task, records: Iterable[Record], took_s: float) -> float:
     """What the compiler took of a task, about: the first calls of what is compiled."""
-    if task.kind == COMPILER:
-        return took_s
     if not task.compiling_s:
         return 0.0
     quantity = "first_call" if task.kind == "timing" else "cold_start"

@@ -23,8 +23,8 @@ _AS_FAST = 0.9
 """Products of a dtype for which a machine has instructions take no longer than those in float32; this leaves noise."""
 _GUESSES = {"float32": 3e10, "bfloat16": 3e10, "float16": 3e9}
 COMPILER_S = 14.0
-"""What the compiler takes for one small function in a process of its own where nothing is cached, where it was not
-measured: most of it loads the compiler."""
+"""What the compiler takes for one small function in a process of its own where nothing is cached, until something was
+compiled here: most of it loads the compiler."""
 
 Key = tuple[Spec, Workload, Phase, str]
 
@@ -157,7 +157,7 @@ class Speed:
 
     def audit_s(self, spec: Spec) -> float:
         """The masking audit of one variant, without compilation."""
-        return 0.5 + 0.025 * self._parameters(spec, WORKLOADS["tiny"])
+        return 0.8 + 0.04 * self._parameters(spec, WORKLOADS["tiny"])
 
     def impossible(self, spec: Spec, workload: Workload) -> str:
         """Why this variant cannot run on this workload here, as far as can be known without trying; or empty."""

@@ -28,8 +28,6 @@ LEAST_SAMPLING_S = 0.8
 MOST_SAMPLING_S = 4.0
 PATIENT_SAMPLING_S = 8.0
 """As the one before, where there is no budget."""
-COMPILER = "compiler"
-"""The task that measures how long the compiler takes here."""
 
 
 class Foreseen(NamedTuple):
@@ -84,7 +82,7 @@ class Task:
     @property
     def kind(self) -> str:
         """What it has in common with tasks that take longer than thought for the same reasons."""
-        known = (MACHINE, COMPILER, "timing", "masking", LARGEST_BATCH)
+        known = (MACHINE, "timing", "masking", LARGEST_BATCH)
         return self.probes[0] if self.probes[0] in known else "examination"
 
     @property
@@ -106,14 +104,20 @@ def machine_tasks(asked: Asked) -> list[Task]:
     return [Task(probes=(MACHINE,), device=str(device), planned_s=4.0, sampling_s=0.25) for device in asked.devices]
 
 
+def _peaks_again(asked: Asked) -> list[Task]:
+    """What the machine can do, to be measured again where a variant did more: it may have been busy the first time."""
+    return [replace(task, label="again", planned_s=2.0, required=False) for task in machine_tasks(asked)]
+
+
 def plan(asked: Asked, speed: Speed) -> Plan:
     """Tasks for what was asked.
 
-    With a budget they stand in the order of their value, so that what a budget cuts off is worth least: eager float32
-    of what is required, timed and then audited and examined; then its other modes; then eager float32 of what may be
-    left out; then the modes that may be; last those for whose dtype this machine has no instructions. What is timed in
-    another mode is timed again in eager float32 beside it, so that a speed-up is of the same rounds. Without a budget
-    a mechanism has one comparison in all its modes.
+    With a budget they stand in the order of their value, so that what a budget cuts off is worth least: of what is
+    required, first the times and audits of eager float32, then the times of the other modes, then all that remains;
+    then the audits of mechanisms that are not timed; then eager float32 of what may be left out; then the modes that
+    may be; last those for whose dtype this machine has no instructions. What is timed in another mode is timed again
+    in eager float32 beside it, so that a speed-up is of the same rounds. Without a budget a mechanism has one
+    comparison in all its modes.
 
     Args:
         asked: what to measure.
@@ -130,16 +134,19 @@ def plan(asked: Asked, speed: Speed) -> Plan:
             cells.append(cell)
     if asked.budget_s is None:
         tasks = sorted(_block(asked, cells, speed, set(), sampling_s=PATIENT_SAMPLING_S), key=_turn)
-        return Plan(tasks=tuple(tasks), skips=tuple(skips))
+        return Plan(tasks=(*tasks, *_peaks_again(asked)), skips=tuple(skips))
     audited: set[tuple[Spec, str]] = set()
     tasks = []
-    for number, block in enumerate(_blocks(cells, speed)):
-        made = list(_block(asked, block, speed, audited, sampling_s=LEAST_SAMPLING_S, by_value=True))
-        if number == 0:
-            if "masking" in asked.probes:
-                made += _audits(_always_audited(asked), str(asked.devices[0]), speed, audited, required=True)
-            if any(compiles(cell.spec) for cell in cells):
-                made.append(_compiler(asked))
+    blocks = _blocks(cells, speed)
+    for block in (block for block in blocks if block[0].wanted.required):
+        made = _block(asked, block, speed, audited, sampling_s=LEAST_SAMPLING_S, by_value=True)
+        tasks += sorted(made, key=_turn_by_value)
+    tasks.sort(key=lambda task: _stage(task, speed))
+    tasks += _peaks_again(asked)
+    if "masking" in asked.probes:
+        tasks += sorted(_audits(_also_audited(asked), str(asked.devices[0]), speed, audited), key=_turn_by_value)
+    for block in (block for block in blocks if not block[0].wanted.required):
+        made = _block(asked, block, speed, audited, sampling_s=LEAST_SAMPLING_S, by_value=True)
         tasks += sorted(made, key=_turn_by_value)
     return Plan(tasks=tuple(tasks), skips=tuple(skips))
 
@@ -298,7 +305,7 @@ def _block(
         for cell in cells:
             yield from _audits([cell.spec], str(cell.device), speed, audited, required=cell.wanted.required)
         if not by_value:
-            yield from _audits(asked.audited, str(asked.devices[0]), speed, audited, required=True)
+            yield from _audits(asked.audited, str(asked.devices[0]), speed, audited)
 
 
 def _examinations(
@@ -362,7 +369,7 @@ def _comparison(
 
 
 def _audits(
-    specs: Iterable[Spec], device: str, speed: Speed, audited: set[tuple[Spec, str]], *, required: bool
+    specs: Iterable[Spec], device: str, speed: Speed, audited: set[tuple[Spec, str]], *, required: bool = False
 ) -> Iterator[Task]:
     for spec in specs:
         if (spec, device) in audited:
@@ -380,20 +387,9 @@ def _audits(
         yield estimated(task, speed)
 
 
-def _always_audited(asked: Asked) -> list[Spec]:
-    """What is audited whatever the budget: every mechanism and every published form in eager float32."""
+def _also_audited(asked: Asked) -> list[Spec]:
+    """What is audited before anything else that may be left out: every mechanism and published form, eager."""
     return [*(wanted.spec for wanted in asked.variants if not wanted.spec.transforms), *asked.audited]
-
-
-def _compiler(asked: Asked) -> Task:
-    return Task(
-        probes=(COMPILER,),
-        device=str(asked.devices[0]),
-        planned_s=COMPILER_S,
-        compiling_s=COMPILER_S,
-        required=False,
-        compiles=True,
-    )
 
 
 def _turn(task: Task) -> tuple[int, int, float]:
@@ -407,10 +403,21 @@ def _turn_by_value(task: Task) -> tuple[object, ...]:
     """Times before verdicts before the rest; forward first, and of comparisons the cheapest, as many as possible."""
     if task.kind == "timing":
         return (0, PHASES.index(task.phase or "forward"), task.planned_s)
-    if task.kind in (COMPILER, "masking"):
+    if task.kind == "masking":
         published = task.label.startswith("published_")
         return (1, int(published), -task.planned_s)
     return (2, 0, -task.planned_s)
+
+
+def _stage(task: Task, speed: Speed) -> int:
+    """Of what is required: which tasks come before all others, whatever they are about."""
+    specs = [canonical(name) for name in task.variants]
+    if not all(speed.supports(spec, task.device) for spec in specs):
+        return 5
+    changed = any(spec.transforms for spec in specs)
+    if task.kind == "timing":
+        return 2 if changed else 0
+    return 4 if changed else 1 if task.kind == "masking" else 3
 
 
 def sampling_for(task: Task, sampling_s: float) -> Task:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import psutil
 
-from suite.bench.plan import COMPILER, LARGEST_BATCH, MACHINE, Task
+from suite.bench.plan import LARGEST_BATCH, MACHINE, Task
 from suite.core import user_files
 from suite.core.errors import printable
 from suite.core.exits import HARNESS
@@ -164,10 +164,6 @@ def _probe(probe: str, task: Task, folder: Path, announce: Callable[[str], None]
         from suite.bench.probes import peaks
 
         return peaks.measure(task.device, task=task.name, budget_s=task.sampling_s)
-    if probe == COMPILER:
-        from suite.bench.probes import compiler
-
-        return compiler.measure(task.device, task=task.name)
     if probe == "masking":
         masking = importlib.import_module("suite.bench.probes.masking")
         return cast(Iterator[Record], masking.audit(task.variants[0], task.device, task=task.name))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from suite.core.records import Record
 
-HARNESS = ("task_time", "harness_time", "time_left", "run_time", "compiler_time")
+HARNESS = ("task_time", "harness_time", "time_left", "run_time")
 """Quantities about the run itself and not about what it measures."""
 DESCRIPTIONS = ("parameters", "ceiling", "tested_on")
 """Quantities that are known before anything is measured or trained."""

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple, TypeVar
@@ -307,6 +307,7 @@ def _in_reading_order(cells: pd.DataFrame) -> pd.DataFrame:
 def _peaks(measurements: Sequence[Measurement]) -> pd.DataFrame:
     """The best of what was seen on each device: a peak is what can be reached, not what usually is."""
     best: dict[tuple[str, str], float] = {}
+    times: Counter[tuple[str, str]] = Counter()
     for record in measurements:
         if record.quantity in ("gemm_time", "copy_time"):
             is_gemm = record.quantity == "gemm_time"
@@ -316,9 +317,10 @@ def _peaks(measurements: Sequence[Measurement]) -> pd.DataFrame:
                 what = str(record.details.get("dtype", "float32")) if is_gemm else "copy"
                 key = (record.device, what)
                 best[key] = max(best.get(key, 0.0), work / time_s)
+                times[key] += 1
     return pd.DataFrame(
-        [(device, what, rate, "B" if what == "copy" else "1") for (device, what), rate in best.items()],
-        columns=["device", "what", "per_second", "unit"],
+        [(*key, rate, "B" if key[1] == "copy" else "1", times[key]) for key, rate in best.items()],
+        columns=["device", "what", "per_second", "unit", "times_measured"],
     ).assign(reached_by="")
 
 
@@ -382,6 +384,7 @@ def _add_roofline(
     Returns:
         The peaks, with the variant in ``reached_by`` where one exceeded what was measured.
     """
+    measured = dict(zip(zip(peaks["device"], peaks["what"], strict=True), peaks["times_measured"], strict=True))
     rates = dict(zip(zip(peaks["device"], peaks["what"], strict=True), peaks["per_second"].tolist(), strict=True))
     reached = dict.fromkeys(rates, "")
     devices, dtypes = list(map(str, cells["device"])), [dtype_of(str(name)) for name in cells["variant"]]
@@ -410,8 +413,8 @@ def _add_roofline(
         cells[name] = np.where(least_s / shortest <= 1 + 1e-9, np.minimum(share, 1.0), math.nan)
     cells["bound"] = np.where(cells["of_machine"].isna(), "", np.where(computing >= moving, "arithmetic", "memory"))
     table = [
-        (device, what, rate, "B" if what == "copy" else "1", reached[device, what])
-        for (device, what), rate in rates.items()
+        (*key, rate, "B" if key[1] == "copy" else "1", measured.get(key, 0), reached[key])
+        for key, rate in rates.items()
     ]
     return pd.DataFrame(table, columns=list(peaks.columns))
 

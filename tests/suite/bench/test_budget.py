@@ -10,11 +10,11 @@ from rich.console import Console
 
 from suite.bench.budget import LEAST_S, Budget, Paces
 from suite.bench.estimate import Speed, compiles, dtype_of
-from suite.bench.plan import COMPILER, MACHINE, Task, machine_tasks, plan
+from suite.bench.plan import MACHINE, Task, machine_tasks, plan
 from suite.bench.request import Asked, Request, understand
 from suite.bench.run import Session
 from suite.core import store
-from suite.core.records import Measurement, Record, Skip, encode
+from suite.core.records import UNITS, Measurement, Record, Skip, encode
 from suite.core.workloads import CLASSIC
 from suite.execution.jobs import Ending, Job, News, Node, Ticket
 from variants import canonical
@@ -31,6 +31,8 @@ class Machine:
     kinds: dict[str, float] = field(default_factory=dict)
     """What each kind of task takes over what the model says, which nobody knows before."""
     noise: float = 0.2
+    busy: float = 1.0
+    """How many times as long products take while the machine is measured for the first time."""
     start_s: float = 6.0
     seed: int = 0
     time_s: float = 0.0
@@ -94,11 +96,10 @@ class Simulated:
         machine, task = self._machine, self.task
         specs = [canonical(name) for name in task.variants]
         if task.kind == MACHINE:
+            slower = 1.0 if task.label else machine.busy
             for dtype, rate in machine.rates.items():
-                self._add("gemm_time", 2e9 / rate, details={"dtype": dtype, "flops": 2e9})
+                self._add("gemm_time", slower * 2e9 / rate, details={"dtype": dtype, "flops": 2e9})
             return self._end(3.0 * machine.pace)
-        if task.kind == COMPILER:
-            return self._end(machine.work_s("compiling", 14.0 * machine.pace))
         if task.kind == "masking":
             compiling = sum(machine.work_s("compiling", 14.0 * machine.pace) for spec in specs if compiles(spec))
             return self._end(machine.work_s("masking", machine.pace * machine.truth.audit_s(specs[0])) + compiling)
@@ -107,6 +108,8 @@ class Simulated:
         if task.kind == "examination":
             compile_s = 0.6 * machine.pace * machine.truth.compile_s(specs[0], task.workload, task.phase)
             took = machine.work_s("examination", machine.truth.examine_s(specs[0], task.workload, task.phase))
+            call_s = machine.truth.call_s(specs[0], task.workload, task.phase)
+            self._add("matmul_flops", 0.7 * machine.rates["float32"] * call_s, variant=str(specs[0]))
             return self._end(took + machine.work_s("compiling", compile_s))
         spent, round_s, calls = 0.3 * machine.pace, 0.0, {}
         thought_s = {it.variant: it for it in task.foreseen}
@@ -126,7 +129,8 @@ class Simulated:
             if too_late:
                 self.records.append(
                     Skip(
-                        task=task.name, variant=str(spec), quantity="latency", reason="would take long", cause="budget"
+                        task=task.name, variant=str(spec), workload=str(task.workload), phase=task.phase,
+                        device=task.device, quantity="latency", reason="would take long", cause="budget",
                     )
                 )
                 continue
@@ -146,8 +150,9 @@ class Simulated:
         self.records.append(
             Measurement(
                 task=task.name, variant=variant, workload=str(task.workload or ""), phase=task.phase or "",
-                device=task.device, quantity=quantity, unit="s", value=None if quantity == "latency" else value,
-                samples=(value,) if quantity == "latency" else (), details=details or {},  # type: ignore[arg-type]
+                device=task.device, quantity=quantity, unit=UNITS[quantity], value=None if quantity == "latency" else value,
+                samples=(value,) * 6 if quantity == "latency" else (), details=details or {},  # type: ignore[arg-type]
+                rounds=tuple(range(6)) if quantity == "latency" else (),
             )
         )  # fmt: skip
 
@@ -316,6 +321,14 @@ def test_a_budget_below_the_least_measures_what_is_required_at_its_shortest(tmp_
     timed = {item.variant for item in outcome.records if isinstance(item, Measurement) and item.quantity == "latency"}
     assert timed == {"parallel", "pool"}
     assert not any(isinstance(item, Skip) for item in outcome.records)
+
+
+@pytest.mark.parametrize(("busy", "times"), [(1.0, 1), (2.0, 2)])
+def test_what_the_machine_can_do_is_measured_again_where_a_variant_did_more(
+    busy: float, times: int, default: Asked, tmp_path: Path
+) -> None:
+    outcome = simulated(default, Machine(busy=busy, noise=0.0), tmp_path / "run")
+    assert [task.kind for task in outcome.machine.began].count(MACHINE) == times
 
 
 def test_the_first_record_comes_before_anything_long(default: Asked, tmp_path: Path) -> None:
