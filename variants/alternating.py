@@ -32,7 +32,7 @@ class Guided(nn.Module):
 
 @register("alternating")
 class Alternating(CoAttention):
-    """Lu et al. 2016, section 3.3, equations 6.
+    """Lu et al. 2016, section 3.3, equation 6.
 
     One operation, ``x^ = A(X; g)``, used three times::
 
@@ -52,7 +52,7 @@ class Alternating(CoAttention):
     question by its mean, which then guides the image.
     """
 
-    source = "Lu et al. 2016, arXiv:1606.00061, section 3.3, equations 6"
+    source = "Lu et al. 2016, arXiv:1606.00061, section 3.3, equation 6"
     parts = ("image_attention", "question_attention")
 
     def __init__(

@@ -43,17 +43,33 @@ def latency(cells: pd.DataFrame) -> Drawn | None:
         best = first[0]["variant"] if len(first) == 1 < len(contenders) else ""
         axes.set_xscale("log")
         axes.set_title(f"{phase}: median latency, 95 % as a line")
-        axes.set_xlabel("in figures: times as fast as its own eager float32 (95 %)", fontsize=7.5)
         labels: list[Label] = []
+        gains: set[bool] = set()
         for line, row in _matched(rows, here):
             if row["hidden"] or number(row, "latency_s") is None:
                 _excuse(axes, line, row)
             else:
                 labels.append(_speed(axes, line, row, best=line.variant == best))
+                gains.add(_gains(row))
+        axes.set_xlabel(_FIGURES[frozenset(gains)], fontsize=7.5)
         _place(axes, labels)
         style.log_axis(axes.xaxis, units.round_seconds)
     style.legend(made, cells["variant"], [style.doubted()] if (cells["trust"] != "").any() else [])
     return made, title
+
+
+_FIGURES = {
+    frozenset(): "",
+    frozenset({False}): "in figures: the median",
+    frozenset({True}): "in figures: times as fast as its own eager float32 (95 %)",
+    frozenset({False, True}): "in figures: the median, or × its own eager float32 (95 %)",
+}
+"""What stands beside the marks of a panel: gains, times, or both."""
+
+
+def _gains(row: wording.Row) -> bool:
+    """Whether the figure beside a mark is what the variant gains, and not how long it takes."""
+    return number(row, "speedup") is not None
 
 
 def _excuse(axes: Axes, line: Line, row: wording.Row) -> None:
@@ -74,7 +90,7 @@ def _speed(axes: Axes, line: Line, row: wording.Row, *, best: bool) -> Label:
         # above the mark: below it most intervals would not be seen
         axes.plot([low, high], [line.height] * 2, color=style.INK, linewidth=0.9, zorder=4)
     said = wording.speedup(row)
-    if number(row, "speedup") is None:
+    if not _gains(row):
         said = units.seconds(time_s)
     colour = {"faster": style.INK, "slower": style.RED}.get(str(row["verdict"]), style.QUIET)
     return Label(low or time_s, high or time_s, line.height, said, colour, "bold" if best else "normal")

@@ -149,6 +149,8 @@ def is_number(value: float | None) -> TypeGuard[float]:
 
 
 def _scale(value: float, prefixes: tuple[tuple[float, str], ...]) -> tuple[float, str]:
+    if value == 0:  # nothing has no size: the unit itself
+        return next(prefix for prefix in prefixes if prefix[0] == 1.0)
     for scale, symbol in prefixes:
         # 999.6 is printed as 1000, which belongs to the next prefix
         if abs(value) >= scale * 0.9995:

@@ -20,7 +20,7 @@ from suite.report import units
         (119.6, "120 s"),
         (185.0, "3 min 05 s"),
         (3599.9, "60 min 00 s"),
-        (0.0, "0 ns"),
+        (0.0, "0 s"),
         (None, units.MISSING),
         (math.nan, units.MISSING),
     ],
