@@ -1,6 +1,11 @@
 """``python run_all.py`` measures every co-attention on this machine; ``--help`` says what else."""
 
-from suite.cli import app, main
+from suite.door import ready
+
+if __name__ == "__main__":
+    ready()  # before anything that takes a moment to load
+
+from suite.cli import app, main  # noqa: E402  # what it loads is what the line above stands before
 
 __all__ = ["app", "main"]
 

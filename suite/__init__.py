@@ -1,9 +1,10 @@
 """The harness: what measures, audits and compares the variants."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what a program loads first of all loads next to nothing
+    from pathlib import Path
+
     from suite.report.frames import Frames
 
 __version__ = "0.1.0"
