@@ -5,7 +5,7 @@ from suite.door import ready
 if __name__ == "__main__":
     ready()  # before anything that takes a moment to load
 
-from suite.cli import app, main  # noqa: E402  # what it loads is what the line above stands before
+from suite.cli import app, main  # what it loads is what the line above stands before
 
 __all__ = ["app", "main"]
 

@@ -337,6 +337,7 @@ def selfcheck(
         bool,
         typer.Option("--write", help="Of masking: only the matrix of planted defects, and keep their signatures."),
     ] = False,
+    json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Examine this program on this machine: planted differences, planted faults, known answers."""
@@ -348,17 +349,18 @@ def selfcheck(
 
         _refuse("selfcheck masking runs on the CPU", {"--device": device is not None})
         if write:
-            given = {"--full": full, "--trials": trials is not None, "--out": out is not None, "--quiet": quiet}
+            given = {"--full": full, "--trials": trials is not None, "--out": out is not None}
+            given |= {"--json": json, "--quiet": quiet}
             _refuse("the matrix is of one seed and has no folder", given | {"--resume": resume is not None})
             raise typer.Exit(masking.matrix(write=True))
         _refuse(f"--resume {resume} goes on in that folder", {"--out": out is not None and resume is not None})
         seeds = trials or (100 if full else 20)
-        raise typer.Exit(masking.start(seeds=seeds, out=out, resume=resume, manner=Manner(quiet=quiet)))
+        raise typer.Exit(masking.start(seeds=seeds, out=out, resume=resume, manner=Manner(json=json, quiet=quiet)))
     from suite.core.answer import Manner
     from suite.selfcheck import session
 
     _refuse("that belongs to selfcheck masking alone", {"--write": write, "--resume": resume is not None})
-    manner = Manner(quiet=quiet)
+    manner = Manner(json=json, quiet=quiet)
     raise typer.Exit(
         session.start(tuple(topics or ()), device=device, full=full, trials=trials, out=out, manner=manner)
     )
@@ -372,14 +374,25 @@ def pareto(
     workload: Annotated[str | None, typer.Option(help="Whose costs; the run's first if left out.")] = None,
     phase: Annotated[str | None, typer.Option(help="forward or forward+backward; the run's first if left out.")] = None,
     device: Annotated[str | None, typer.Option(help="The run's first if left out.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Set accuracy beside latency and memory, and name the variants that nothing dominates."""
     from suite.core import store
+    from suite.core.answer import Answer, Manner, give
     from suite.report import pareto as front
 
     timed = store.read(run)
     place = front.choose(timed, workload=workload, phase=phase, device=device)
-    print(front.write(store.read(ablation), timed, ablation, study=study, place=place))
+    found = front.join(store.read(ablation), timed, study=study, place=place)
+    page = front.write(found, ablation, study=study, place=place)
+    answer = Answer(
+        code=exits.DONE,
+        words=front.words(found, place, study=study),
+        last=str(page),
+        data={"page": page} | front.data(found, place, study=study),
+    )
+    raise typer.Exit(give(answer, Manner(json=json, quiet=quiet)))
 
 
 @_command()
@@ -396,24 +409,33 @@ def checkpoint(
     ignore: Annotated[
         list[str] | None, typer.Option(help="Leave out the names that start so, such as an encoder's; may be repeated.")
     ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Audit published weights, correct them, and show what that changes and what it gains."""
-    import json
+    from json import JSONDecodeError, loads
 
     from suite.audit import checkpoint as inspection
+    from suite.core.answer import Answer, Manner, give
+    from suite.report import checkpoint as page
 
     inspection.check(source)
     try:
-        stated = json.loads(config)
-    except json.JSONDecodeError as error:
+        stated = loads(config)
+    except (JSONDecodeError, RecursionError) as error:
         raise UserError(f"--config {config}: not JSON: {error}") from error
     if not isinstance(stated, dict):
         raise UserError(f'--config {config}: expected a JSON object, such as {{"MULTI_HEAD": 8}}')
     found = inspection.read(file, key=key, prefix=prefix, ignore=tuple(ignore or ()))
     named, wrapper = inspection.fitted(source, found, stated)
-    if wrapper:
-        print(f"names taken without {wrapper!r}, as --prefix would")
-    print(inspection.page(inspection.inspect(source, named, stated)))
+    records = list(inspection.inspect(source, named, stated))
+    answer = Answer(
+        code=exits.code(records),
+        words=page.words(records, wrapper=wrapper),
+        last=page.speed(records),
+        data={"source": source, "file": file, "wrapper": wrapper} | page.data(records),
+    )
+    raise typer.Exit(give(answer, Manner(json=json, quiet=quiet)))
 
 
 @_command()

@@ -1,11 +1,10 @@
 """A published checkpoint: audited as it behaves, corrected with the same weights, and both timed side by side."""
 
 import itertools
-import math
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -17,15 +16,14 @@ from suite.audit.lab import Lab, relative
 from suite.audit.properties import examine
 from suite.audit.subject import as_batch, from_module
 from suite.core.errors import UserError, as_users
-from suite.core.records import Finding, Measurement, Record, visible
-from suite.core.stats import ratio, summarise
-from suite.report.units import factor_between, seconds
+from suite.core.records import Measurement, Record, visible
 from variants import CoAttention, load_published
 from variants.published import TRANSFERS, Config
 
 ROUNDS = 21
 _DEEPEST_PREFIX = 4
 _MOST_PREFIXES = 60
+_MOST_NAMED = 6
 ENCODES = ("hiecoatt/hierarchical",)
 """Sources whose published mechanism encodes its features itself, where ours starts from what comes out of that."""
 
@@ -50,13 +48,21 @@ def read(path: Path, *, key: str = "", prefix: str = "", ignore: tuple[str, ...]
         ignore: left out are the names that then start with one of these, such as an encoder's.
 
     Raises:
-        UserError: the file cannot be read, there are no weights in it, or none under that prefix.
+        UserError: the file cannot be read, there are no weights in it or none under that prefix, or a name to leave
+            out starts none of theirs.
     """
     found = weights.read(path, key=key).named
     named = {name.removeprefix(prefix): weight for name, weight in found.items() if name.startswith(prefix)}
+    there = f"there are {', '.join(visible(name) for name in list(found)[:_MOST_NAMED])}"
+    if not named:
+        raise UserError(f"{path}: no name starts with {prefix!r}; {there}")
+    for start in ignore:
+        if not any(name.startswith(start) for name in named):
+            without = f", taken without {prefix!r}," if prefix else ""
+            raise UserError(f"--ignore {start} leaves nothing out: no name{without} starts so; {there}")
     kept = {name: weight for name, weight in named.items() if not name.startswith(ignore or ("\0",))}
     if not kept:
-        raise UserError(f"{path}: no name is left that starts with {prefix!r}; there are {', '.join(list(found)[:6])}")
+        raise UserError(f"{path}: --ignore leaves no name; {there}")
     return kept
 
 
@@ -116,9 +122,9 @@ def _check_finite(found: Mapping[str, Tensor]) -> None:
     }
     if wrong:
         named = ", ".join(
-            f"{visible(name)} ({count} of {found[name].numel()})" for name, count in list(wrong.items())[:6]
+            f"{visible(name)} ({count} of {found[name].numel()})" for name, count in list(wrong.items())[:_MOST_NAMED]
         )
-        more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
+        more = f" and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
         raise UserError(
             f"weights that are NaN or infinite: {named}{more}; whatever is computed with them is so too, and nothing "
             "can be told: take a checkpoint from before the training diverged"
@@ -206,33 +212,3 @@ def inspect(source: str, named: Mapping[str, Tensor], config: Config) -> Iterato
     if source not in ENCODES:
         yield from changes(modules, task=source)
     yield from time_both(modules, task=source)
-
-
-def page(records: Iterable[Record]) -> str:
-    """The records of `inspect` in lines for a terminal."""
-    records = list(records)
-    measurements = [record for record in records if isinstance(record, Measurement)]
-    published, corrected = (record for record in measurements if record.quantity == "latency")
-    taken = ratio(published.samples, published.rounds, corrected.samples, corrected.rounds)
-    between = factor_between(taken.estimate, taken.low, taken.high)
-    return "\n".join(
-        [
-            *(
-                f"{found.variant}  {found.quantity}  {found.verdict}: {found.summary}"
-                for found in records
-                if isinstance(found, Finding) and found.verdict not in ("holds", "not applicable", "not judged")
-            ),
-            *(_change(record) for record in measurements if record.quantity == "correction"),
-            *(
-                f"{timed.variant} takes {seconds(summarise(timed.samples).median)} forward at {timed.workload}"
-                for timed in (published, corrected)
-            ),
-            f"{published.variant} takes {between} of the time of {corrected.variant}: {taken.verdict}",
-        ]
-    )
-
-
-def _change(record: Measurement) -> str:
-    corrected, output, condition = (record.details[key] for key in ("corrected", "output", "condition"))
-    moved = "not finite" if record.value is None or not math.isfinite(record.value) else f"{record.value:.2g}"
-    return f"{output} of {record.variant} is {moved} from that of {corrected}, {condition}"

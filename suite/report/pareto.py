@@ -1,13 +1,14 @@
 """Accuracy beside cost: an ablation and a timing run of the same variants, and whom nothing dominates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich.console import RenderableType
 
 from suite.core import folders
 from suite.core.errors import UserError
@@ -15,6 +16,7 @@ from suite.core.records import Record
 from suite.core.workloads import Workload, named, override
 from suite.report import escape, style, tables, units, wording
 from suite.report.accuracies import Accuracies, Interval, interval, points
+from suite.report.columns import Column, Columns, indented, literal
 from suite.report.scatter import moved_apart
 from suite.report.tables import Place
 
@@ -115,13 +117,24 @@ def undominated(pairs: dict[str, tuple[float, float]]) -> set[str]:
     }
 
 
+def _costs(found: Sequence[Point], *, memory: bool) -> dict[str, float]:
+    """Seconds or bytes by label, of those that have them."""
+    if not memory:
+        return {point.label: point.latency.mean for point in found}
+    return {point.label: point.memory_B for point in found if point.memory_B is not None}
+
+
+def _front(found: Sequence[Point], *, memory: bool) -> list[Point]:
+    """Whom nothing dominates, the cheapest first."""
+    costs = _costs(found, memory=memory)
+    best = undominated({it.label: (it.accuracy.mean, costs[it.label]) for it in found if it.label in costs})
+    return sorted((point for point in found if point.label in best), key=lambda point: costs[point.label])
+
+
 def table(found: Sequence[Point]) -> pd.DataFrame:
     """One line per variant, and whether anything dominates it in latency and in memory."""
-    fast = undominated({point.label: (point.accuracy.mean, point.latency.mean) for point in found})
+    fast, small = ({point.label for point in _front(found, memory=memory)} for memory in (False, True))
     letters = wording.footnotes(_trust(found))
-    small = undominated(
-        {point.label: (point.accuracy.mean, point.memory_B) for point in found if point.memory_B is not None}
-    )
     return pd.DataFrame(
         [
             {
@@ -175,10 +188,10 @@ def draw(found: Sequence[Point], place: Place, *, memory: bool) -> Figure:
 
     A point is hollow where there is a reason to doubt its cost.
     """
-    chosen = [point for point in found if not memory or point.memory_B is not None]
-    costs = {point.label: (point.memory_B or 0.0) if memory else point.latency.mean for point in chosen}
-    best = undominated({point.label: (point.accuracy.mean, costs[point.label]) for point in chosen})
-    front = sorted((point for point in chosen if point.label in best), key=lambda point: costs[point.label])
+    costs = _costs(found, memory=memory)
+    chosen = [point for point in found if point.label in costs]
+    front = _front(found, memory=memory)
+    best = {point.label for point in front}
     figure = style.figure(_title(front, costs, len(chosen), memory=memory), max(4.2, 0.2 * len(chosen) + 1.6))
     axis, margin = figure.subplots(1, 2, width_ratios=(1.25, 1))
     for point in chosen:
@@ -245,16 +258,61 @@ def _name_points(axis: Axes, margin: Axes, chosen: Sequence[Point], costs: dict[
         name.set_in_layout(False)  # the column is as wide as it is, whatever stands in it
 
 
-def write(ablation: Sequence[Record], run: Sequence[Record], folder: Path, *, study: str, place: Place) -> str:
+def words(found: Sequence[Point], place: Place, *, study: str) -> list[RenderableType]:
+    """The findings and the table, for a terminal."""
+    rows = wording.rows(table(found))
+    columns = [
+        Column(
+            title=name, number=name in ("accuracy", "latency", "peak memory"), words=name not in ("variant", "doubt")
+        )
+        for name in table(found).columns
+    ]
+    parts: list[RenderableType] = [
+        literal(f"{study} beside {_where(found, place)}, {place.phase}, {place.device}", style="bold"),
+        *(literal(sentence) for sentence in _sentences(found)),
+        Columns(columns, [[str(cell).strip("`") for cell in row.values()] for row in rows]),
+    ]
+    doubts = wording.doubts(_trust(found))
+    return [*parts, indented("doubt", *doubts, style="yellow")] if doubts else parts
+
+
+def data(found: Sequence[Point], place: Place, *, study: str) -> dict[str, object]:
+    """The same for a program, in base units: shares of one, seconds and bytes."""
+    fast, small = ({point.label for point in _front(found, memory=memory)} for memory in (False, True))
+    return {
+        "study": study,
+        "place": place._asdict(),
+        "answer": _sentences(found),
+        "points": [
+            asdict(point)
+            | {"undominated_in_latency": point.label in fast, "undominated_in_memory": point.label in small}
+            for point in found
+        ],
+    }
+
+
+def _sentences(found: Sequence[Point]) -> list[str]:
+    """What each plot is called."""
+    sentences = []
+    for memory in (False, True):
+        costs = _costs(found, memory=memory)
+        if costs:
+            sentences.append(_title(_front(found, memory=memory), costs, len(costs), memory=memory))
+    return sentences
+
+
+def write(found: Sequence[Point], folder: Path, *, study: str, place: Place) -> Path:
     """Write PARETO.md, tables/pareto.csv, plots/pareto-latency.png and, where memory was measured, pareto-memory.png.
 
-    Returns:
-        The page.
+    Args:
+        found: as `join` has found them.
+        folder: of the ablation.
+        study: whose accuracies.
+        place: whose costs.
 
-    Raises:
-        UserError: as `join`.
+    Returns:
+        The page's path.
     """
-    found = join(ablation, run, study=study, place=place)
     for name in ("tables", "plots"):
         folders.made(folder, name)
     table(found).to_csv(folders.target(folder, "tables/pareto.csv"), index=False)
@@ -265,9 +323,7 @@ def write(ablation: Sequence[Record], run: Sequence[Record], folder: Path, *, st
                 plots.append(f"pareto-{'memory' if memory else 'latency'}")
                 path = folders.target(folder, f"plots/{plots[-1]}.png")
                 draw(found, place, memory=memory).savefig(path, dpi=style.DOTS_PER_INCH)
-    text = page(found, place, plots, study=study)
-    folders.write(folder, "PARETO.md", text)
-    return text
+    return folders.write(folder, "PARETO.md", page(found, place, plots, study=study))
 
 
 def choose(run: Sequence[Record], *, workload: str | None, phase: str | None, device: str | None) -> Place:

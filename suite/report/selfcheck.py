@@ -55,6 +55,13 @@ def latest(records: Sequence[Record]) -> list[Finding]:
     return list(rows.values())
 
 
+def data(records: Sequence[Record]) -> list[dict[str, object]]:
+    """What each row of the page says, for a program."""
+    return [
+        {"task": row.task, "verdict": row.verdict, "remark": row.summary} | dict(row.details) for row in latest(records)
+    ]
+
+
 def ratios(records: Sequence[Record]) -> dict[str, list[stats.Ratio]]:
     """Each planted variant over its base, comparison by comparison, computed again from the raw samples."""
     tasks: dict[str, dict[str, Measurement]] = {}

@@ -21,7 +21,7 @@ from suite.bench.request import Request
 from suite.core import exits, store
 from suite.core.answer import SPOKEN, Answer, Manner, give
 from suite.core.errors import UserError
-from suite.core.records import SELFCHECK, Finding, Measurement, Record
+from suite.core.records import Finding, Measurement, Record
 from suite.report import outcome, units
 from suite.report import selfcheck as page
 from suite.selfcheck.row import row
@@ -88,12 +88,10 @@ def _work(seeds: int, folder: Path, resumed: bool, manner: Manner) -> int:
             took = time.monotonic() - began
             writer.write([Measurement(task="selfcheck", quantity="run_time", unit="s", value=took)])
             writer.write(rows(store.read(folder)))
-    path = page.write(folder)
-    broken = any(
-        isinstance(record, Finding) and record.quantity == SELFCHECK and record.verdict == "broken"
-        for record in page.latest(store.read(folder))
-    )
-    return give(Answer(code=exits.INCORRECT if broken else exits.DONE, last=str(path.resolve())), manner)
+    path = page.write(folder).resolve()
+    said = page.data(store.read(folder))
+    code = exits.INCORRECT if any(row["verdict"] == "broken" for row in said) else exits.DONE
+    return give(Answer(code=code, last=str(path), data={"page": path, "rows": said}), manner)
 
 
 def _task(group: str, name: str, seed: int) -> str:

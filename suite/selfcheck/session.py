@@ -10,7 +10,7 @@ from suite.bench.request import kind_of
 from suite.core import exits, store
 from suite.core.answer import SPOKEN, Answer, Manner, give
 from suite.core.errors import UserError
-from suite.core.records import SELFCHECK, Finding, Measurement
+from suite.core.records import Finding, Measurement
 from suite.execution import guest
 from suite.report import selfcheck as page
 from suite.selfcheck import bench as benches
@@ -61,9 +61,10 @@ def start(
             _check(topic, bench)
         took = time.monotonic() - started
         bench.writer.write([Measurement(task="selfcheck", quantity="run_time", unit="s", value=took)])
-    path = page.write(folder)
-    broken = any(isinstance(record, Finding) and _fails(record) for record in store.read(folder))
-    return give(Answer(code=exits.INCORRECT if broken else exits.DONE, last=str(path.resolve())), manner)
+    path = page.write(folder).resolve()
+    rows = page.data(store.read(folder))
+    code = exits.INCORRECT if any(row["verdict"] == "broken" for row in rows) else exits.DONE
+    return give(Answer(code=code, last=str(path), data={"page": path, "rows": rows}), manner)
 
 
 def _check(topic: str, bench: Bench) -> None:
@@ -74,7 +75,3 @@ def _check(topic: str, bench: Bench) -> None:
         bench.keep(finding)
     took = time.monotonic() - started
     bench.writer.write([Measurement(task=f"selfcheck {topic}", quantity="task_time", unit="s", value=took)])
-
-
-def _fails(finding: Finding) -> bool:
-    return finding.quantity == SELFCHECK and finding.verdict == "broken"

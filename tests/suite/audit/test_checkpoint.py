@@ -50,9 +50,18 @@ def test_correcting_changes_padded_batches_alone(saved: Path) -> None:
 
 
 def test_names_can_be_left_out(saved: Path) -> None:
-    assert sorted(checkpoint.read(saved, ignore=("module.", "nothing"))) == ["encoder.weight"]
-    with pytest.raises(ValueError, match=r"no name is left that starts with 'net\.'"):
-        checkpoint.read(saved, prefix="net.")
+    assert sorted(checkpoint.read(saved, ignore=("module.",))) == ["encoder.weight"]
+    for options, message in (
+        ({"prefix": "net."}, r"no name starts with 'net\.'; there are module\."),
+        (
+            {"ignore": ("module.", "nothing")},
+            "--ignore nothing leaves nothing out: no name starts so; there are module",
+        ),
+        ({"prefix": "module.", "ignore": ("module.",)}, r"no name, taken without 'module\.', starts so"),
+        ({"ignore": ("module.", "encoder.")}, "--ignore leaves no name"),
+    ):
+        with pytest.raises(UserError, match=message):
+            checkpoint.read(saved, **options)  # type: ignore[arg-type]
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

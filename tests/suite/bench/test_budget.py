@@ -129,8 +129,14 @@ class Simulated:
             if too_late:
                 self.records.append(
                     Skip(
-                        task=task.name, variant=str(spec), workload=str(task.workload), phase=task.phase,
-                        device=task.device, quantity="latency", reason="would take long", cause="budget",
+                        task=task.name,
+                        variant=str(spec),
+                        workload=str(task.workload),
+                        phase=task.phase,
+                        device=task.device,
+                        quantity="latency",
+                        reason="would take long",
+                        cause="budget",
                     )
                 )
                 continue
@@ -150,7 +156,8 @@ class Simulated:
         self.records.append(
             Measurement(
                 task=task.name, variant=variant, workload=str(task.workload or ""), phase=task.phase or "",
-                device=task.device, quantity=quantity, unit=UNITS[quantity], value=None if quantity == "latency" else value,
+                device=task.device, quantity=quantity, unit=UNITS[quantity],
+                value=None if quantity == "latency" else value,
                 samples=(value,) * 6 if quantity == "latency" else (), details=details or {},  # type: ignore[arg-type]
                 rounds=tuple(range(6)) if quantity == "latency" else (),
             )
