@@ -487,7 +487,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     wants_json = "--json" in arguments and not {"--help", "-h"}.intersection(arguments)
     streams.prepare(keep_stdout=wants_json)
-    interrupts.install()
+    interrupts.install(lambda: _fail("interrupted", exits.INTERRUPTED, wants_json))
     code = _code(arguments, wants_json)
     interrupts.ignore()
     sys.exit(code)

@@ -13,7 +13,7 @@ _INTERRUPTED = 130
 
 
 def ready() -> None:
-    """Let every asking signal end the process at once, until `suite.interrupts.install` knows better."""
+    """Let every asking signal end the process at once, until `suite.core.interrupts.install` knows better."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         # nohup and a shell's & have a process ignore them, which stands

@@ -49,8 +49,8 @@ def start(
 ) -> int:
     """Audit a module in a file, or a built-in variant, and print what was found.
 
-    A user's file runs in a process of its own: whatever it does there, hang, exit or crash, what was found until then
-    is told.
+    It runs in a process of its own: whatever a user's file does there, hang, exit or crash, what was found until then
+    is told; and Ctrl-C is never taken for an exception of the module's.
 
     Args:
         target: ``path/to/file.py:NAME`` or a variant's name.
@@ -81,11 +81,13 @@ def start(
     console = manner.console()
     heard = _Heard()
     try:
-        for row in guest.stream(rows, *arguments, timeout_s=timeout_s) if colon else rows(*arguments):
+        for row in guest.stream(rows, *arguments, timeout_s=timeout_s):
             said = heard.take(row)
             if said and console.is_terminal:
                 console.print(said)
     except guest.Lost as lost:
+        if not colon and lost.ending.way == "raised":  # nothing of a user's ran: the mistake is this program's
+            raise RuntimeError(f"the audit of {target} broke off\n{lost.ending.trace}") from lost
         heard.lost = lost.ending.reason
     if heard.refused:
         if heard.adapter and not (manner.json or manner.quiet):

@@ -1,4 +1,9 @@
-"""Ctrl-C and its kin: the first ends the work in good order, the second ends the process, leaving nothing behind."""
+"""Ctrl-C and its kin: the first ends the work in good order, the second ends the process, leaving nothing behind.
+
+Where no work has begun that could be lost, the first one ends the process too. An exception that is raised wherever the
+program stands is no way to end it then: it mostly stands within an import, and numpy or torch, half loaded, go on as if
+nothing had been asked.
+"""
 
 import contextlib
 import multiprocessing
@@ -7,6 +12,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from multiprocessing import util
 from pathlib import Path
 from types import FrameType
 
@@ -19,14 +25,27 @@ _LONGEST_END_S = 2.0
 _last: list[Callable[[], None]] = []
 """What is done before the process ends at once, the latest first."""
 _asked = False
+_heeding = False
+"""Whether there is work to bring to a good end."""
 _installed_in = 0
 """The process that was asked to heed signals so; what it forks inherits the handlers, and is to end without a word."""
 
 
-def install() -> None:
-    """Let every asking signal raise ``KeyboardInterrupt`` once, and end the process the second time."""
-    global _installed_in
-    _installed_in = os.getpid()
+def _nothing() -> None:
+    """Say nothing."""
+
+
+_last_words: Callable[[], object] = _nothing
+
+
+def install(last_words: Callable[[], object] = _nothing) -> None:
+    """Let an asking signal end the process, but the first one `heeded` raise ``KeyboardInterrupt`` instead.
+
+    Args:
+        last_words: said where the first one ends it.
+    """
+    global _installed_in, _last_words
+    _installed_in, _last_words = os.getpid(), last_words
     for number in ASKING:
         # nohup and a shell's & have a process ignore them, which stands
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -37,6 +56,17 @@ def ignore() -> None:
     """Once everything is done and said: nothing is left to be ended but the interpreter, which is about to be."""
     for number in ASKING:
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def heeded() -> Iterator[None]:
+    """While within, the first asking signal raises ``KeyboardInterrupt``: there is work to bring to a good end."""
+    global _heeding
+    before, _heeding = _heeding, True
+    try:
+        yield
+    finally:
+        _heeding = before
 
 
 @contextlib.contextmanager
@@ -70,11 +100,16 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     global _asked
     if os.getpid() != _installed_in:
         os._exit(exits.INTERRUPTED)
-    if not _asked:
-        _asked = True
+    first, _asked = not _asked, True
+    if first and _heeding:
         raise KeyboardInterrupt
     ignore()
-    for act in reversed(_last):
+    for act in (*reversed(_last), _clear_pipes, *([_last_words] if first else ())):
         with contextlib.suppress(Exception):  # the others are still to be done
             act()
     os._exit(exits.INTERRUPTED)
+
+
+def _clear_pipes() -> None:
+    """Remove the folder of the sockets to other processes, which is otherwise left to the interpreter's own end."""
+    shutil.rmtree(util.get_temp_dir(), ignore_errors=True)

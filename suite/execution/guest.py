@@ -82,9 +82,12 @@ def warm_up() -> None:
     }
     before = {name: os.environ.get(name) for name in asked}
     os.environ.update(asked)
+    # until the server ignores Ctrl-C, which is not meant for it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -1,7 +1,8 @@
 """Ties the fork server to the program that starts it: loaded there first, before torch, which takes seconds.
 
-Without it a program that is killed in those seconds leaves a server behind that goes on loading torch for nobody. It
-does something only where `suite.execution.guest` has asked for it through the environment.
+Without it a program that is killed in those seconds leaves a server behind that goes on loading torch for nobody, and
+Ctrl-C, which a terminal sends to every process in front of it, has the server print a traceback. It does something only
+where `suite.execution.guest` has asked for it through the environment.
 """
 
 import ctypes
@@ -21,6 +22,9 @@ def end_with_starter() -> None:
 
 if ASKED in os.environ:
     end_with_starter()
+    # whoever sits before the terminal means the program, which ends this process; it was started with Ctrl-C held back
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _starter, _, _path = os.environ.pop(ASKED).partition(" ")
     if _path:
         os.environ["PYTHONPATH"] = _path

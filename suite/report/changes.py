@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from rich.console import Console, RenderableType
 
-from suite.core import folders
+from suite.core import folders, interrupts
 from suite.core.compare import Change, Comparison, Place, Step
 from suite.core.records import ANCHOR
 from suite.report import escape, units, wording
@@ -86,7 +86,7 @@ def watch(steps: Iterator[Step], *, suspect_s: float, console: Console) -> tuple
     count = len(step.waiting)
     console.print(f"suspects to measure again: {count}, at most {units.seconds(count * suspect_s)} of rounds")
     started = time.monotonic()
-    with progress_bar(console) as bars:
+    with interrupts.heeded(), progress_bar(console) as bars:
         bar = bars.add_task("", total=count, left="")
         try:
             for done in itertools.count():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from suite.core import errors, exits, store, streams
+from suite.core import errors, exits, interrupts, store, streams
 from suite.core.answer import Answer, Manner, fail, give
 from suite.core.records import Record
 
@@ -62,7 +62,8 @@ def seen_through(work: Callable[[], int], folder: Path, manner: Manner, *, resum
         resume: the command that continues it.
     """
     try:
-        return work()
+        with interrupts.heeded():
+            return work()
     except KeyboardInterrupt:
         fail("interrupted", exits.INTERRUPTED, manner, data={"folder": folder, "resume": resume}, aloud=False)
         say_how_to_go_on(manner, resume)

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
@@ -13,7 +12,7 @@ from suite.bench.estimate import Speed
 from suite.bench.plan import Task, plan
 from suite.bench.request import Asked, Request, understand
 from suite.bench.run import Session
-from suite.core import store
+from suite.core import interrupts, store
 from suite.core.records import Finding, Measurement, Record
 from suite.core.workloads import Phase
 
@@ -107,14 +106,14 @@ def opened(folder: Path, device: str, *, full: bool, trials: int | None, console
     """A bench in a new run folder."""
     folder.mkdir(parents=True, exist_ok=True)
     environment.write(folder, environment.describe(Request(device=device, files=(str(PLANTED),))))
-    with TemporaryDirectory(prefix="coattention-") as cache, store.Writer(folder) as writer:
+    with interrupts.temporary_folder() as cache, store.Writer(folder) as writer:
         yield Bench(
             folder=folder,
             device=device,
             full=full,
             console=console,
             writer=writer,
-            cache=Path(cache),
+            cache=cache,
             trials=trials,
         )
 

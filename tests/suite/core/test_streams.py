@@ -96,14 +96,14 @@ with open({str(tmp_path / "records")!r}, "w") as file:
 
 
 INTERRUPTED = """
-import multiprocessing, sys, time
+import contextlib, multiprocessing, sys, time
 from suite.core import interrupts
 def child():
     time.sleep(600)
 def main():
-    interrupts.install()
+    interrupts.install(lambda: print("the last words", flush=True))
     try:
-        with interrupts.temporary_folder() as folder:
+        with WITHIN(), interrupts.temporary_folder() as folder:
             (folder / "kernel.so").write_text("x")
             process = multiprocessing.get_context("fork").Process(target=child, daemon=True)
             process.start()
@@ -125,23 +125,36 @@ main()
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("times", [1, 2])
 def test_the_first_signal_ends_in_good_order_and_the_second_at_once(number: signal.Signals, times: int) -> None:
-    program = INTERRUPTED.replace("SLOW", "600" if times == 2 else "0")
+    assert ended(INTERRUPTED.replace("SLOW", "600" if times == 2 else "0"), number, times) == (
+        "tidying\n" + ("in good order\n" if times == 1 else "")
+    )
+
+
+def test_where_no_work_has_begun_the_first_signal_ends_it_whatever_the_program_is_in_the_middle_of() -> None:
+    program = INTERRUPTED.replace("WITHIN", "contextlib.nullcontext")
+    assert ended(program, signal.SIGINT, 1) == "the last words\n"
+
+
+def ended(program: str, number: signal.Signals, times: int) -> str:
+    """What a program prints that gets a signal so many times, and leaves nothing behind."""
+    program = program.replace("WITHIN", "interrupts.heeded")
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=-1, stderr=-1, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         _, child, folder = process.stdout.readline().split()
         process.send_signal(number)
-        assert process.stdout.readline() == "tidying\n"
+        printed = process.stdout.readline()
         if times == 2:
             process.send_signal(number)
         assert process.wait(60) == 130
-        assert ("in good order" in process.stdout.read()) == (times == 1)
+        printed += process.stdout.read()
         assert process.stderr.read() == ""
     assert not Path(folder).exists()
     deadline = time.monotonic() + 20
     while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{child}").exists()
+    return printed
 
 
 def test_a_signal_that_was_ignored_stays_so() -> None:
