@@ -218,6 +218,7 @@ def _made(cls: type[Record], row: dict[str, Any]) -> Record:
     record = cls(**row)
     if isinstance(record, Measurement):
         _check_numbers(record)
+        _check_details(record)
     return record
 
 
@@ -225,18 +226,27 @@ def _check_numbers(record: Measurement) -> None:
     quantity, unit = record.quantity, record.unit
     if UNITS.get(quantity, unit) != unit:
         raise ValueError(f"{quantity} in {unit!r}; expected {UNITS[quantity]!r}")
-    if len(record.rounds) != len(record.samples) and record.rounds:
+    if len(record.rounds) != len(record.samples) and (record.rounds or quantity in _BY_ROUND):
         raise ValueError(f"{len(record.samples)} samples, but {len(record.rounds)} rounds; expected one for each")
-    if unit == "1":
+    if unit == "1" and quantity not in UNITS:
         return
     numbers = record.samples if record.value is None else (*record.samples, record.value)
     if not numbers:
         return
     least, most = min(numbers), max(numbers)
-    if least < 0 or (least == 0 and quantity == "latency"):
-        raise ValueError(f"{quantity} of {least} {unit}; expected a number above 0")
-    if most > _MOST[unit]:
-        raise ValueError(f"{quantity} of {most} {unit}; expected at most {_MOST[unit]:g}")
+    floor, ceiling = (0.0, 1.0) if quantity in _SHARES else (_SHORTEST_S if quantity == "latency" else 0.0, _MOST[unit])
+    if least < floor:
+        raise ValueError(f"{quantity} of {least} {unit}; expected at least {floor:g}")
+    if most > ceiling:
+        raise ValueError(f"{quantity} of {most} {unit}; expected at most {ceiling:g}")
+
+
+def _check_details(record: Measurement) -> None:
+    """What a page looks for beside a quantity has to be there."""
+    for name, check in _DETAILS.get(record.quantity, {}).items():
+        if name not in record.details:
+            raise ValueError(f"{record.quantity} without {name!r} among its details")
+        check(f"its detail {name!r}", record.details[name])
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -365,12 +375,41 @@ _ANY = 1e300
 """Beyond it a sum of numbers may no longer be one."""
 _LONGEST_TEXT = 4000
 _LONGEST_AXIS = 10**9
-_MOST = {"s": 1e10, "B": 2.0**60}
-"""Three centuries, and an exbibyte."""
+_MOST = {"s": 1e10, "B": 2.0**60, "1": 1e30}
+"""Three centuries, an exbibyte, and more than any count."""
+_SHORTEST_S = 1e-12
+"""No clock tells less."""
+_SHARES = ("accuracy", "tuning_accuracy", "ceiling")
+_BY_ROUND = ("latency", "latency_cold", "launch")
+"""Of whose samples ratios are taken round by round."""
 DECODER = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=_once)
 """Of JSON without the constants that are none, and without a name that stands there twice."""
 _VARIANT = r"[\w .,=+()\[\]'-]{0,300}"
 _QUANTITY = r"[A-Za-z][\w-]{0,99}"
+
+
+def _whole(name: str, value: object) -> int:
+    if type(value) is int and 0 <= value < 2**63:
+        return value
+    raise _wrong(name, value, "a whole number from 0")
+
+
+def _above_0(name: str, value: object) -> float:
+    if type(value) in (int, float) and 0 < value < _ANY:  # type: ignore[operator]  # what is neither was left out
+        return value  # type: ignore[return-value]
+    raise _wrong(name, value, "a number above 0")
+
+
+_DETAILS: Mapping[str, Mapping[str, Callable[[str, Any], object]]] = {
+    "accuracy": dict.fromkeys(("study", "row", "family", "evaluation"), _text) | {"seed": _whole},
+    "parameters": dict.fromkeys(("study", "question", "data", "row", "parent", "sight"), _text) | {"width": _above_0},
+    "ceiling": dict.fromkeys(("data", "of", "family"), _text),
+    "tuning_accuracy": dict.fromkeys(("data", "row"), _text) | {"learning_rate": _above_0},
+    "training_loss": dict.fromkeys(("data", "row"), _text) | {"seed": _whole, "learning_rate": _above_0},
+    "tested_on": dict.fromkeys(("data", "sha256"), _text),
+    "deviation_from_corrected": {"unpadded": _number},
+}
+"""Details without which there is no page, by quantity."""
 _CELL: dict[str, Callable[[str, Any], object]] = {
     "task": _text,
     "variant": _matching(_VARIANT, "a variant's name, such as parallel+bf16"),
