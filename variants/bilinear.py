@@ -30,7 +30,11 @@ class Pooling(nn.Module):
     def forward(self, image: Tensor, question: Tensor, weights: Tensor) -> Tensor:
         """What the words are told, ``[B, Q]``, from weights ``[B, N, T]``."""
         regions, words = relu_of_own(self.image(image)), relu_of_own(self.question(question))
-        told: Tensor = self.update((regions * (weights @ words)).sum(1))
+        if regions.shape[1] < words.shape[1]:  # what is multiplied by itself is the shorter side
+            pairs = (regions * (weights @ words)).sum(1)
+        else:
+            pairs = (words * (weights.mT @ regions)).sum(1)
+        told: Tensor = self.update(pairs)
         return told
 
     def multiplications(self, regions: int, words: int) -> int:
@@ -104,7 +108,9 @@ class Bilinear(CoAttention):
         with region("affinity"):
             regions = relu_of_own(self.image_rank(image)).unsqueeze(1)  # [B, 1, N, K]
             words = relu_of_own(self.question_rank(question)).unsqueeze(1)  # [B, 1, T, K]
-            scores = (regions * self.map.unsqueeze(1)) @ words.mT  # [B, G, N, T]
+            maps = self.map.unsqueeze(1)  # [G, 1, K]
+            shorter = regions.shape[2] < words.shape[2]
+            scores = (regions * maps) @ words.mT if shorter else regions @ (words * maps).mT  # [B, G, N, T]
         with region("scores"):
             weights = joint_softmax(scores, image_valid, question_valid)
             image_weights = _marginal(weights.sum(-1), image_valid, question_valid)  # [B, G, N]

@@ -66,7 +66,7 @@ class Flow(CoAttention):
         with region("affinity"):
             regions = self.image_projection(image)  # [B, N, K]
             words = self.question_projection(question)  # [B, T, K]
-            similarity = (regions * self.product_similarity) @ words.mT  # [B, N, T]
+            similarity = regions @ (words * self.product_similarity).mT  # [B, N, T]
             similarity = similarity + self.image_similarity(regions) + self.question_similarity(words).mT
         with region("scores"):
             even_words, even_regions = uniform(question_valid, image.dtype), uniform(image_valid, image.dtype)
@@ -81,11 +81,12 @@ class Flow(CoAttention):
             seen = pool(image_weights, looks)  # [B, T]
             question_weights = torch.where(image_valid.any(-1, keepdim=True), seen, even_words)
         with region("pooling"):
-            read = looks @ words  # [B, N, K]
-            summary = pool(image_weights, regions).unsqueeze(1)  # [B, 1, K]
-            merged = torch.cat([regions, read, regions * read, regions * summary], dim=-1)  # [B, N, 4 K]
+            # each block of the merged rows is pooled by itself, and no row of theirs is ever formed
+            summary = pool(image_weights, regions)  # [B, K]
+            shared = (image_weights.unsqueeze(-1) * looks).mT @ regions  # [B, T, K]
+            blocks = summary, pool(seen, words), (words * shared).sum(1), summary * summary
             return Attended(
-                pool(image_weights, merged).unsqueeze(1),
+                torch.cat(blocks, dim=-1).unsqueeze(1),
                 pool(question_weights, question).unsqueeze(1),
                 image_weights.unsqueeze(1),
                 question_weights.unsqueeze(1),
@@ -101,6 +102,6 @@ class Flow(CoAttention):
         projected = isinstance(self.image_projection, nn.Linear)
         each = (regions * self.image_width + words * self.question_width) * hidden if projected else 0
         each += (regions + words) * hidden  # the two linear terms of the similarity
-        each += 2 * regions * words * hidden  # its product, and what is read
-        each += regions * words + regions * hidden + 4 * regions * hidden + words * self.question_width
+        each += 2 * regions * words * hidden  # its product, and the products of regions and what they read
+        each += regions * words + (regions + words) * hidden + words * self.question_width
         return 2 * examples * each

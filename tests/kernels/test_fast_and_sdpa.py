@@ -16,6 +16,9 @@ from variants import Skip, build
         "cross[heads=2]+sdpa",
         "modular[layers=2]+sdpa",
         "modular[arrangement=stack,heads=3,layers=1]+sdpa",
+        "transformer[heads=4,layers=1]+sdpa",
+        "transformer[heads=4,layers=1,shared=true]+sdpa",
+        "queries[count=3,heads=2,layers=2]+sdpa",
         "parallel+fast",
         "alternating+fast",
     ],
@@ -28,7 +31,9 @@ def test_the_same_function(name: str) -> None:
     assert largest_error(outputs_and_gradients(variant, batch), outputs_and_gradients(plain, batch)) < 1e-11
 
 
-@pytest.mark.parametrize(("name", "calls"), [("cross", 2), ("modular[layers=2]", 6)])
+@pytest.mark.parametrize(
+    ("name", "calls"), [("cross", 2), ("modular[layers=2]", 6), ("transformer", 8), ("queries", 6)]
+)
 def test_the_backend_is_pinned_and_noted(name: str, calls: int) -> None:
     variant = build(f"{name}+sdpa", width=16)
     assert variant.notes == ("SDPA backend FLASH_ATTENTION, and no other",)
@@ -42,9 +47,9 @@ def test_the_backend_is_pinned_and_noted(name: str, calls: int) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["parallel", "hierarchical", "dense", "pool"])
+@pytest.mark.parametrize("name", ["parallel", "hierarchical", "dense", "pool", "bidirectional", "bags"])
 def test_what_is_no_scaled_dot_product_says_so(name: str) -> None:
-    with pytest.raises(Skip, match="cross and modular have scaled dot products in them"):
+    with pytest.raises(Skip, match="transformer and queries have scaled dot products"):
         build(f"{name}+sdpa", width=16)
 
 

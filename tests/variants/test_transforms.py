@@ -41,7 +41,20 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance
         assert (found[key] - value).abs().max().item() <= tolerance * scale, key
 
 
-@pytest.mark.parametrize("name", [*CASES, "dense[heads=2,layers=1]", "modular[heads=2,layers=1]"])
+LATER = [
+    "dense[heads=2,layers=1]",
+    "modular[heads=2,layers=1]",
+    "bidirectional[heads=2]",
+    "bilinear",
+    "transformer[heads=2,layers=1]",
+    "flow",
+    "dynamic",
+    "queries[count=2,heads=2,layers=1]",
+    "bags",
+]
+
+
+@pytest.mark.parametrize("name", [*CASES, *LATER])
 def test_a_mechanism_is_traced_whole_once_for_each_shape(name: str) -> None:
     module = build(name, width=6).module.double()
     counter = CompileCounterWithBackend("aot_eager")

@@ -14,6 +14,7 @@ from variants.registry import register
 ROUNDS = 4
 SLOPE = 0.1
 TINY = 1e-6
+SHORT_SUMS = "padding may hold the largest score, and a constant is added to the sum, so weights fall short of 1"
 FILL = -9e15
 """What it writes over the scores of atoms without a bond; it does not fit into half precision."""
 
@@ -234,7 +235,7 @@ class PublishedBacpi(CoAttention):
     known_defects = (
         *known("NaN in a pad survives its weight of zero", {"P1n": EITHER}),
         *known(
-            "padding may hold the largest score, and a constant is added to the sum, so weights fall short of 1",
+            SHORT_SUMS,
             {
                 "P1": ("pads filled",),
                 "P2": ("pads added",),
@@ -242,6 +243,7 @@ class PublishedBacpi(CoAttention):
                 "P8": ("gradient at pads", "gradients alone"),
             },
         ),
+        *known(SHORT_SUMS, {"P3": ("alone",), "P11": ("sides of one width",)}, always=False),
     )
 
     def __init__(

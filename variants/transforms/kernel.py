@@ -132,8 +132,8 @@ def _sdpa(variant: Variant) -> Variant:
         raise Skip(f"{variant.name}+sdpa: a published implementation runs as published")
     if not scaled_dot_product.has_heads(variant.module):
         raise Skip(
-            f"{variant.name}+sdpa: cross and modular have scaled dot products in them; a tanh affinity is none, nor "
-            "are maps that are averaged over heads before they are applied"
+            f"{variant.name}+sdpa: cross, modular, transformer and queries have scaled dot products; a tanh affinity "
+            "is none, nor are maps that are read along both axes, returned, or averaged over heads before they act"
         )
     pinned = scaled_dot_product.backend(variant.device).name
     return _noted(variant, "sdpa", scaled_dot_product.twin(variant.module), f"SDPA backend {pinned}, and no other")
