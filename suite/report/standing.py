@@ -106,8 +106,11 @@ def headline(cells: pd.DataFrame) -> str:
     elif best["trust"]:
         text = f"No mechanism is told to be the fastest, for every time is doubted: {_listed(first)}"
     else:
-        text = f"No mechanism is told to be the fastest: **{best['variant']}**, {_time(best)}, is not told apart from "
-        text += _listed(others)
+        close, doubted = ([row for row in others if bool(row["trust"]) == doubts] for doubts in (False, True))
+        text = "No mechanism is told to be the fastest"
+        text += f", for some times are doubted: {_listed(doubted)}; of the others, " if doubted else ": "
+        text += f"**{best['variant']}**, {_time(best)}, "
+        text += f"is not told apart from {_listed(close)}" if close else "is the fastest"
     return f"{text}.{_not_counted(cells)}"
 
 
@@ -123,6 +126,10 @@ def fastest(cells: pd.DataFrame) -> str:
         gain = number(first[0], "over_anchor") if over_anchor(first[0], cells) else None
         beside = f" ({units.factor(gain)} over {ANCHOR})" if gain else ""
         return f"fastest mechanism {first[0]['variant']}{beside}"
+    doubted = sum(bool(row["trust"]) for row in first)
+    if doubted:
+        which = "every time is" if doubted == len(rows) else f"{doubted} of {len(rows)} times are"
+        return f"no mechanism told the fastest, for {which} doubted"
     names = [str(row["variant"]) for row in first]
     return f"{' and '.join(names) if len(names) == 2 else f'{len(names)} mechanisms'} not told apart as the fastest"
 

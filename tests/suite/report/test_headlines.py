@@ -145,6 +145,16 @@ def test_the_sentence_about_a_place_names_the_fastest_where_there_is_one_and_nob
                 kinds.add("doubted")
                 assert set(ours) <= truth.doubted
                 assert len(ours) > 1
+            elif "for some times are doubted" in said:
+                kinds.add("some doubted")
+                assert truth.fastest() == ""
+                level = {other for other in ours if other != named[0] and not truth.is_faster(named[0], other)}
+                assert named[0] not in truth.doubted
+                first, _, rest = said.partition("; of the others, ")
+                others = re.findall(r"([\w+]+), [\d.]+ .?s", first.partition("doubted: ")[2])
+                assert others
+                assert set(others) <= level & truth.doubted
+                assert ("is the fastest" in rest) == (level <= truth.doubted)
             elif "not told apart from" in said:
                 kinds.add("level")
                 assert truth.fastest() == ""
@@ -166,7 +176,7 @@ def test_the_sentence_about_a_place_names_the_fastest_where_there_is_one_and_nob
                 if f"{name}**, " in said or f"{name}** takes" in said:
                     assert units.seconds(truth.medians[name]).split(" ")[0] in said
                     assert ("doubted" in said) or name not in truth.doubted
-    assert kinds == {"fastest", "doubted", "level", "alone", "nobody"}
+    assert kinds == {"fastest", "doubted", "some doubted", "level", "alone", "nobody"}
 
 
 def test_what_is_not_counted_is_named_with_its_lowest_time() -> None:
