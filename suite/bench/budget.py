@@ -179,9 +179,7 @@ class Budget:
         least, pending = self.least(task), list(pending)
         first = task.kind == "timing" and not self._begun
         self._begun |= first
-        required_s = duration(
-            map(self.least, (it for it in pending if it.required)), lanes=self.lanes, nodes=self.nodes
-        )
+        required_s = self._duration(map(self.least, (it for it in pending if it.required)))
         if task.required and (first or not self.strict):
             if left_s < 1.5 * least.planned_s:  # a run has something to say, however late it is
                 left_s = 1.5 * least.planned_s

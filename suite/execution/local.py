@@ -122,6 +122,8 @@ def visible_gpus(most: int) -> list[str]:
     """
     import torch  # here alone, so that what does not measure runs without
 
+    if torch.cuda.device_count() < 2:
+        return []
     models = [torch.cuda.get_device_properties(index).name for index in range(torch.cuda.device_count())]
     names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     names = names if len(names) == len(models) else [str(index) for index in range(len(models))]

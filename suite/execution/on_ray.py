@@ -149,8 +149,8 @@ class Ray:
             scheduling_strategy=NodeAffinitySchedulingStrategy(machine.id, soft=False),
         ).remote(relay.parcel(travelling, None, self.check))
         self._at_work[ticket] = stream, job, node.name
-        asks = f"{cpus:g} CPUs and a GPU" if self._gpu else f"{cpus:g} CPUs"
-        self._waiting[ticket] = time.monotonic(), f"Ray has not begun it on {node.name}, where it asks for {asks}"
+        asks = f"CPUs: {cpus:g}, GPUs: {int(self._gpu)}"
+        self._waiting[ticket] = time.monotonic(), f"nothing heard from {node.name} yet; asked for there: {asks}"
         return ticket
 
     def wait(self, seconds: float) -> Sequence[News]:
