@@ -201,7 +201,7 @@ def compare(
         bool, typer.Option("--across-machines", help="Compare runs of different machines all the same.")
     ] = False,
     fail_above: Annotated[
-        str, typer.Option(help="Exit 3 where the whole interval of new over old lies beyond this.")
+        str, typer.Option(help="Exit 3 where the whole interval of new over old lies beyond this, 6 where it may.")
     ] = "5%",
     remeasure: Annotated[
         tuple[Path, Path] | None,
@@ -225,7 +225,7 @@ def compare(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare two runs: a verdict per cell, a table, a plot, and exit 3 on a regression."""
+    """Compare two runs: a verdict per cell, a table, a plot, exit 3 on a regression and 6 on a mere suspect."""
     from suite.core import compare as comparing
     from suite.core import store
     from suite.core.answer import Answer, Manner, give

@@ -1,12 +1,14 @@
 """Two runs side by side: what became slower, larger or wrong, as far as the records can tell.
 
-The samples of two runs shared no rounds. A variant is compared by its ratio to the anchor of its own task, which makes
+The samples of two runs shared no rounds. A variant is compared by its ratio to the anchor of its own tasks, which makes
 a ratio of ratios. The anchor itself was timed in several tasks of each run, and is compared by how much these differ;
 so is everything else where the anchor has changed.
+
+Two processes of the same code differ, and two runs compare many cells. A regression is a time whose whole interval,
+with both counted in, lies beyond the limit; a suspect lies beyond it and has surely changed.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +16,16 @@ from typing import Literal, NamedTuple
 
 from suite.core import exits, folders, stats
 from suite.core.errors import UserError
+from suite.core.latencies import Latencies, doubts
+from suite.core.latencies import Place as Where
 from suite.core.records import ANCHOR, FAILURES, Cell, Finding, Measurement, Record, Skip
 
 EXACT = ("peak_memory", "saved_for_backward", "graph_breaks", "recompiles")
 """Quantities without noise: more of them than the limit allows is a regression too."""
+FAMILY = 0.01
+"""How often two runs of the same code may have one regression or suspect among all their cells (Holm)."""
 Route = Literal["anchor", "moved anchor", "tasks", "counts"]
+Standing = Literal["", "suspect", "regression"]
 
 
 class Place(NamedTuple):
@@ -40,18 +47,29 @@ class Change:
     old: float
     new: float
     ratio: stats.Ratio
-    """New over old; exact quantities have an interval of no width."""
+    """New over old, with what differs between processes; exact quantities have an interval of no width."""
     through: Route
     """What the ratio was taken from: the anchor's time in the same rounds, times the anchor's own change where one was
     seen when it was measured again; medians of whole tasks; or exact counts."""
+    standing: Standing = ""
+    """What two runs say, all their cells considered; what is measured again has the last word."""
     trust: tuple[str, ...] = ()
     """Reasons against believing either side."""
     again: tuple[stats.Ratio, ...] = ()
     """The same, measured once more, each in a fresh pair of processes; a regression that does not recur is none."""
+    together: stats.Ratio | None = None
+    """What these pairs say of the code, and not of their processes."""
 
     @property
     def regressed(self) -> bool:
-        return all(ratio.verdict == "slower" for ratio in (self.again or (self.ratio,)))
+        if self.together is not None:
+            return all(ratio.verdict == "slower" for ratio in (*self.again, self.together))
+        return self.standing == "regression"
+
+    @property
+    def suspected(self) -> bool:
+        """Whether only fresh processes can tell."""
+        return self.together is None and self.standing == "suspect"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +88,15 @@ class Comparison:
     fail_above: float
     settings: tuple[str, ...] = ()
     """Settings under which the two were measured and that differ, each as a phrase."""
+    scatter: stats.Scatter = stats.ASSUMED
+    """How much a ratio of two times differs between processes of either run."""
 
     @property
     def suspects(self) -> tuple[Change, ...]:
         """Times to be measured again, the anchor's first.
 
-        They regressed, or seem to with an interval too wide to say so. An anchor that others were compared through is
-        one already where it is not known to have stayed the same.
+        They are slower or seem to be, with an interval too wide to say so, which is more than what is suspected. An
+        anchor that others were compared through is one already where it is not known to have stayed the same.
         """
         through = {change.place._replace(variant=ANCHOR) for change in self.changes if change.through == "anchor"}
         found = [
@@ -85,6 +105,7 @@ class Comparison:
             if change.quantity == "latency"
             and (
                 change.regressed
+                or change.ratio.verdict == "slower"
                 or (change.ratio.verdict == "unclear" and change.ratio.estimate > 1 + self.fail_above)
                 or (change.ratio.verdict == "unclear" and change.place in through)
             )
@@ -101,12 +122,13 @@ class Comparison:
         changes = []
         for change in self.changes:
             if change.place == place and change.quantity == "latency":
-                change = replace(change, again=again)
+                together = stats.across(again, self.scatter, margin=self.fail_above)
+                change = replace(change, again=again, together=together)
             elif moved is not None and change.through == "anchor" and change.place._replace(variant=ANCHOR) == place:
                 ratio = stats.product(change.ratio, moved, margin=self.fail_above)
                 change = replace(change, ratio=ratio, through="moved anchor")
             changes.append(change)
-        return replace(self, changes=tuple(changes))
+        return replace(self, changes=_judged(changes, self.fail_above) if moved is not None else tuple(changes))
 
     def with_doubt(self, place: Place, doubt: str) -> "Comparison":
         """With a reason against believing a time."""
@@ -125,6 +147,8 @@ class Comparison:
             return exits.REGRESSION
         if self.failed:
             return exits.CELLS_FAILED
+        if any(change.suspected for change in self.changes):
+            return exits.SUSPECT
         return exits.DONE if self.changes else exits.NOTHING_MEASURED
 
 
@@ -147,21 +171,25 @@ def compare(
         fail_above: the share.
         settings: phrases on what was set differently, to be told with the rest.
     """
-    sides = _Latencies(old), _Latencies(new)
-    shared = [place for place in sides[1].home if place in sides[0].home]
-    changes = [_latency_change(place, *sides, fail_above) for place in shared]
+    sides = Latencies(old), Latencies(new)
+    cells = tuple(_cells(side) for side in sides)
+    shared = [place for place in cells[1] if place in cells[0]]
+    scatter = stats.believed(*(stats.pooled(*learnt) for learnt in zip(*(side.learnt for side in sides), strict=True)))
+    rates = _machine_change(old, new)
+    changes = _latency_changes(shared, *sides, scatter, rates, fail_above)
     changes += _exact_changes(old, new, fail_above)
-    gone = [place for place in sides[0].home if place not in sides[1].home]
+    gone = [place for place in cells[0] if place not in cells[1]]
     skips = {_place(item): item for item in new if isinstance(item, Skip) and item.quantity in ("latency", "")}
     reasons = [skips[place].reason if place in skips else "the new run has no time of it" for place in gone]
     return Comparison(
-        changes=tuple(changes),
+        changes=_judged(changes, fail_above),
         broken=tuple(_newly_broken(old, new)),
         lost=tuple(zip(gone, reasons, strict=True)),
         failed=any(place in skips and skips[place].cause in FAILURES for place in gone),
-        added=tuple(place for place in sides[1].home if place not in sides[0].home),
+        added=tuple(place for place in cells[1] if place not in cells[0]),
         fail_above=fail_above,
         settings=settings,
+        scatter=scatter,
     )
 
 
@@ -215,85 +243,127 @@ def share(text: str) -> float:
     return value
 
 
-class _Latencies:
-    """The times of a run, each with those taken in the same rounds."""
-
-    def __init__(self, records: Sequence[Record]) -> None:
-        self._tasks: dict[str, dict[Place, Measurement]] = defaultdict(dict)
-        self._products: dict[str, float] = {}
-        for record in records:
-            if not isinstance(record, Measurement):
-                continue
-            if record.quantity == "latency" and record.samples:
-                self._tasks[record.task][_place(record)] = record
-            elif record.quantity == "gemm_time" and record.details.get("dtype") == "float32":
-                flops = record.details.get("flops")
-                if record.value and isinstance(flops, int):
-                    self._products[record.device] = record.value / flops
-        worth: dict[Place, tuple[int, int]] = {}
-        self.home: dict[Place, str] = {}
-        """The task that a place is reported from: where most of the variants are of its own mechanism; of several, the
-        one that took most samples."""
-        for task, members in self._tasks.items():
-            for place, record in members.items():
-                count = sum(_mechanism(other.variant) == _mechanism(place.variant) for other in members)
-                if (count, len(record.samples)) > worth.get(place, (0, 0)):
-                    worth[place], self.home[place] = (count, len(record.samples)), task
-
-    def record(self, place: Place) -> Measurement:
-        return self._tasks[self.home[place]][place]
-
-    def over_anchor(self, place: Place) -> stats.Ratio | None:
-        """Time over the anchor's, in the rounds of its own task; None where the task timed no anchor."""
-        anchor = self._tasks[self.home[place]].get(place._replace(variant=ANCHOR))
-        record = self.record(place)
-        if anchor is None or anchor is record:
-            return None
-        return stats.ratio(record.samples, record.rounds, anchor.samples, anchor.rounds)
-
-    def medians(self, place: Place) -> list[float]:
-        """One median for each task, and so for each process, that timed it."""
-        return [stats.summarise(members[place].samples).median for members in self._tasks.values() if place in members]
-
-    def product(self, device: str) -> float | None:
-        """Seconds that this machine needed per FLOP of a matrix product."""
-        return self._products.get(device)
-
-
-def _latency_change(place: Place, old: _Latencies, new: _Latencies, margin: float) -> Change:
-    ratio, through = _between(place, old, new, margin)
-    records = old.record(place), new.record(place)
-    return Change(
-        place=place,
-        quantity="latency",
-        unit="s",
-        old=stats.summarise(records[0].samples).median,
-        new=stats.summarise(records[1].samples).median,
-        ratio=ratio,
-        through=through,
-        trust=tuple(dict.fromkeys((*records[0].trust, *records[1].trust))),
+def _cells(times: Latencies) -> tuple[Place, ...]:
+    """Every cell that a run timed."""
+    found = (
+        Place(variant, *where)
+        for where, tasks in times.places.items()
+        for members in tasks.values()
+        for variant in members
     )
+    return tuple(dict.fromkeys(found))
 
 
-def _between(place: Place, old: _Latencies, new: _Latencies, margin: float) -> tuple[stats.Ratio, Route]:
-    before, after = old.over_anchor(place), new.over_anchor(place)
-    if before is not None and after is not None:
-        anchor = place._replace(variant=ANCHOR)
-        # an anchor that changed would pass its own change on to everything measured against it
-        if _between_tasks(anchor, old, new, margin).verdict not in ("faster", "slower"):
-            return stats.relative(after, before, margin=margin), "anchor"
-    return _between_tasks(place, old, new, margin), "tasks"
+def _latency_changes(
+    shared: Sequence[Place],
+    old: Latencies,
+    new: Latencies,
+    scatter: stats.Scatter,
+    rates: Mapping[str, float],
+    margin: float,
+) -> list[Change]:
+    routes = {place: _route(place, old, new, rates, margin) for place in shared}
+    through = [place for place, route in routes.items() if route == "anchor"]
+    # what processes differ by is seen best in the changes themselves: most cells of two runs are the same code
+    alone = {place: _through_anchor(place, old, new, stats.NONE, margin) for place in through}
+    between = stats.among(list(alone.values()), alike=new.beside_anchor())
+    changes = []
+    for place in shared:
+        if routes[place] != "anchor":
+            ratio = _between_tasks(place, old, new, rates, margin)
+        elif between is not None:
+            ratio = stats.across([alone[place]], between, margin=margin)
+        else:
+            ratio = _through_anchor(place, old, new, scatter, margin)
+        where = Where(*place[1:])
+        timed = old.timed(where, place.variant), new.timed(where, place.variant)
+        reasons = [reason for side in timed for record in side for reason in record.trust]
+        reasons += [reason for side in timed for reason in doubts(side)]
+        changes.append(
+            Change(
+                place=place,
+                quantity="latency",
+                unit="s",
+                old=old.time(where, place.variant).estimate,
+                new=new.time(where, place.variant).estimate,
+                ratio=ratio,
+                through=routes[place],
+                trust=tuple(dict.fromkeys(reasons)),
+            )
+        )
+    return changes
 
 
-def _between_tasks(place: Place, old: _Latencies, new: _Latencies, margin: float) -> stats.Ratio:
+def _route(place: Place, old: Latencies, new: Latencies, rates: Mapping[str, float], margin: float) -> Route:
+    where = Where(*place[1:])
+    if place.variant == ANCHOR or any(side.ratio(where, place.variant, ANCHOR) is None for side in (old, new)):
+        return "tasks"
+    # an anchor that changed would pass its own change on to everything measured against it
+    moved = _between_tasks(place._replace(variant=ANCHOR), old, new, rates, margin).verdict in ("faster", "slower")
+    return "tasks" if moved else "anchor"
+
+
+def _through_anchor(place: Place, old: Latencies, new: Latencies, scatter: stats.Scatter, margin: float) -> stats.Ratio:
+    before, after = (side.ratio(Where(*place[1:]), place.variant, ANCHOR, scatter=scatter) for side in (old, new))
+    assert before is not None
+    assert after is not None
+    return stats.relative(after, before, margin=margin)
+
+
+def _between_tasks(
+    place: Place, old: Latencies, new: Latencies, rates: Mapping[str, float], margin: float
+) -> stats.Ratio:
     """As timed, and with the change of the machine's own matrix product taken out: the interval spans both."""
-    timed = stats.apart(new.medians(place), old.medians(place), margin=margin)
-    before, after = old.product(place.device), new.product(place.device)
-    if before is None or after is None:
+    before, after = (
+        [stats.summarise(record.samples).median for record in side.timed(Where(*place[1:]), place.variant)]
+        for side in (old, new)
+    )
+    timed = stats.apart(after, before, margin=margin)
+    machine_change = rates.get(place.device)
+    if machine_change is None:
         return timed
-    machine_change = after / before
     low, high = min(timed.low, timed.low / machine_change), max(timed.high, timed.high / machine_change)
     return replace(timed, low=low, high=high, verdict=stats.verdict(low, high, margin))
+
+
+def _machine_change(old: Iterable[Record], new: Iterable[Record]) -> dict[str, float]:
+    """By device, seconds per FLOP of a matrix product in the new run over those in the old one."""
+    before, after = (
+        {
+            record.device: record.value / flops
+            for record in records
+            if isinstance(record, Measurement)
+            and record.quantity == "gemm_time"
+            and record.details.get("dtype") == "float32"
+            and record.value
+            and isinstance(flops := record.details.get("flops"), int)
+        }
+        for records in (old, new)
+    )
+    return {device: after[device] / before[device] for device in after if device in before}
+
+
+def _judged(changes: Sequence[Change], limit: float) -> tuple[Change, ...]:
+    """With what all cells together allow to be said of each."""
+    timed = [change for change in changes if change.quantity == "latency"]
+    slower = [change.ratio.estimate > 1 for change in timed]
+    surely, beyond = (
+        stats.holm(
+            [change.ratio.chance(bound) if is_slower else 1.0 for change, is_slower in zip(timed, slower, strict=True)],
+            level=FAMILY,
+        )
+        for bound in (1.0, 1 + limit)
+    )
+    standing: dict[int, Standing] = {}
+    for change, is_changed, is_beyond in zip(timed, surely, beyond, strict=True):
+        if is_beyond and change.ratio.verdict == "slower":
+            standing[id(change)] = "regression"
+        elif is_changed and change.ratio.estimate > 1 + limit:
+            standing[id(change)] = "suspect"
+    for change in changes:
+        if change.quantity != "latency" and change.ratio.verdict == "slower":
+            standing[id(change)] = "regression"
+    return tuple(replace(change, standing=standing.get(id(change), "")) for change in changes)
 
 
 def _moved(again: Sequence[stats.Ratio]) -> stats.Ratio | None:
@@ -361,7 +431,3 @@ def _newly_broken(old: Iterable[Record], new: Iterable[Record]) -> list[Finding]
 
 def _place(record: Cell) -> Place:
     return Place(record.variant, record.workload, record.phase, record.device)
-
-
-def _mechanism(variant: str) -> str:
-    return variant.partition("+")[0].partition("[")[0].partition("-")[0]

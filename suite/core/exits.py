@@ -18,6 +18,8 @@ WRONG_COMMAND = 2
 REGRESSION = 3
 NOTHING_MEASURED = 4
 CELLS_FAILED = 5
+SUSPECT = 6
+"""A time that is longer beyond the limit, by more than chance and processes explain, but not surely beyond it."""
 INTERNAL_ERROR = 70
 INTERRUPTED = 130
 

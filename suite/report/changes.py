@@ -22,13 +22,14 @@ FILE = "COMPARISON.md"
 MOST_LINES = 60
 """Lines that a plot can show so that they can still be read; the largest changes come first."""
 _COLOURS = {"slower": "#b2182b", "faster": "#2166ac", "same": "#4d4d4d", "unclear": "#b0b0b0"}
+_MOST_NAMED = 6
 _COUNTED = {"slower": "more", "faster": "less"}
 """A memory is not slow."""
 
 
 def words(comparison: Comparison) -> list[RenderableType]:
     """What changed, for a terminal; what stayed the same is counted."""
-    changed = [change for change in _by_size(comparison.changes) if change.regressed or change.ratio.verdict != "same"]
+    changed = [change for change in _by_size(comparison.changes) if change.standing or change.ratio.verdict != "same"]
     if not changed:
         return [literal(sentence) for sentence in _sentences(comparison)]
     # what all have in common stands above the table, where it takes no column
@@ -149,6 +150,7 @@ def frame(comparison: Comparison) -> pd.DataFrame:
                 "through": change.through,
                 "measured_again": "; ".join(f"{ratio.estimate:.4f} {ratio.verdict}" for ratio in change.again),
                 "regressed": change.regressed,
+                "suspected": change.suspected,
                 "trust": "; ".join(change.trust),
             }
             for change in comparison.changes
@@ -243,10 +245,16 @@ def _texts(change: Change) -> dict[str, str]:
         "old": units.quantity(change.old, change.unit),
         "new": units.quantity(change.new, change.unit),
         "new / old (95 %)": f"{ratio.estimate:.3f}{interval}",
-        "verdict": f"REGRESSION: {verdict}" if change.regressed else verdict,
+        "verdict": f"{_said(change)}{verdict}",
         "through": change.through,
         "doubt": "; ".join(change.trust) or units.MISSING,
     }
+
+
+def _said(change: Change) -> str:
+    if change.regressed:
+        return "REGRESSION: "
+    return "suspect: " if change.suspected else ""
 
 
 def _bound(value: float) -> str:
@@ -272,16 +280,25 @@ def _sentences(comparison: Comparison) -> list[str]:
     lines.append(
         f"{len(changes)} numbers compared: {len(regressions)} regressed; slower or more {counts['slower']}, "
         f"faster or less {counts['faster']}, same {counts['same']}, unclear {counts['unclear']} "
-        f"(a change counts where its whole interval lies beyond {limit})"
+        f"(a regression's whole interval lies beyond {limit}, with what differs between processes, and after Holm's "
+        f"correction at 1 % for all cells)"
     )
     if comparison.added:
         lines.append(f"{len(comparison.added)} cells are new and have nothing to be compared with")
     lines += _unsure_anchors(changes)
-    waiting = [change for change in comparison.suspects if not change.again]
+    suspected = [change for change in changes if change.suspected]
+    if suspected:
+        names = ", ".join(_label(change.place) for change in suspected[:_MOST_NAMED])
+        more = f" and {len(suspected) - _MOST_NAMED} more" if len(suspected) > _MOST_NAMED else ""
+        lines.append(
+            f"suspected beyond {limit}: {names}{more}: changed, by more than chance and processes explain, but not "
+            "surely beyond the limit"
+        )
+    waiting = [change for change in comparison.suspects if change.together is None]
     if waiting:
         lines.append(
-            f"{len(waiting)} suspects: code layout can give a tight and wrong interval; "
-            "--remeasure OLD_TREE NEW_TREE measures them again, interleaved, in fresh processes"
+            f"{len(waiting)} times cannot be told by two runs alone, since processes of the same code differ; "
+            "--remeasure OLD_TREE NEW_TREE times them again, interleaved, in fresh processes"
         )
     return lines
 

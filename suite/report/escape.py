@@ -9,7 +9,7 @@ import re
 import string
 from dataclasses import fields, replace
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -87,7 +87,9 @@ def _details(given: T) -> T:
 
 def tables(made: Tables) -> Tables:
     """The tables of a run with every sentence as `prose`; remedies stay as they are, for `code`."""
-    return Tables(**{item.name: _frame(getattr(made, item.name)) for item in fields(made)})
+    frames: dict[str, Any] = {item.name: getattr(made, item.name) for item in fields(made)}
+    frames = {name: _frame(table) for name, table in frames.items() if isinstance(table, pd.DataFrame)}
+    return replace(made, **frames)
 
 
 def _frame(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """The page of a run: REPORT.md, its tables and its plots, from the records alone."""
 
+import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from suite.core import folders, store
+from suite.core import folders, stats, store
 from suite.core.records import Finding
 from suite.report import ablation, escape, plots, published, standing, summary, tables, units, wording
 from suite.report.plots import Plot
@@ -231,6 +232,19 @@ def _skips(skips: pd.DataFrame) -> str:
     return wording.markdown(pd.DataFrame(rows)) if rows else ""
 
 
+def _between(scatter: stats.Scatter) -> str:
+    """How much processes differ, and whence that is known."""
+    apart = units.percent(math.sqrt(scatter.variance))
+    known = f"by {apart} (standard deviation, {scatter.freedom:.0f} degrees of freedom)"
+    learnt = {
+        "repeats": f"{known}, learnt from comparisons that were repeated in fresh processes.",
+        "anchor": f"{known} at most, learnt from the anchor's times in all processes, in which the machine's pace is "
+        "too: no comparison was repeated often enough to tell the two apart.",
+        "assumed": f"{known}, which is assumed: nothing here was timed in two processes.",
+    }
+    return f"Between processes of the same code the ratio of two times differs {learnt[scatter.source]}"
+
+
 def _behind(made: Tables) -> str:
     """What the machine was measured to do, and what stands behind the numbers."""
     lines = [
@@ -246,6 +260,7 @@ def _behind(made: Tables) -> str:
             count = int((behind["stopped"] == stopped).sum())
             if count:
                 lines.append(f"- {count} of {len(behind)} series of samples ended because {words}.")
+        lines.append(f"- {_between(made.scatter)}")
         harness_s = behind["harness_s"].median()
         if units.is_number(harness_s):
             lines.append(f"- Between two samples the harness took {units.seconds(harness_s)} of its own (median).")

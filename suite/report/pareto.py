@@ -12,13 +12,13 @@ from rich.console import RenderableType
 
 from suite.core import folders
 from suite.core.errors import UserError
+from suite.core.latencies import Place
 from suite.core.records import Record
 from suite.core.workloads import Workload, named, override
 from suite.report import escape, style, tables, units, wording
 from suite.report.accuracies import Accuracies, Interval, interval, points
 from suite.report.columns import Column, Columns, indented, literal
 from suite.report.scatter import moved_apart
-from suite.report.tables import Place
 
 
 @dataclass(frozen=True, kw_only=True)

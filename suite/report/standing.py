@@ -30,7 +30,7 @@ def is_published(mechanism: str) -> bool:
 
 def to_anchor(row: Row) -> stats.Ratio | None:
     """Time over the anchor's, where that stood beside it; the anchor's own is 1 exactly."""
-    count = int(number(row, "samples") or 0)
+    count = int(number(row, "samples" if row["variant"] == ANCHOR else "over_anchor_rounds") or 0)
     if row["variant"] == ANCHOR:
         return stats.Ratio(estimate=1.0, low=1.0, high=1.0, verdict="same", count=count)
     gain, low, high = (number(row, f"over_anchor{end}") for end in ("", "_low", "_high"))

@@ -5,13 +5,15 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple, TypeVar
+from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from suite.core import stats, workloads
+from suite.core import latencies, stats, workloads
 from suite.core.exits import HARNESS
+from suite.core.latencies import Latencies, Place, doubts
 from suite.core.records import ANCHOR, FAILURES, Artifact, Cell, Finding, Measurement, Record, Skip
 
 K = TypeVar("K", bound=Hashable)
@@ -50,9 +52,9 @@ _MEASURED = {
 }
 CELL_COLUMNS = (
     *("workload", "phase", "device", "variant", "mechanism"),
-    *("latency_s", "latency_low_s", "latency_high_s", "spread", "samples", "examples_per_s"),
-    *("parent", "speedup", "speedup_low", "speedup_high", "verdict"),
-    *("over_anchor", "over_anchor_low", "over_anchor_high", "over_anchor_verdict"),
+    *("latency_s", "latency_low_s", "latency_high_s", "spread", "samples", "processes", "examples_per_s"),
+    *("parent", "speedup", "speedup_low", "speedup_high", "speedup_rounds", "verdict"),
+    *("over_anchor", "over_anchor_low", "over_anchor_high", "over_anchor_rounds", "over_anchor_verdict"),
     *_MEASURED.values(),
     *("flop_per_s", "of_machine", "of_machine_low", "of_machine_high", "bound"),
     *("masking", "agreement", "hidden", "known", "trust", "skipped", "remedy"),
@@ -63,14 +65,6 @@ GROWTH_COLUMNS = (
     *("peak_memory_bytes", "hidden", "trust"),
 )
 """What a sweep repeats of its cells."""
-
-
-class Place(NamedTuple):
-    """Where variants stand side by side."""
-
-    workload: str
-    phase: str
-    device: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +86,8 @@ class Tables:
     """What the machine can do: the fastest matrix product by dtype, and the fastest copy, that anything reached."""
     artifacts: pd.DataFrame
     """Files beside the records."""
+    scatter: stats.Scatter
+    """How much the ratio of two times differs between processes, as its intervals have it."""
     conditions: pd.DataFrame
     """One row per timed cell: the task whose records hold its samples, why sampling stopped, and what was seen."""
 
@@ -118,6 +114,7 @@ def make(records: Iterable[Record]) -> Tables:
         growth=_growth(cells),
         peaks=peaks,
         conditions=_conditions(measurements),
+        scatter=Latencies(measurements).scatter,
         artifacts=pd.DataFrame(
             [(item.quantity, item.variant, item.workload, item.phase, item.device, item.path) for item in artifacts],
             columns=["quantity", "variant", "workload", "phase", "device", "path"],
@@ -148,31 +145,33 @@ def property_order(name: str) -> tuple[int, int, str]:
 def _cells(
     measurements: Sequence[Measurement], findings: Sequence[Finding], skips: Sequence[Skip], peaks: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    latencies: dict[tuple[str, Place], dict[str, Measurement]] = defaultdict(dict)
+    times = Latencies(measurements)
     measured: dict[tuple[Place, str], dict[str, Measurement]] = defaultdict(dict)
     for record in measurements:
         if not record.variant or not record.workload or record.quantity in HARNESS:
             continue
-        if record.quantity == "latency":
-            latencies[record.task, _place(record)][record.variant] = record
-        else:
+        if record.quantity != "latency":
             measured[_place(record), record.variant][record.quantity] = record
-    home = _home_tasks(latencies)
+    timed = [
+        (place, variant) for place, tasks in times.places.items() for variant in dict.fromkeys(chain(*tasks.values()))
+    ]
+    ratios = _ratios(timed, times)
     skipped = {
         (_place(skip), skip.variant): skip for skip in skips if skip.variant and skip.quantity in ("latency", "")
     }
     judged = _Judgements(findings)
     rows = []
-    for place, variant in dict.fromkeys((*home, *measured, *skipped)):
+    for place, variant in dict.fromkeys((*timed, *measured, *skipped)):
         row: dict[str, object] = place._asdict() | {
             "variant": variant,
             "mechanism": mechanism_of(variant),
             "parent": parent_of(variant),
         }
         trust: list[str] = []
-        if (place, variant) in home:
-            row |= _latency(variant, latencies[home[place, variant], place], place)
-            trust += latencies[home[place, variant], place][variant].trust
+        own = times.timed(place, variant)
+        if own:
+            row |= _latency(variant, place, times) | ratios[place, variant]
+            trust += [reason for record in own for reason in record.trust] + doubts(own)
         elif (place, variant) in skipped:
             skip = skipped[place, variant]
             row |= {"skipped": skip.reason, "remedy": skip.remedy}
@@ -188,9 +187,10 @@ def _cells(
     cells[texts] = cells[texts].astype(object).fillna("")
     numbers = [name for name in cells.columns if name.endswith(("_s", "_bytes", "flops"))]
     numbers += ["speedup", "speedup_low", "speedup_high", "over_anchor", "over_anchor_low", "over_anchor_high"]
+    numbers += ["processes", "speedup_rounds", "over_anchor_rounds"]
     numbers += ["spread", "samples", "agreement_error", "graphs", "graph_breaks", "recompiles"]
     cells[numbers] = cells[numbers].apply(pd.to_numeric)
-    peaks = _add_roofline(cells, peaks, _task_medians(latencies))
+    peaks = _add_roofline(cells, peaks, _task_medians(times))
     return _in_reading_order(cells), peaks
 
 
@@ -202,44 +202,42 @@ def _value(record: Measurement) -> float | None:
     return record.value if record.value is not None else stats.summarise(record.samples).median
 
 
-def _home_tasks(latencies: Mapping[tuple[str, Place], Mapping[str, Measurement]]) -> dict[tuple[Place, str], str]:
-    """The task from which each variant is reported: among its siblings, not where it is only the anchor of others.
-
-    Of several, the one that took most samples: a budget may leave time to look at a comparison once more.
-    """
-    home: dict[tuple[Place, str], tuple[int, int, str]] = {}
-    for (task, place), side_by_side in latencies.items():
-        for variant, record in side_by_side.items():
-            siblings = sum(parent_of(other) == parent_of(variant) for other in side_by_side)
-            worth = (siblings, len(record.samples))
-            if worth > home.get((place, variant), (0, 0, ""))[:2]:
-                home[place, variant] = (*worth, task)
-    return {key: task for key, (_, _, task) in home.items()}
-
-
-def _latency(variant: str, side_by_side: Mapping[str, Measurement], place: Place) -> dict[str, object]:
-    record = side_by_side[variant]
-    summary = stats.summarise(record.samples)
+def _latency(variant: str, place: Place, times: Latencies) -> dict[str, object]:
+    """What every process that timed it says together."""
+    time = times.time(place, variant)
+    summaries = [stats.summarise(record.samples) for record in times.timed(place, variant)]
     row: dict[str, object] = {
-        "latency_s": summary.median,
-        "latency_low_s": summary.low,
-        "latency_high_s": summary.high,
-        "spread": summary.spread,
-        "samples": summary.count,
-        "examples_per_s": workloads.named(place.workload).batch / summary.median,
+        "latency_s": time.estimate,
+        "latency_low_s": time.low or np.nan,
+        "latency_high_s": time.high if np.isfinite(time.high) else np.nan,
+        "spread": float(np.median([summary.spread for summary in summaries])),
+        "samples": time.count,
+        "processes": len(summaries),
+        "examples_per_s": workloads.named(place.workload).batch / time.estimate,
     }
-    for prefix, base_name in (("speedup", parent_of(variant)), ("over_anchor", ANCHOR)):
-        base = side_by_side.get(base_name)
-        if base is None or base_name == variant:
-            continue
-        ratio = stats.ratio(record.samples, record.rounds, base.samples, base.rounds)
-        row |= {
-            prefix: 1 / ratio.estimate,
-            f"{prefix}_low": 1 / ratio.high,
-            f"{prefix}_high": 1 / ratio.low if ratio.low > 0 else np.inf,
-            "verdict" if prefix == "speedup" else f"{prefix}_verdict": ratio.verdict,
-        }
     return row
+
+
+def _ratios(timed: Iterable[tuple[Place, str]], times: Latencies) -> dict[tuple[Place, str], dict[str, object]]:
+    """Over its own eager form and over the anchor, with verdicts that hold together in the table of one place."""
+    tables: dict[Place, list[tuple[str, str, stats.Ratio]]] = defaultdict(list)
+    for place, variant in timed:
+        for prefix, base in (("speedup", parent_of(variant)), ("over_anchor", ANCHOR)):
+            ratio = times.ratio(place, variant, base) if base != variant else None
+            if ratio is not None:
+                tables[place].append((variant, prefix, ratio))
+    found: dict[tuple[Place, str], dict[str, object]] = defaultdict(dict)
+    for place, table in tables.items():
+        told = latencies.corrected([ratio for _, _, ratio in table])
+        for (variant, prefix, _), ratio in zip(table, told, strict=True):
+            found[place, variant] |= {
+                prefix: 1 / ratio.estimate,
+                f"{prefix}_low": 1 / ratio.high,
+                f"{prefix}_high": 1 / ratio.low if ratio.low > 0 else np.inf,
+                f"{prefix}_rounds": ratio.count,
+                "verdict" if prefix == "speedup" else f"{prefix}_verdict": ratio.verdict,
+            }
+    return found
 
 
 class _Judgements:
@@ -361,14 +359,12 @@ _ROUTES = {
 """The products by which a form may be computed: in its own dtype, or wider where the machine is faster there."""
 
 
-def _task_medians(
-    latencies: Mapping[tuple[str, Place], Mapping[str, Measurement]],
-) -> dict[tuple[Place, str], tuple[float, float]]:
+def _task_medians(times: Latencies) -> dict[tuple[Place, str], tuple[float, float]]:
     """The lowest and the highest median over the tasks in which a variant was timed."""
     medians: dict[tuple[Place, str], list[float]] = defaultdict(list)
-    for (_, place), side_by_side in latencies.items():
-        for variant, record in side_by_side.items():
-            if record.samples:
+    for place, tasks in times.places.items():
+        for members in tasks.values():
+            for variant, record in members.items():
                 medians[place, variant].append(float(np.median(record.samples)))
     return {key: (min(found), max(found)) for key, found in medians.items()}
 

@@ -44,6 +44,14 @@ def speedup(row: Row, prefix: str = "speedup") -> str:
     return said if verdict in ("faster", "slower") else f"{said} {verdict}"
 
 
+def rounds(row: Row) -> str:
+    """How many stand behind its intervals, and in how many processes where these are several: ``40``, ``60 in 3``."""
+    count, processes = (number(row, name) for name in ("samples", "processes"))
+    if row["hidden"] or count is None:
+        return units.MISSING
+    return f"{count:.0f}" if processes in (None, 1) else f"{count:.0f} in {processes:.0f}"
+
+
 def of_machine(row: Row) -> str:
     """``67 %``, or from the least to the most over the tasks in which it was timed, such as ``70–90 %``."""
     if row["hidden"]:
@@ -97,6 +105,7 @@ def place_table(cells: pd.DataFrame) -> pd.DataFrame:
                 "examples/s": units.MISSING if row["hidden"] else units.count(number(row, "examples_per_s")),
                 "over its eager float32": speedup(row),
                 f"over `{ANCHOR}`": speedup(row, "over_anchor"),
+                "rounds": rounds(row),
                 "peak memory": units.binary(number(row, "peak_memory_bytes")),
                 "graph pool": units.binary(number(row, "graph_pool_bytes")),
                 "saved for backward": units.binary(number(row, "saved_for_backward_bytes")),

@@ -76,7 +76,12 @@ def _comparison(
             continue
         is_beside = name == "parallel" and mechanism != "parallel"
         trust = ("it spread",) if generator.random() < doubt and not is_beside else ()
-        times = float(generator.choice(TIMES)) * weather * np.exp(generator.normal(0, spread, rounds))
+        # the anchor's is the same in every comparison, as far as the weather lets it
+        times = (
+            float(TIMES[1] if name == "parallel" else generator.choice(TIMES))
+            * weather
+            * np.exp(generator.normal(0, spread, rounds))
+        )
         samples = tuple(map(float, times))
         made.samples[task, *key] = samples
         made.records.append(
