@@ -53,13 +53,29 @@ _CALLER = str(Path(__file__).with_name("lab.py"))
 
 
 def here() -> str:
-    """Where in a user's own code a function is being called, as `` at file.py:12``; empty where it is in none."""
+    """Where in a user's own code a function is being called, as `` at file.py:12``; empty where it is in none.
+
+    A package that only helps, as those for a notation of arrays do, is passed over for the module that calls it.
+    """
     frame: FrameType | None = sys._getframe(1)
+    passed: list[FrameType] = []
     while frame is not None and frame.f_code.co_filename != _CALLER:
         if theirs(frame.f_code.co_filename):
-            return f" at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+            passed.append(frame)
+            if isinstance(frame.f_locals.get("self"), nn.Module):
+                break
         frame = frame.f_back
-    return ""
+    if not passed:
+        return ""
+    owner = _package(passed[-1].f_code.co_filename)
+    own = next(one for one in passed if _package(one.f_code.co_filename) in (owner, ""))
+    return f" at {Path(own.f_code.co_filename).name}:{own.f_lineno}"
+
+
+def _package(filename: str) -> str:
+    """The installed package that a file is of; empty where it is not installed."""
+    _, installed, inside = filename.partition("site-packages/")
+    return inside.partition("/")[0] if installed else ""
 
 
 def theirs(filename: str) -> bool:

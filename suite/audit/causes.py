@@ -100,27 +100,31 @@ def _shown(lab: Lab, broken: Sequence[Outcome]) -> dict[str, str]:
     lab = lab.loose
     by_id = {outcome.examined.id: outcome for outcome in broken}
     guilty: dict[Side, str] = {}
-    trained = False
+    trained: dict[Side, str] = {}
     for id in ("P1", "P2", "P6", "P3"):
         if id in by_id and not any(guilty.values()):
             alone = {found.sides[0] for found in by_id[id].failures if len(found.sides) == 1}
             for side in (side for side in lab.subject.masked if not alone or side in alone):
-                guilty[side] = experiments.safely(partial(_nearest_fact, lab, side))
+                guilty[side] = experiments.safely(partial(_nearest_fact, lab, side, counted=id != "P1"))
                 if not guilty[side] and id == "P1":  # it may get through in train mode only
-                    guilty[side] = experiments.safely(partial(_nearest_fact, lab, side, train=True))
-                    trained = trained or bool(guilty[side])
+                    trained[side] = experiments.safely(partial(_nearest_fact, lab, side, train=True))
     shown: dict[str, str] = {}
     for outcome in broken:
-        id = outcome.examined.id
-        if outcome.failures[0].what in OWN_WORDS and outcome.failures[0].what != "ordinary padded batch":
+        id, worst = outcome.examined.id, outcome.failures[0]
+        if worst.what in OWN_WORDS and worst.what != "ordinary padded batch":
             continue
-        of_it = experiments.safely(partial(_of_property, lab, outcome))
-        if not of_it and (id in THROUGH or (id == "P14" and trained)):
-            sides = outcome.failures[0].sides or tuple(guilty)
-            of_it = "; ".join(dict.fromkeys(guilty[side] for side in sides if guilty.get(side)))
-        if of_it:
-            shown[id] = of_it
+        said = experiments.safely(partial(_of_property, lab, outcome))
+        # with holes and on the left what stands in padding may get through where else its number alone does
+        through = id in THROUGH and (id != "P5" or ("P1" in by_id and not trained))
+        for causes in (trained if id in IN_TRAIN_MODE else {}, guilty if through else {}):
+            said = said or "; ".join(dict.fromkeys(causes[s] for s in worst.sides or tuple(causes) if causes.get(s)))
+        if said:
+            shown[id] = said
     return shown
+
+
+IN_TRAIN_MODE = ("P1", "P8", "P14")
+"""Those of them that look at train mode too."""
 
 
 def _of_property(lab: Lab, outcome: Outcome) -> str:
@@ -155,8 +159,8 @@ NARROW_TYPES = {
 }
 
 
-def _nearest_fact(lab: Lab, side: Side, *, train: bool = False) -> str:
-    return next(experiments.facts(lab, side, train=train), "")
+def _nearest_fact(lab: Lab, side: Side, *, counted: bool = True, train: bool = False) -> str:
+    return next(experiments.facts(lab, side, counted=counted, train=train), "")
 
 
 def _possible(subject: Subject, outcomes: Iterable[Outcome], seen: frozenset[str]) -> dict[str, frozenset[str]]:

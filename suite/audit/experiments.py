@@ -17,6 +17,7 @@ from suite.audit.lab import Lab, Lacking, Raised
 from suite.audit.scores import score_handles, shifted_scores
 from suite.audit.subject import Scene, Side, slots_of, with_side
 from suite.audit.tracing import (
+    Backward,
     Operation,
     Trace,
     first_bad_gradient,
@@ -63,7 +64,7 @@ def never_used(lab: Lab, side: Side) -> str:
     return f"{followed.argument} is never used: {same}; {stops}{renamed}, which does nothing with it; {advice}"
 
 
-def facts(lab: Lab, side: Side, *, scene: Scene | None = None, train: bool = False) -> Iterator[str]:
+def facts(lab: Lab, side: Side, *, counted: bool = True, train: bool = False) -> Iterator[str]:
     """What experiments show about how a side's padding gets through, the nearest cause first.
 
     Each is a sentence that names the line; nothing where they show nothing.
@@ -71,11 +72,10 @@ def facts(lab: Lab, side: Side, *, scene: Scene | None = None, train: bool = Fal
     Args:
         lab: of the subject.
         side: whose padding gets through.
-        scene: on which it does; the usual one unless given.
+        counted: whether it may be the number of padded slots alone that gets through.
         train: whether it does so in train mode.
     """
-    own = lab.subject.side(side)
-    batch = lab.batch if scene is None else scene
+    own, batch = lab.subject.side(side), lab.batch
     if not train and (said := never_used(lab, side)):
         yield said
         return
@@ -93,7 +93,7 @@ def facts(lab: Lab, side: Side, *, scene: Scene | None = None, train: bool = Fal
             yield how + said
             return
     if moved is None:
-        if scene is None and own.length is None and (said := _by_count(lab, side, train=train)):
+        if counted and own.length is None and (said := _by_count(lab, side, train=train)):
             yield said
         return
     if softmaxes and "softmax" not in moved.name and "attention" not in moved.name:
@@ -113,6 +113,9 @@ def _by_count(lab: Lab, side: Side, *, train: bool) -> str:
     if moved is None:
         return ""
     alone = f"what stands in padded {own.slots} reaches nothing, and how many there are does"
+    if "attention" in moved.name:
+        told = f"attention{moved.place} is not told which {own.slots} are padding, and each takes a share of it"
+        return f"{alone}: {told}; hand it their mask"
     for names, where in _BY_COUNT.items():
         if moved.name in names.split():
             return f"{alone}: {where.format(place=moved.place, slots=own.slots)}"
@@ -262,7 +265,13 @@ def of_nan_pads(lab: Lab, side: Side) -> str:
     poisoned = poured(lab.batch, side, math.nan)
     moved = first_moved(lab, side, lab.batch, poisoned)
     if moved is None:
-        return _first_bad_gradient(lab, poisoned, None)
+        found = first_bad_gradient(lab, poisoned, None)
+        if found is None:
+            return ""
+        return (
+            f"{_step(found)[0]} gives the first gradient that is not finite: NaN in padding is kept there for the "
+            f"backward pass, and 0 * NaN is NaN; blank padding with where or masked_fill before that"
+        )
     return (
         f"NaN in padding first gets through in {moved.meaning}{moved.place}, where a weight or a mask of 0 meets it, "
         f"and 0 * NaN is NaN; blank padding with where or masked_fill before that"
@@ -320,14 +329,20 @@ def _first_bad_gradient(lab: Lab, scene: Scene, examples: Sequence[int] | None) 
     found = first_bad_gradient(lab, scene, examples)
     if found is None:
         return ""
+    what, remedy = _step(found)
+    if not found.finite and (said := _first_nan(lab, scene, "of rows that are padding alone")):
+        return f"{said}; what hides that NaN afterwards hides it from no gradient"
+    first = f"{what} gives the first gradient that is not finite"
+    return f"{first}: {remedy}" if remedy else first
+
+
+def _step(found: Backward) -> tuple[str, str]:
+    """What a step of the backward pass is of and where, and what to change."""
     what, remedy = next(
         (said for name, said in _STEPS.items() if found.name.lstrip("_").startswith(name)),
         (f"the step {found.name} of the backward pass", ""),
     )
-    if not found.finite and (said := _first_nan(lab, scene, "of rows that are padding alone")):
-        return f"{said}; what hides that NaN afterwards hides it from no gradient"
-    first = f"{what}{found.place} gives the first gradient that is not finite"
-    return f"{first}: {remedy}" if remedy else first
+    return f"{what}{found.place}", remedy
 
 
 def _first_nan(lab: Lab, scene: Scene, what: str) -> str:
@@ -364,10 +379,10 @@ def of_narrow_type(lab: Lab, dtype: torch.dtype, *, autocast: bool) -> str:
 
 
 def _of_narrow_type(own: Lab, lab: Lab, narrow: Scene, wide: Scene, dtype: torch.dtype) -> str:
-    name, kept = NARROW[dtype], Trace()
+    name, kept, copied = NARROW[dtype], Trace(), narrow.copied()
     try:
-        with kept, own.entered(), torch.no_grad():
-            own.call(narrow.copied())
+        with own.entered(), torch.no_grad(), kept:
+            own.call(copied)
     except (Raised, NotJudged):
         refused = kept.refused
         fill = refused.too_large_for(dtype) if refused is not None else None

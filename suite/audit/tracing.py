@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import torch
@@ -147,10 +148,10 @@ class Refused:
 
 def refused(lab: Lab, scene: Scene) -> Refused | None:
     """The operation that raises on a scene, if it is one."""
-    kept = Trace()
+    kept, copied = Trace(), scene.copied()
     try:
-        with kept, lab.entered(), torch.no_grad():
-            lab.call(scene.copied())
+        with lab.entered(), torch.no_grad(), kept:
+            lab.call(copied)
     except (Raised, NotJudged):
         return kept.refused
     return None
@@ -195,25 +196,23 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
 
 
 def _counts(value: object) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
+    return isinstance(value, Tensor) and value.is_floating_point() and not value.is_nested
 
 
 def trace(lab: Lab, scene: Scene, *, train: bool = False, statistics: bool = False) -> list[Operation]:
     """The operations of one call: in eval mode without gradients, or in train mode without dropout."""
-    kept = Trace()
-    with kept, lab.entered(train=train, statistics=statistics), torch.set_grad_enabled(train):
-        lab.call(scene.copied())
+    kept, copied = Trace(), scene.copied()
+    with lab.entered(train=train, statistics=statistics), torch.set_grad_enabled(train), kept:
+        lab.call(copied)
     return kept.operations
 
 
+Cuts = Callable[[Scene, Tensor], Sequence[Tensor]]
+"""What ought to be equal in an intermediate result of a scene, in each way in which its axes may be meant."""
+
+
 def moved_between(
-    lab: Lab,
-    before: Scene,
-    after: Scene,
-    kept: Callable[[Scene, Tensor], Tensor],
-    *,
-    train: bool = False,
-    statistics: bool = False,
+    lab: Lab, before: Scene, after: Scene, cuts: Cuts, *, train: bool = False, statistics: bool = False
 ) -> Operation | None:
     """The first operation whose result differs between two scenes, in that part of it which ought to be equal.
 
@@ -221,23 +220,32 @@ def moved_between(
         lab: of the subject.
         before: a scene.
         after: another.
-        kept: cuts from an intermediate result of a scene what ought to be equal.
+        cuts: what ought to be equal; it has to differ in every way in which the axes may be meant.
         train: whether it is called in train mode.
         statistics: whether layers that take statistics over the batch are in train mode too.
     """
     first, second = (trace(lab, scene, train=train, statistics=statistics) for scene in (before, after))
-    for one, two in zip(first, second, strict=False):
-        if one.name != two.name:
-            return None
-        for left, right in zip(one.made, two.made, strict=False):
-            left, right = kept(before, left), kept(after, right)
-            if left.shape != right.shape or left.numel() == 0:
-                continue
-            scale = float(torch.nan_to_num(left.double()).square().mean().sqrt())
-            difference = torch.nan_to_num((left.double() - right.double()).abs(), nan=math.inf)
-            if float(difference.max()) > MOVED * max(scale, 1e-12) and one.name not in _SHOWS:
+    left_keys, right_keys = ([f"{one.name}{one.place}" for one in operations] for operations in (first, second))
+    # one of them may have to fill up to a block where the other need not
+    for match in SequenceMatcher(None, left_keys, right_keys, autojunk=False).get_matching_blocks():
+        for offset in range(match.size):
+            one, two = first[match.a + offset], second[match.b + offset]
+            if one.name not in _SHOWS and any(
+                _differ(cuts(before, left), cuts(after, right)) for left, right in zip(one.made, two.made, strict=False)
+            ):
                 return one
     return None
+
+
+def _differ(left: Sequence[Tensor], right: Sequence[Tensor]) -> bool:
+    pairs = [(one, two) for one, two in zip(left, right, strict=False) if one.shape == two.shape and one.numel()]
+    return bool(pairs) and all(_moved(one, two) for one, two in pairs)
+
+
+def _moved(left: Tensor, right: Tensor) -> bool:
+    scale = float(torch.nan_to_num(left.double()).square().mean().sqrt())
+    difference = torch.nan_to_num((left.double() - right.double()).abs(), nan=math.inf)
+    return float(difference.max()) > MOVED * max(scale, 1e-12)
 
 
 def first_moved(
@@ -245,10 +253,10 @@ def first_moved(
 ) -> Operation | None:
     """The first operation whose result differs between two scenes where every slot of that side is valid."""
 
-    def kept(scene: Scene, value: Tensor) -> Tensor:
-        return _where_valid(scene, side, value)
+    def cuts(scene: Scene, value: Tensor) -> Sequence[Tensor]:
+        return (_where_valid(scene, side, value),)
 
-    return moved_between(lab, before, after, kept, train=train, statistics=statistics)
+    return moved_between(lab, before, after, cuts, train=train, statistics=statistics)
 
 
 def _where_valid(scene: Scene, side: Side, value: Tensor) -> Tensor:
@@ -273,20 +281,21 @@ def _where_valid(scene: Scene, side: Side, value: Tensor) -> Tensor:
     return value
 
 
-def of_example(example: int) -> Callable[[Scene, Tensor], Tensor]:
-    """What cuts from an intermediate result that which belongs to one example; all of it where it is no example's."""
+def of_example(example: int) -> Cuts:
+    """What in an intermediate result belongs to one example; all of it where it is no example's."""
 
-    def cut(scene: Scene, value: Tensor) -> Tensor:
-        size = scene.size
-        for axis in range(value.dim()):
-            if value.shape[axis] == size:
-                return value.select(axis, example)
-        if value.dim() and value.shape[0] % size == 0 and value.shape[0]:
-            # heads or slots beside the examples, example by example
-            return value.reshape(size, -1)[example]
-        return value
+    def cuts(scene: Scene, value: Tensor) -> Sequence[Tensor]:
+        size, found = scene.size, []
+        for axis, length in enumerate(value.shape):
+            if length == size:
+                found.append(value.select(axis, example))
+            elif length and length % size == 0:  # heads or slots beside the examples, in either order
+                parts = value.movedim(axis, 0)
+                found.append(parts.reshape(size, length // size, -1)[example])
+                found.append(parts.reshape(length // size, size, -1)[:, example])
+        return found or [value]
 
-    return cut
+    return cuts
 
 
 def first_not_finite(operations: Sequence[Operation]) -> Operation | None:
