@@ -52,6 +52,24 @@ class Terminal:
         """As the terminal does it: SIGINT to everything in the foreground."""
         os.write(self._ours, b"\x03")
 
+    def read_for(self, seconds: float) -> bool:
+        """Read on for a while; whether it is still at work."""
+        end = time.monotonic() + seconds
+        while (left_s := end - time.monotonic()) > 0:
+            if not self._read(left_s):
+                return False
+        return self.process.poll() is None
+
+    def listens(self, timeout_s: float = 60) -> bool:
+        """Read on until the program answers signals itself, which takes Python a moment; False if it ends before."""
+        deadline = time.monotonic() + timeout_s
+        while self.read_for(0.01):
+            assert time.monotonic() < deadline, f"it does not listen:\n{self.screen}"
+            caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{self.process.pid}/status").read_text())
+            if caught and int(caught[1], 16) & 1 << signal.SIGHUP - 1:
+                return True
+        return False
+
     def wait_for(self, text: str, timeout_s: float = 200) -> None:
         """Read on until a text has been on the screen."""
         deadline = time.monotonic() + timeout_s

@@ -131,3 +131,41 @@ def test_a_run_that_is_ended_leaves_a_folder_to_go_on_with_and_nothing_else(
             assert (folder / "REPORT.md").exists()
     store.read(folder)
     assert list(temporary.glob("coattention-*")) == []
+
+
+OWN_ENDS = {"list": (0,), "report": (0,), "compare": (3,), "pareto": (2,), "checkpoint": (2,)}
+"""How those end that may be done before they are asked to: the moment between is nobody's."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", ["list", "report", "compare", "pareto", "checkpoint", "audit", "ablate", "selfcheck", "run"]
+)
+def test_every_command_ends_at_ctrl_c_in_its_first_seconds_without_a_traceback(
+    folders: tuple[Path, Path], temporary: Path, tmp_path: Path, command: str
+) -> None:
+    old, new = folders
+    arguments: dict[str, tuple[str | Path, ...]] = {
+        "report": (new,),
+        "compare": (old, new),
+        "pareto": (old, new),
+        "checkpoint": ("skyol5/parallel", tmp_path / "none.pt"),
+        "audit": ("modular",),
+        "ablate": ("core", "--out", tmp_path / "out"),
+        "selfcheck": ("flops", "--out", tmp_path / "out"),
+        "run": ("--out", tmp_path / "out"),
+    }
+    for number, after_s in enumerate((0.0, 1.0, 3.0)):
+        environment = {"TMPDIR": str(temporary)}
+        with Terminal(command, *arguments.get(command, ()), environment=environment) as terminal:
+            if not terminal.listens() or not terminal.read_for(after_s):
+                continue  # it came to its end before
+            terminal.press_ctrl_c()
+            if number == 1:
+                terminal.read_for(0.2)
+                terminal.press_ctrl_c()
+            assert terminal.end() in (130, *OWN_ENDS.get(command, ())), terminal.screen
+            assert "Traceback" not in terminal.screen
+            assert "Exception ignored" not in terminal.screen
+            assert terminal.shows_cursor
+        assert list(temporary.iterdir()) == []
