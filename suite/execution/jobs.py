@@ -111,7 +111,7 @@ class Executor(Protocol):
         """How long a job may be waited for until it has begun."""
 
     def nodes(self) -> Sequence[Node]:
-        """The nodes that can be had now; asked again when a job was lost with its node."""
+        """The nodes that can be had now; asked again when a job was lost, and every few seconds."""
 
     def start(self, job: Job, node: Node) -> Ticket:
         """Begin a job, or ask for it to be begun; returns at once."""

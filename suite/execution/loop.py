@@ -13,6 +13,8 @@ from suite.execution.jobs import Ending, Executor, Job, News, Node, Ticket
 
 TICK_S = 0.25
 """How long the loop waits for news, at most, before it looks at the clock."""
+NODES_S = 10.0
+"""How often the executor is asked which nodes there are."""
 MOST_LOSSES = 3
 """Times that a job is begun again because its node was lost; it may be the job that takes nodes down."""
 
@@ -124,6 +126,7 @@ class _Loop(Generic[T]):
         self._losses: dict[str, int] = {}
         self._places = Places(executor.nodes())
         self._looked_s = float("-inf")
+        self._renewed_s = executor.now()
         self._without_nodes_s: float | None = None
 
     def work(self) -> None:
@@ -178,14 +181,21 @@ class _Loop(Generic[T]):
                 running.ending = ending
                 running.ended_s = self._executor.now()
                 self._end(ticket)
+        now = self._executor.now()
+        if now - self._renewed_s >= NODES_S:
+            self._renew()
         if self._places.nodes:
             self._without_nodes_s = None
             return
-        self._without_nodes_s = self._executor.now() if self._without_nodes_s is None else self._without_nodes_s
-        self._places.renew(self._executor.nodes())
-        without_s = self._executor.now() - self._without_nodes_s
-        if not self._places.nodes and without_s > self._executor.patience_s:
+        self._without_nodes_s = now if self._without_nodes_s is None else self._without_nodes_s
+        without_s = now - self._without_nodes_s
+        if without_s > self._executor.patience_s:
             raise Stranded(f"no node is left, and none came back within {without_s:.0f} s")
+
+    def _renew(self) -> None:
+        """Ask which nodes there are: some are lost, and some come."""
+        self._renewed_s = self._executor.now()
+        self._places.renew(self._executor.nodes())
 
     def _verdict(self, running: Running[T]) -> Ending | None:
         if self._policy.over(running):
@@ -204,7 +214,7 @@ class _Loop(Generic[T]):
         self._places.leave(ticket)
         assert running.ending is not None
         if running.ending.way == "lost":
-            self._places.renew(self._executor.nodes())
+            self._renew()
             losses = self._losses[running.job.name] = self._losses.get(running.job.name, 0) + 1
             if losses <= MOST_LOSSES:
                 self._pending.appendleft(running.item)

@@ -25,6 +25,8 @@ from suite.execution.jobs import Ending, Job, News, Node, Ticket
 from suite.execution.relay import Check, Parcel, Told
 
 _PACKAGES = ("suite", "variants")
+_SHUN_S = 30.0
+"""For which a node gets no job after one was lost there: Ray takes a while to find out that a node is dead."""
 _PROMPT_S = 30.0
 """After which it is said that a job has not begun; the first on a node has torch to load."""
 
@@ -104,6 +106,8 @@ class Ray:
         """Those of which nothing was heard: since when, and what they ask for."""
         self._count = 0
         self._machines: dict[str, _Machine] = {}
+        self._shunned: dict[str, float] = {}
+        """Until when, by Ray's name of the node."""
         if not self.nodes():
             self.close()
             wanted = f"with a GPU of kind {kind!r}" if kind else "with a GPU" if gpu else "with a CPU"
@@ -111,7 +115,8 @@ class Ray:
 
     def nodes(self) -> Sequence[Node]:
         alive = [it for it in self._ray.nodes() if it["Alive"]]
-        hosts = Counter(it["NodeManagerHostname"] for it in alive)
+        hosts = Counter(it["NodeManagerHostname"] for it in self._ray.nodes())
+        now = time.monotonic()
         self._machines = {}
         for it in alive:
             found = it["Resources"]
@@ -120,6 +125,7 @@ class Ray:
                 (self._gpu and found.get("GPU", 0) < 1)
                 or found.get("CPU", 0) < 1
                 or (self._kind and kind != self._kind)
+                or self._shunned.get(it["NodeID"], 0.0) > now
             ):
                 continue
             host = it["NodeManagerHostname"]
@@ -166,7 +172,9 @@ class Ray:
         for news in told:
             self._waiting.pop(news.ticket, None)
             if news.ending is not None:
-                del self._at_work[news.ticket]
+                _, _, name = self._at_work.pop(news.ticket)
+                if news.ending.way == "lost" and name in self._machines:
+                    self._shunned[self._machines[name].id] = time.monotonic() + _SHUN_S
         late_s = time.monotonic() - _PROMPT_S
         return [*told, *(News(ticket=it, why=why) for it, (since_s, why) in self._waiting.items() if since_s < late_s)]
 

@@ -202,6 +202,13 @@ def test_nodes_that_are_lost_cost_their_pieces_time_alone_and_nodes_that_come_ar
     assert {ending.way for _, ending in session.endings} == {"done"}
 
 
+def test_a_node_that_comes_is_used_though_none_was_lost() -> None:
+    cluster, session = Cluster(up=["first"], comes={"late": 50.0}), Session()
+    loop.work(pieces(100, alone=0.5), cluster, session)
+    assert len(session.taken) == 100
+    assert cluster.company.keys() == {"first", "late"}
+
+
 def test_a_piece_that_takes_every_node_down_with_it_is_given_up() -> None:
     class Fragile(Cluster):
         def start(self, job: Job, node: Node) -> Ticket:
