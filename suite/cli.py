@@ -176,7 +176,7 @@ def report(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make the tables, plots and REPORT.md of a run again, from its records alone."""
+    """Make report.html, REPORT.md, tables and plots of a run again, from its records alone."""
     from suite.core import store
     from suite.core.answer import Answer, Manner, give
     from suite.report import outcome, page
@@ -230,6 +230,7 @@ def compare(
     from suite.core import store
     from suite.core.answer import Answer, Manner, give
     from suite.report import changes
+    from suite.report.html import compared
 
     manner = Manner(json=json, quiet=quiet)
     if remeasure is None:
@@ -238,9 +239,8 @@ def compare(
     if not across_machines:
         comparing.check_machines(old, new)
     limit = comparing.share(fail_above)
-    comparison = comparing.compare(
-        store.read(old), store.read(new), fail_above=limit, settings=comparing.changed_settings(old, new)
-    )
+    sides = store.read(old), store.read(new)
+    comparison = comparing.compare(*sides, fail_above=limit, settings=comparing.changed_settings(old, new))
     interrupted = False
     if remeasure is not None:
         from suite.bench import remeasure as again
@@ -250,6 +250,7 @@ def compare(
         comparison, interrupted = changes.watch(steps, suspect_s=again.PAIRS * budget, console=manner.console())
     names = old.resolve().name, new.resolve().name
     page = changes.write(comparison, out or new / f"against-{names[0]}", old=names[0], new=names[1])
+    page = compared.write(comparison, page.parent, sides, old=names[0], new=names[1])
     found = Answer(
         code=exits.INTERRUPTED if interrupted else comparison.exit_code(),
         words=changes.words(comparison),

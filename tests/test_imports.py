@@ -123,7 +123,7 @@ RECORDS_ONLY = [ROOT / "suite/core" / f"{name}.py" for name in ("records", "stor
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in [*RECORDS_ONLY, *sorted(ROOT.glob("suite/report/*.py"))] if path.exists()],
+    [path for path in [*RECORDS_ONLY, *sorted(ROOT.glob("suite/report/**/*.py"))] if path.exists()],
     ids=lambda path: path.stem,
 )
 def test_records_and_report_need_neither_torch_nor_variants(path: Path) -> None:

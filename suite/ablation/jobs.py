@@ -242,6 +242,8 @@ def attention(model: Classifier, task: SceneTask) -> dict[str, object]:
                 "places": seen[:, -2:].round(3).tolist(),
                 "image_weights": _rounded(attended.image_weights[row, :, :regions]),
                 "question_weights": _rounded(attended.question_weights[row, :, :words]),
+                "image_padding": _rounded(attended.image_weights[row, :, regions:]),
+                "question_padding": _rounded(attended.question_weights[row, :, words:]),
             }
         )
     return {"data": task.name, "examples": pictures}

@@ -205,9 +205,9 @@ def _page(accuracies: Accuracies, plots: Mapping[str, Sequence[str]], *, title: 
         lines += ["## Learning rates that were tried", ""]
         lines += ["Accuracy on the validation set after a short training; the best, in bold, was used.", ""]
         lines += [wording.markdown(rates), ""]
-    skips = _skips(accuracies.skips)
-    if not skips.empty:
-        lines += ["## Not trained, tested or drawn", "", wording.markdown(skips), ""]
+    left = _skips(accuracies.skips)
+    if not left.empty:
+        lines += ["## Not trained, tested or drawn", "", wording.markdown(left), ""]
     if accuracies.digests:
         lines += ["## Tested on", ""]
         lines += [
@@ -216,9 +216,9 @@ def _page(accuracies: Accuracies, plots: Mapping[str, Sequence[str]], *, title: 
     return "\n".join(lines) + "\n"
 
 
-def _skips(skips: Sequence[Skip]) -> pd.DataFrame:
+def _skips(given: Sequence[Skip]) -> pd.DataFrame:
     grouped: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for skip in skips:
+    for skip in given:
         grouped[skip.reason, skip.remedy].append(escape.code(str(skip.details.get("row", skip.variant))))
     lines = [
         {"rows": ", ".join(dict.fromkeys(rows)), "why": escape.prose(reason), "what trains it": escape.code(remedy)}

@@ -19,7 +19,7 @@ MOST_PICTURED = 6
 """Classifiers side by side in one picture of attention."""
 DARKEST = 0.5
 """A word with this weight or more is as dark as can be: one scale for all, so that even weights look even and pale."""
-_PAINT = {
+PAINT = {
     "red": "#d62728",
     "green": "#2ca02c",
     "blue": "#1f77b4",
@@ -81,10 +81,15 @@ def _example(given: Mapping[str, Any]) -> dict[str, Any]:
     example: dict[str, Any] = {key: str(given[key]) for key in ("family", "answer", "predicted")}
     example["words"] = [str(word) for word in given["words"]]
     example["places"] = [(float(x), float(y)) for x, y in given["places"]]
-    for key, known in (("colours", _PAINT), ("shapes", _MARKS)):
+    for key, known in (("colours", PAINT), ("shapes", _MARKS)):
         example[key] = [str(name) for name in given[key]]
         if unknown := set(example[key]) - set(known):
             raise ValueError(f"{key} has {', '.join(sorted(unknown))}")
+    for key in ("image_padding", "question_padding"):  # files of before name the weights of real slots alone
+        if key in given:
+            example[key] = [[min(max(float(weight), 0.0), 1.0) for weight in weights] for weights in given[key]]
+            if len(example[key]) != len(given["image_weights"]):
+                raise ValueError(f"{key} has {len(example[key])} rows for {len(given['image_weights'])} glimpses")
     objects = len(example["places"])
     for key, slots in (("image_weights", objects), ("question_weights", len(example["words"]))):
         example[key] = [[min(max(float(weight), 0.0), 1.0) for weight in weights] for weights in given[key]]
@@ -103,7 +108,7 @@ def figure(family: str, drawn: Sequence[Mapping[str, Any]]) -> Figure:
     drawn = [drawing for drawing in drawn if drawing["row"] != "pool"] or drawn
     rows = _packed(drawn)
     question, answer = " ".join(drawn[0]["words"]), drawn[0]["answer"]
-    made = style.figure(f"“{question}” ({family}; answer: {answer}): {_finding(drawn)}", 0.8 + 2.6 * len(rows))
+    made = style.figure(f"“{question}” ({family}; answer: {answer}): {finding(drawn)}", 0.8 + 2.6 * len(rows))
     grid = made.subplots(len(rows), max(COLUMNS, *map(_glimpses, drawn)), squeeze=False)
     for axis in grid.flat:
         axis.set_visible(False)
@@ -131,7 +136,7 @@ def percents(weights: Sequence[float]) -> list[int]:
     return whole
 
 
-def _finding(drawn: Sequence[Mapping[str, Any]]) -> str:
+def finding(drawn: Sequence[Mapping[str, Any]]) -> str:
     """Which classifiers attend to padded regions, from the least to the most over their glimpses, and which do not."""
     leaking, clean = [], []
     for drawing in drawn:
@@ -182,7 +187,7 @@ def _plane(axis: Axes, drawing: Mapping[str, Any], glimpse: int) -> None:
     ):
         axis.scatter(x, y, s=60 + 900 * weight, color=style.INK, alpha=0.14, linewidths=0, zorder=1)
         axis.scatter(
-            x, y, s=42, color=_PAINT[colour], marker=_MARKS[shape], edgecolors=style.INK, linewidths=0.6, zorder=3
+            x, y, s=42, color=PAINT[colour], marker=_MARKS[shape], edgecolors=style.INK, linewidths=0.6, zorder=3
         )
         if percent:
             axis.annotate(

@@ -1,18 +1,12 @@
 """A page of one audit: self-contained, from plain text alone."""
 
 from collections.abc import Sequence
-from html import escape
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; width: 100%; }
-td, th { padding: .2rem .6rem; text-align: left; vertical-align: top; }
-tr { border-top: 1px solid #8884; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
-.broken { color: #b3261e; font-weight: 600; } .holds { color: #1b6e3c; } .verdict { font-size: 1.15rem; }
-@media (prefers-color-scheme: dark) { body { background: #16181c; color: #e3e3e3; } .broken { color: #ff8a80; }
-.holds { color: #7fd6a2; } }
-"""
+from suite.report.html.answers import Answer, screen_of
+from suite.report.html.document import Page, Screen, document, render
+
 COLUMNS = ("property", "verdict", "severity", "leak", "limit", "/ noise", "what")
+_WORST_FIRST = ("broken", "known", "unclear", "not judged", "holds", "not applicable")
 
 
 def page(name: str, verdict: str, account: Sequence[str], rows: Sequence[Sequence[str]], closing: Sequence[str]) -> str:
@@ -25,21 +19,27 @@ def page(name: str, verdict: str, account: Sequence[str], rows: Sequence[Sequenc
         rows: one for each property, a cell for each of `COLUMNS`.
         closing: what else there is to say.
     """
-    items = "".join(f"<li>{escape(line)}</li>" for line in account)
-    heads = "".join(f"<th scope=col>{escape(title)}</th>" for title in COLUMNS)
-    body = "".join(f"<tr>{''.join(_cell(index, cell) for index, cell in enumerate(row))}</tr>" for row in rows)
-    further = "".join(f"<p>{escape(line)}</p>" for line in closing)
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>Audit of {escape(name)}</title><style>{STYLE}</style>"
-        f"<h1>{escape(name)}</h1><p class=verdict>{escape(verdict)}</p>{further}"
-        f"<h2>How it was read</h2><ul>{items}</ul>"
-        f"<h2>Properties</h2><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></html>\n"
+    answer = screen_of([_answer(verdict, rows, closing)])
+    ordered = sorted(rows, key=lambda row: _rank(row[1]))
+    body = render("audit.html.jinja", account=account, columns=COLUMNS, rows=ordered)
+    screens = [answer, Screen(id="properties", title="Every property", short="Properties", body=body)]
+    return document(Page(title=f"Audit of {name}", screens=screens))
+
+
+def _answer(verdict: str, rows: Sequence[Sequence[str]], closing: Sequence[str]) -> Answer:
+    said = [row[1] for row in rows]
+    mood = "bad" if "broken" in said else "care" if {"known", "unclear", "not judged"} & set(said) else "good"
+    counted = [f"{said.count(word)} {word}" for word in _WORST_FIRST if word in said]
+    broken = [row[0] for row in rows if row[1] == "broken"]
+    return Answer(
+        question="Masked correctly?",
+        short=verdict,
+        mood=mood if rows else "care",
+        lead=f"Properties: {', '.join(counted)}." if counted else "",
+        names=[("✗", "broken", broken)] if broken else [],
+        lines=list(closing),
     )
 
 
-def _cell(index: int, cell: str) -> str:
-    kind = (
-        f" class={cell}" if index == 1 and cell in ("broken", "holds") else " class=number" if 3 <= index <= 5 else ""
-    )
-    return f"<td{kind}>{escape(cell)}</td>"
+def _rank(verdict: str) -> int:
+    return _WORST_FIRST.index(verdict) if verdict in _WORST_FIRST else len(_WORST_FIRST)

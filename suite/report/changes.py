@@ -29,9 +29,9 @@ _COUNTED = {"slower": "more", "faster": "less"}
 
 def words(comparison: Comparison) -> list[RenderableType]:
     """What changed, for a terminal; what stayed the same is counted."""
-    changed = [change for change in _by_size(comparison.changes) if change.standing or change.ratio.verdict != "same"]
+    changed = [change for change in by_size(comparison.changes) if change.standing or change.ratio.verdict != "same"]
     if not changed:
-        return [literal(sentence) for sentence in _sentences(comparison)]
+        return [literal(sentence) for sentence in sentences(comparison)]
     # what all have in common stands above the table, where it takes no column
     varying = [name for name in Place._fields[1:] if len({getattr(change.place, name) for change in changed}) > 1]
     common = [text for name, text in changed[0].place._asdict().items() if name not in ("variant", *varying) and text]
@@ -47,16 +47,16 @@ def words(comparison: Comparison) -> list[RenderableType]:
     rows = []
     for change in changed:
         texts = [change.place.variant, *(getattr(change.place, name) for name in varying)]
-        texts += list(_texts(change).values())[1:]
+        texts += list(texts_of(change).values())[1:]
         rows.append([literal(text, style="red" if change.regressed else "") for text in texts])
     title = [literal(f"on {', '.join(common)}", style="bold")] if common else []
-    return [*title, Columns(columns, rows), *(literal(sentence) for sentence in _sentences(comparison))]
+    return [*title, Columns(columns, rows), *(literal(sentence) for sentence in sentences(comparison))]
 
 
 def data(comparison: Comparison) -> dict[str, object]:
     """The same for a program, in base units, the unchanged numbers too."""
     return {
-        "sentences": _sentences(comparison),
+        "sentences": sentences(comparison),
         "fail_above": comparison.fail_above,
         "changes": list(wording.rows(frame(comparison))),
         "broken": [
@@ -120,16 +120,16 @@ def write(comparison: Comparison, folder: Path, *, old: str, new: str) -> Path:
     lines = [
         f"# {escape.name(new)} against {escape.name(old)}",
         "",
-        *(f"- {escape.prose(line)}" for line in _sentences(comparison)),
+        *(f"- {escape.prose(line)}" for line in sentences(comparison)),
         "",
     ]
     if latencies:
         lines += ["![New over old, per cell, with 95 % intervals](comparison.png)", ""]
     if comparison.changes:
-        rows = [_texts(change) for change in _by_size(comparison.changes)]
+        rows = [texts_of(change) for change in by_size(comparison.changes)]
         lines += [f"| {' | '.join(rows[0])} |", f"|{'---|' * len(rows[0])}"]
         lines += [f"| {' | '.join(map(escape.prose, row.values()))} |" for row in rows]
-        lines += ["", "As numbers in base units: [comparison.csv](comparison.csv).", "", *_reading(comparison), ""]
+        lines += ["", "As numbers in base units: [comparison.csv](comparison.csv).", "", *reading(comparison), ""]
     return folders.write(folder, FILE, "\n".join(lines))
 
 
@@ -160,7 +160,7 @@ def frame(comparison: Comparison) -> pd.DataFrame:
 
 def plot(changes: list[Change], *, limit: float) -> Figure:
     """New over old of each time, with its interval; the band is what does not count as a change."""
-    shown = _by_size(changes)[:MOST_LINES]
+    shown = by_size(changes)[:MOST_LINES]
     common = [
         texts.pop()
         for texts in map(set, zip(*(change.place[1:] for change in changes), strict=True))
@@ -189,7 +189,7 @@ def plot(changes: list[Change], *, limit: float) -> Figure:
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xlabel("time in the new run / time in the old run (95 % interval)")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(_finding(changes, limit, common, shown=len(shown)), fontsize=9, fontweight="bold", loc="left", x=0)
+    axes.set_title(finding(changes, limit, common, shown=len(shown)), fontsize=9, fontweight="bold", loc="left", x=0)
     handles = [
         Line2D([], [], color=colour, linewidth=2, label=word)
         for word, colour in _COLOURS.items()
@@ -205,7 +205,7 @@ def plot(changes: list[Change], *, limit: float) -> Figure:
     return figure
 
 
-def _finding(changes: list[Change], limit: float, common: list[str], *, shown: int) -> str:
+def finding(changes: list[Change], limit: float, common: list[str], *, shown: int) -> str:
     """What the plot says, for its title."""
     slower = [change.place.variant for change in changes if change.regressed]
     said = f"{len(slower) or 'None'} of {len(changes)} times regressed beyond {units.percent(limit)}"
@@ -217,7 +217,7 @@ def _finding(changes: list[Change], limit: float, common: list[str], *, shown: i
     return said + where + (f"; the {shown} largest changes" if len(changes) > shown else "")
 
 
-def _by_size(changes: "list[Change] | tuple[Change, ...]") -> list[Change]:
+def by_size(changes: "list[Change] | tuple[Change, ...]") -> list[Change]:
     """Regressions first, and then by how far from 1 they are."""
 
     def size(change: Change) -> tuple[bool, float]:
@@ -231,7 +231,7 @@ def _label(place: Place) -> str:
     return " · ".join(text for text in place if text)
 
 
-def _texts(change: Change) -> dict[str, str]:
+def texts_of(change: Change) -> dict[str, str]:
     ratio = change.ratio
     timed = change.quantity == "latency"
     verdict: str = ratio.verdict if timed else _COUNTED.get(ratio.verdict, ratio.verdict)
@@ -261,7 +261,7 @@ def _bound(value: float) -> str:
     return "?" if value == 0 or math.isinf(value) else f"{value:.3f}"
 
 
-def _sentences(comparison: Comparison) -> list[str]:
+def sentences(comparison: Comparison) -> list[str]:
     """What to take away, the worst first."""
     changes = comparison.changes
     regressions = [change for change in changes if change.regressed]
@@ -322,7 +322,7 @@ def _unsure_anchors(changes: tuple[Change, ...]) -> list[str]:
     return lines
 
 
-def _reading(comparison: Comparison) -> list[str]:
+def reading(comparison: Comparison) -> list[str]:
     limit = units.percent(comparison.fail_above)
     return [
         "How to read it: a cell *through the anchor* is the ratio of its two ratios to eager float32 `parallel`, each",

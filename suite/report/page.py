@@ -11,6 +11,7 @@ import pandas as pd
 from suite.core import folders, stats, store
 from suite.core.records import Finding
 from suite.report import ablation, escape, plots, published, standing, summary, tables, units, wording
+from suite.report.html import bench, study
 from suite.report.plots import Plot
 from suite.report.tables import Tables
 
@@ -30,16 +31,22 @@ GLYPHS = {"holds": "✓", "broken": "✗", "known": "!", "unclear": "?", "not ju
 
 
 def write(folder: Path) -> Path:
-    """Write REPORT.md, tables/*.csv and plots/*.png into a run folder, over what was there.
+    """Write report.html, REPORT.md, tables/*.csv and plots/*.png into a run folder, over what was there.
+
+    Returns:
+        The path of report.html.
 
     Raises:
         UserError: the folder holds no records that can be read; says why.
     """
     records = store.read(folder)
     if ablation.is_ablation(records):
-        return ablation.write(folder, records)
+        shown = study.write(folder, records)
+        ablation.write(folder, records)
+        return shown
     environment = folders.environment_or_nothing(folder)
     made = tables.make(records)
+    shown = bench.write(folder, made, records, environment)
     _write_tables(made, folders.made(folder, "tables"))
     drawn = plots.write(
         made, (record for record in records if isinstance(record, Finding)), folders.made(folder, "plots")
@@ -51,7 +58,8 @@ def write(folder: Path) -> Path:
     for name, (_, text) in long.items():
         folders.write(folders.made(folder, "tables"), f"{name}.md", text)
     text = _page(made, drawn, long, environment, title=escape.name(folder.resolve().name))
-    return folders.write(folder, "REPORT.md", text)
+    folders.write(folder, "REPORT.md", text)
+    return shown
 
 
 def _write_tables(made: Tables, folder: Path) -> None:

@@ -91,7 +91,7 @@ def growth(line: pd.DataFrame, quantity: str) -> Drawn | None:
     axis, (cost, text) = str(line["axis"].iloc[0]), COSTS[quantity]
     symbol = SYMBOLS.get(axis, axis)
     slopes = tables.slopes(seen, quantity)
-    title = _growth_title(slopes, cost, quantity, symbol, seen)
+    title = growth_title(slopes, cost, quantity, symbol, seen)
     panels_of = seen.groupby(seen["parent"].map(_panel_of), sort=False)
     columns = min(3, panels_of.ngroups)
     rows = -(-panels_of.ngroups // columns)
@@ -118,7 +118,7 @@ def growth(line: pd.DataFrame, quantity: str) -> Drawn | None:
     for index, axes in enumerate(grid.flat):
         axes.set_axis_on() if index < panels_of.ngroups else axes.set_axis_off()
         if index + columns >= panels_of.ngroups:
-            axes.set_xlabel(_axis_label(axis))
+            axes.set_xlabel(axis_label(axis))
             axes.xaxis.set_tick_params(labelbottom=True)
         style.log_axis(axes.yaxis, text, base=2 if text is units.round_binary else 10)
     for (_, own), axes in zip(panels_of, grid.flat, strict=False):
@@ -129,7 +129,7 @@ def growth(line: pd.DataFrame, quantity: str) -> Drawn | None:
     return made, title
 
 
-def _axis_label(axis: str) -> str:
+def axis_label(axis: str) -> str:
     """What a sweep moves, in words where it is no count."""
     if axis in SYMBOLS:
         return f"{axis} ({SYMBOLS[axis]})"
@@ -207,7 +207,7 @@ def _whole(cells: pd.DataFrame) -> list[str]:
     return [str(name) for name, line in cells.groupby("variant", sort=False) if ends <= set(line["value"])]
 
 
-def _growth_title(slopes: Mapping[str, float], cost: str, quantity: str, symbol: str, cells: pd.DataFrame) -> str:
+def growth_title(slopes: Mapping[str, float], cost: str, quantity: str, symbol: str, cells: pd.DataFrame) -> str:
     """From the least to the most over all lines that are drawn."""
     workload = _without(str(cells["axis"].iloc[0]), str(cells["start"].iloc[0]))
     where = f"{workload}, {cells['phase'].iloc[0]}, {cells['device'].iloc[0]}"
@@ -242,7 +242,7 @@ def roofline(cells: pd.DataFrame) -> Drawn | None:
     shown = shown[shown["of_machine"].notna()]
     if shown.empty:
         return None
-    title = f"{_shares(shown)} ({_where(cells)})"
+    title = f"{shares(shown)} ({_where(cells)})"
     rows = style.lines(shown.assign(variant=shown["parent"]), by="latency_s")
     made = style.figure(title, style.rows_height_in(rows, each=0.24) + 1.4)
     phases = [phase for phase in PHASES if (shown["phase"] == phase).any()]
@@ -271,7 +271,7 @@ def _spread(middle: float, count: int) -> list[float]:
     return [middle + 0.6 * ((count - 1) / 2 - index) / max(count - 1, 2) for index in range(count)]
 
 
-def _shares(shown: pd.DataFrame) -> str:
+def shares(shown: pd.DataFrame) -> str:
     """From the least to the most that any form reached in any task, and the same of eager float32."""
     (least,) = wording.rows(shown.nsmallest(1, "of_machine_low"))
     (most,) = wording.rows(shown.nlargest(1, "of_machine_high"))

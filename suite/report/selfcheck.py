@@ -15,7 +15,7 @@ FILE = "SELFCHECK.md"
 PLOT = "plots/pairs.png"
 PAIRS = "timing pairs"
 """How the names of the tasks begin whose comparisons are plotted."""
-_GLYPHS = {"holds": "✓", "broken": "✗ FAILS", "unclear": "? no trials", "not applicable": "– not here"}
+GLYPHS = {"holds": "✓", "broken": "✗ FAILS", "unclear": "? no trials", "not applicable": "– not here"}
 
 
 def write(folder: Path) -> Path:
@@ -30,11 +30,11 @@ def write(folder: Path) -> Path:
     lines = [
         "# Self-check",
         "",
-        *_opening(folder, records, rows, failed),
+        *opening(folder, records, rows, failed),
         "",
         "| | what | count | exact 95 % interval | limit | remark |",
         "|---|---|---|---|---|---|",
-        *(_line(row) for row in rows),
+        *(line_of(row) for row in rows),
         "",
         *_reading(timed=any(record.task.startswith("timing") for record in records)),
     ]
@@ -42,7 +42,7 @@ def write(folder: Path) -> Path:
     if pairs:
         folders.made(folder, "plots")
         plot(pairs).savefig(folders.target(folder, PLOT), dpi=150)
-        lines += [f"![Every pair with its interval]({PLOT})", "", *_plotted(pairs)]
+        lines += [f"![Every pair with its interval]({PLOT})", "", *plotted(pairs)]
     return folders.write(folder, FILE, "\n".join([*lines, ""]))
 
 
@@ -99,7 +99,7 @@ def plot(pairs: Mapping[str, Sequence[stats.Ratio]]) -> Figure:
     return figure
 
 
-def _opening(folder: Path, records: Sequence[Record], rows: Sequence[Finding], failed: Sequence[Finding]) -> list[str]:
+def opening(folder: Path, records: Sequence[Record], rows: Sequence[Finding], failed: Sequence[Finding]) -> list[str]:
     judged = sum(row.verdict in ("holds", "broken") and bool(row.details.get("limit")) for row in rows)
     parts = [record.value for record in records if isinstance(record, Measurement) and record.task == "selfcheck"]
     took = sum(part for part in parts if part is not None) if parts else None
@@ -120,7 +120,7 @@ def _opening(folder: Path, records: Sequence[Record], rows: Sequence[Finding], f
     return [f"{verdict} It took {units.seconds(took)}.", "", " · ".join(said)]
 
 
-def _line(row: Finding) -> str:
+def line_of(row: Finding) -> str:
     details = row.details
     trials = details.get("trials")
     low, high = details.get("low"), details.get("high")
@@ -130,7 +130,7 @@ def _line(row: Finding) -> str:
         else units.MISSING
     )
     cells = (
-        "for show" if row.verdict == "holds" and not details.get("limit") else _GLYPHS.get(row.verdict, row.verdict),
+        "for show" if row.verdict == "holds" and not details.get("limit") else GLYPHS.get(row.verdict, row.verdict),
         escape.prose(str(details.get("check", ""))),
         escape.prose(f"{details.get('count')} of {trials}") if trials else units.MISSING,
         interval,
@@ -156,7 +156,7 @@ def _reading(*, timed: bool) -> list[str]:
     return lines
 
 
-def _plotted(pairs: Mapping[str, Sequence[stats.Ratio]]) -> list[str]:
+def plotted(pairs: Mapping[str, Sequence[stats.Ratio]]) -> list[str]:
     """The figures behind the plot."""
     lines = [
         "| | pairs | median estimate | median half width | slower | faster | same | unclear |",

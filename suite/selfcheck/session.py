@@ -13,6 +13,7 @@ from suite.core.errors import UserError
 from suite.core.records import Finding, Measurement
 from suite.execution import guest
 from suite.report import selfcheck as page
+from suite.report.html import checked
 from suite.selfcheck import bench as benches
 from suite.selfcheck.bench import Bench
 
@@ -61,7 +62,8 @@ def start(
             _check(topic, bench)
         took = time.monotonic() - started
         bench.writer.write([Measurement(task="selfcheck", quantity="run_time", unit="s", value=took)])
-    path = page.write(folder).resolve()
+    page.write(folder)
+    path = checked.write(folder).resolve()
     rows = page.data(store.read(folder))
     code = exits.INCORRECT if any(row["verdict"] == "broken" for row in rows) else exits.DONE
     return give(Answer(code=code, last=str(path), data={"page": path, "rows": rows}), manner)

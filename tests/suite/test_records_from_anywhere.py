@@ -150,6 +150,7 @@ def test_pages_are_written_into_the_folder_or_not_at_all(tmp_path: Path) -> None
     (outside / "kept").write_text("kept")
     links: dict[str, Callable[[Path], object]] = {
         "REPORT.md": lambda path: path.symlink_to(outside / "kept"),
+        "report.html": lambda path: path.symlink_to(outside / "kept"),
         "tables": lambda path: path.symlink_to(outside),
         "plots": lambda path: path.write_text("a file"),
     }
@@ -170,6 +171,10 @@ EVIL = (
 )
 
 
+def without_libraries(page: str) -> str:
+    return re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+
+
 def test_names_and_reasons_are_text_and_nothing_else(tmp_path: Path) -> None:
     rows = [
         *BASE[:1],
@@ -180,7 +185,12 @@ def test_names_and_reasons_are_text_and_nothing_else(tmp_path: Path) -> None:
     ]
     folder = written(tmp_path / "run", [*rows])
     (folder / folders.ENVIRONMENT).write_text(json.dumps({"device": EVIL}))
-    text = page.write(folder).read_text()
+    shown = page.write(folder).read_text()
+    assert "<img" not in shown
+    assert not re.search(
+        r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", without_libraries(shown)
+    )
+    text = (folder / "REPORT.md").read_text()
     # what is left are the page's own marks
     assert not re.search(r"<(?!/?code>)", text)
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", text)

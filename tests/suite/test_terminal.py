@@ -72,7 +72,7 @@ def test_what_a_command_prints_fits_the_terminal(
         assert terminal.end() == code, terminal.screen
         assert "Traceback" not in terminal.screen
         last = [line for line in terminal.lines if line][-1]
-        assert last.endswith("REPORT.md" if command == "report" else "COMPARISON.md")
+        assert last.endswith("report.html")
         # a path stands on a line of its own, whole, however long it is: it is there to be copied
         rest = [line for line in terminal.lines if line != last and str(new) not in line]
         assert max(map(len, rest)) <= columns

@@ -133,7 +133,7 @@ def test_the_table_holds_every_row_family_and_evaluation_in_base_units(records: 
 
 
 def test_the_page_says_what_helps_what_leaks_cost_and_what_was_not_trained(folder: Path) -> None:
-    text = page.write(folder).read_text()
+    text = (page.write(folder).parent / "REPORT.md").read_text()
     assert "`hierarchical` ends 20.0 points above `pool` [20.0, 20.0], over 5 seeds." in text
     assert "`leaky` ends 10.0 points below `hierarchical` [-10.0, -10.0], over 5 seeds." in text
     assert "`leaky` ends 10.0 points above `pool` [10.0, 10.0], over 5 seeds." in text

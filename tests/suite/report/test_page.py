@@ -137,7 +137,7 @@ def test_the_terminal_table_fits_a_narrow_terminal(folder: Path, width: int) -> 
 def test_a_run_in_which_only_masking_was_asked_for_has_a_page(tmp_path: Path) -> None:
     with store.Writer(tmp_path) as writer:
         writer.write([Finding(task="m", variant="parallel", device="cpu", quantity="P1", verdict="holds")])
-    text = page.write(tmp_path).read_text()
+    text = (page.write(tmp_path).parent / "REPORT.md").read_text()
     assert "1 of 1 variants hold every property that was judged." in text
     assert "No time was taken" in text
     assert "| parallel | ✓ |" in (tmp_path / "tables" / "masking.md").read_text()
@@ -149,7 +149,9 @@ def test_a_run_in_which_only_masking_was_asked_for_has_a_page(tmp_path: Path) ->
 def test_a_run_that_measured_nothing_has_a_page(tmp_path: Path) -> None:
     with store.Writer(tmp_path) as writer:
         writer.write([Measurement(task="t", quantity="task_time", unit="s", value=1.0)])
-    assert "Nothing was measured" in page.write(tmp_path).read_text()
+    page.write(tmp_path)
+    assert "Nothing was measured" in (tmp_path / "REPORT.md").read_text()
+    assert "nothing was measured" in (tmp_path / "report.html").read_text()
 
 
 def test_a_broken_environment_file_is_named(tmp_path: Path) -> None:

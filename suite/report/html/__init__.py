@@ -1,0 +1,1 @@
+"""The page of a folder as one HTML file: nothing is fetched, and all is made from records."""

@@ -1,0 +1,121 @@
+"""The cells of a run as the page holds them: for each a text as REPORT.md has it, and a number to sort by."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from suite.core.workloads import PHASES
+from suite.report import style, units, wording
+from suite.report.html.charts import rounded
+from suite.report.wording import Row, number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of the table of variants."""
+
+    key: str
+    title: str
+    says: Callable[[Row], str]
+    by: str = ""
+    """The field that it is sorted by as a number; empty: by its text."""
+    shown: bool = False
+    """Without being asked for."""
+
+
+def _of(name: str, text: Callable[[float | None], str]) -> Callable[[Row], str]:
+    return lambda row: text(number(row, name))
+
+
+COLUMNS = (
+    Column(key="variant", title="variant", says=lambda row: str(row["variant"]), shown=True),
+    Column(key="latency", title="latency (95 %)", says=wording.latency, by="latency_s", shown=True),
+    Column(
+        key="over_anchor", title="over parallel", says=lambda row: wording.speedup(row, "over_anchor"),
+        by="over_anchor", shown=True,
+    ),
+    Column(
+        key="peak", title="peak memory", says=_of("peak_memory_bytes", units.binary), by="peak_memory_bytes", shown=True
+    ),
+    Column(key="error", title="error", says=_of("agreement_error", units.error), by="agreement_error", shown=True),
+    Column(key="masking", title="masking", says=lambda row: str(row["masking"]), shown=True),
+    Column(key="doubt", title="doubt", says=lambda row: str(row["trust"]), shown=True),
+    Column(key="over_eager", title="over its eager float32", says=wording.speedup, by="speedup"),
+    Column(key="of_machine", title="of this machine", says=wording.of_machine, by="of_machine"),
+    Column(
+        key="examples",
+        title="examples/s",
+        says=lambda row: units.MISSING if row["hidden"] else units.count(number(row, "examples_per_s")),
+        by="examples_per_s",
+    ),
+    Column(key="rounds", title="samples", says=_of("samples", units.count), by="samples"),
+    Column(key="saved", title="saved for backward", says=_of("saved_for_backward_bytes", units.binary),
+           by="saved_for_backward_bytes"),
+    Column(key="pool", title="graph pool", says=_of("graph_pool_bytes", units.binary), by="graph_pool_bytes"),
+    Column(key="first", title="first call", says=_of("first_call_s", units.seconds), by="first_call_s"),
+    Column(key="compiling", title="of it compiling", says=_of("compile_time_s", units.seconds), by="compile_time_s"),
+    Column(key="start", title="cold start", says=_of("cold_start_s", units.seconds), by="cold_start_s"),
+    Column(key="cold", title="cold cache", says=_of("cold_latency_s", units.seconds), by="cold_latency_s"),
+    Column(key="launch", title="launch", says=_of("launch_s", units.seconds), by="launch_s"),
+    Column(key="flops", title="FLOP/s", says=lambda row: units.per_second(number(row, "flop_per_s"), "FLOP"),
+           by="flop_per_s"),
+    Column(key="graphs", title="graphs", says=_of("graphs", units.count), by="graphs"),
+    Column(key="breaks", title="graph breaks", says=_of("graph_breaks", units.count), by="graph_breaks"),
+    Column(key="recompiles", title="recompiles", says=_of("recompiles", units.count), by="recompiles"),
+    Column(key="agreement", title="agreement", says=lambda row: str(row["agreement"])),
+    Column(key="known", title="known defects", says=lambda row: str(row["known"])),
+    Column(key="not_measured", title="not measured because", says=lambda row: str(row["skipped"])),
+    Column(key="remedy", title="what measures it", says=lambda row: str(row["remedy"])),
+)  # fmt: skip
+_NOTHING = ("", units.MISSING)
+
+
+def place_of(row: Row) -> str:
+    """What a person chooses: the workload and the device."""
+    return f"{row['workload']} · {row['device']}"
+
+
+def data(cells: pd.DataFrame) -> dict[str, object]:
+    """Columns in which there is anything, places, phases and a row per cell.
+
+    A field of a row is a text, or a number and its text where it is sorted by the number.
+    """
+    rows = wording.rows(cells)
+    texts = [[column.says(row) for column in COLUMNS] for row in rows]
+    used = [at for at, _ in enumerate(COLUMNS) if any(line[at] not in _NOTHING for line in texts)]
+    places = list(dict.fromkeys(map(place_of, rows)))
+    phases: list[str] = [phase for phase in PHASES if any(row["phase"] == phase for row in rows)]
+    phases += list(dict.fromkeys(str(row["phase"]) for row in rows if row["phase"] not in phases))
+    at_place = {place: at for at, place in enumerate(places)}
+    at_phase = {phase: at for at, phase in enumerate(phases)}
+    return {
+        "columns": [
+            {
+                "key": COLUMNS[at].key, "title": COLUMNS[at].title, "number": bool(COLUMNS[at].by),
+                "shown": COLUMNS[at].shown,
+            }
+            for at in used
+        ],
+        "places": places,
+        "phases": phases,
+        "rows": [
+            [
+                at_place[place_of(row)],
+                at_phase[str(row["phase"])],
+                style.precision_of(str(row["variant"])),
+                *(_field(row, COLUMNS[at], line[at]) for at in used),
+            ]
+            for row, line in zip(rows, texts, strict=True)
+        ],
+    }  # fmt: skip
+
+
+def _field(row: Row, column: Column, text: str) -> object:
+    if not column.by:
+        return text
+    shown = None if row["hidden"] and column.by not in _NOT_OF_TIME else rounded(number(row, column.by))
+    return [shown, text]
+
+
+_NOT_OF_TIME = ("peak_memory_bytes", "saved_for_backward_bytes", "graph_pool_bytes", "agreement_error")

@@ -1,0 +1,199 @@
+"""What charts have in common: their axes, their marks and how they say who is selected. Vega-Lite as plain JSON.
+
+Colour is precision and shape is how a variant runs, as in the plots of REPORT.md; nothing rests on colour alone. Every
+chart has a parameter ``selected``, the variant that was clicked on anywhere on the page, and ``narrow``, whether it has
+the width of a telephone.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Spec = dict[str, Any]
+Datum = dict[str, Any]
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+PRECISIONS = {
+    "float32": "#0173b2",
+    "bf16": "#de8f05",
+    "fp16": "#029e73",
+    "amp_bf16": "#cc78bc",
+    "amp_fp16": "#56b4e9",
+}
+SHAPES = {
+    "eager": "circle",
+    "compile": "diamond",
+    "compile_tuned": "cross",
+    "fused": "triangle-up",
+    "chunked": "triangle-down",
+    "sdpa": "square",
+    "fast": "triangle-right",
+    "cudagraph": "triangle-left",
+}
+INK = "#1b1f24"
+QUIET = "#8a8a8a"
+WARM = "#d55e00"
+SECONDS = (
+    "datum.value >= 1 ? format(datum.value, '.3~g') + ' s' : datum.value >= 1e-3 ? format(datum.value * 1e3, '.3~g') + "
+    "' ms' : datum.value >= 1e-6 ? format(datum.value * 1e6, '.3~g') + ' µs' : format(datum.value * 1e9, '.3~g') + "
+    "' ns'"
+)
+BYTES = (
+    "datum.value >= 1073741824 ? format(datum.value / 1073741824, '.3~g') + ' GiB' : datum.value >= 1048576 ? "
+    "format(datum.value / 1048576, '.3~g') + ' MiB' : datum.value >= 1024 ? format(datum.value / 1024, '.3~g') + "
+    "' KiB' : format(datum.value, '.3~g') + ' B'"
+)
+TIMES = "'×' + format(datum.value, '.3~g')"
+SCIENTIFIC = "format(datum.value, '.0e')"
+COUNT = "format(datum.value, '.3~s')"
+PERCENT = "format(datum.value, '.0%')"
+_OTHERS_FADE = {"condition": {"test": "selected === '' || datum.variant === selected", "value": 1}, "value": 0.18}
+
+
+def chart(values: Sequence[Datum], *layers: Spec, height: Any, **more: Any) -> Spec:
+    """A chart as wide as its place on the page."""
+    return {
+        "$schema": SCHEMA,
+        "width": "container",
+        "height": height,
+        "params": [
+            {"name": "selected", "value": ""},
+            {"name": "precision", "value": "all"},
+            {"name": "narrow", "value": False},
+            {"name": "ink", "value": INK},
+        ],
+        "data": {"values": list(values)},
+        "layer": list(layers),
+        **more,
+    }
+
+
+def point(**encoding: Any) -> Spec:
+    """The mark of a variant: hollow where there is a reason for doubt."""
+    return {
+        "mark": {"type": "point", "strokeWidth": 1.4, "size": 62, "cursor": "pointer"},
+        "encoding": {
+            "opacity": _OTHERS_FADE,
+            "fillOpacity": {"condition": {"test": "datum.doubt !== ''", "value": 0}, "value": 0.9},
+            **encoding,
+        },
+    }
+
+
+def fades() -> Spec:
+    """The opacity of what belongs to one variant."""
+    return dict(_OTHERS_FADE)
+
+
+def coloured(precisions: Iterable[str]) -> Spec:
+    """Colour by the field ``precision``; those that occur, in an order of our own."""
+    there = set(precisions)
+    found = [name for name in PRECISIONS if name in there]
+    scale = {"domain": found, "range": [PRECISIONS[name] for name in found]}
+    return {"field": "precision", "type": "nominal", "scale": scale, "legend": _legend("precision")}
+
+
+def shaped(executions: Iterable[str]) -> Spec:
+    """Shape by the field ``execution``."""
+    there = set(executions)
+    found = [name for name in SHAPES if name in there]
+    scale = {"domain": found, "range": [SHAPES[name] for name in found]}
+    return {"field": "execution", "type": "nominal", "scale": scale, "legend": _legend("runs")}
+
+
+def _legend(title: str) -> Spec:
+    return {"title": title, "orient": "top", "columns": {"expr": "narrow ? 3 : 8"}}
+
+
+def logarithmic(
+    field: str,
+    title: str,
+    label: str,
+    ends: tuple[float, float],
+    *,
+    base: int = 10,
+    inner: tuple[float, float] | None = None,
+) -> Spec:
+    """A logarithmic axis with few round marks, and none outside of ``inner``, where something else stands."""
+    return {
+        "field": field,
+        "type": "quantitative",
+        "scale": {"type": "log", "domain": list(ends), "nice": False, "clamp": False},
+        "axis": {
+            "title": title,
+            "values": marks(*(inner or ends), base=base),
+            "labelExpr": label,
+            "labelOverlap": True,
+        },
+    }
+
+
+def ends(numbers: Iterable[float], *, below: float = 0.05, above: float = 0.05) -> tuple[float, float]:
+    """The ends of a logarithmic axis, with room on either side as a share of its length."""
+    found = [number for number in numbers if number > 0]
+    if not found:
+        return 0.1, 10.0
+    low, high = math.log(min(found)), math.log(max(found))
+    span = max(high - low, 0.4)
+    return _rounded(math.exp(low - below * span)), _rounded(math.exp(high + above * span))
+
+
+def marks(low: float, high: float, *, base: int = 10) -> list[float]:
+    """Round values between two ends: 1, 2, 5 and their like, powers of 2, or fewer where there are many decades."""
+    if base == 2:
+        first, last = math.ceil(math.log2(low)), math.floor(math.log2(high))
+        step = max(1, math.ceil((last - first + 1) / 8))
+        return [2.0**power for power in range(first, last + 1, step)]
+    decades = math.log10(high / low)
+    if decades < 0.9:
+        step = 10 ** math.floor(math.log10((high - low) / 3))
+        step *= next(times for times in (1, 2, 5, 10) if (high - low) / (step * times) <= 7)
+        return [_rounded(step * at) for at in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    every = (1, 2, 5) if decades <= 2.5 else (1, 3) if decades <= 4 else (1,)
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    thin = max(1, math.ceil((last - first) / 10))
+    found = [float(f"{one}e{power}") for power in range(first, last + 1, thin) for one in every]
+    return [value for value in found if low <= value <= high]
+
+
+def tooltip(fields: Mapping[str, str]) -> list[Spec]:
+    """What is said on hovering: a field of the datum under each title."""
+    return [{"field": field, "title": title, "type": "nominal"} for field, title in fields.items()]
+
+
+def rounded(number: float | None) -> float | None:
+    """Four digits: a page needs no more, and the records hold them all."""
+    return None if number is None else _rounded(number)
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.4g}")
+
+
+def moved_apart(heights: Sequence[float], least: float, *, most: float = 1.0) -> list[float]:
+    """Heights with at least so much between neighbours, in the same order, as near to their own as that allows.
+
+    Args:
+        heights: ascending.
+        least: between neighbours; less where they would not fit below ``most``.
+        most: the highest; the lowest is 0.
+    """
+    if not heights:
+        return []
+    least = min(least, most / max(len(heights) - 1, 1))
+    # neighbours that meet become one block around the mean of its own heights
+    blocks: list[list[float]] = []  # of each, the sum of heights less their places in it, and how many there are
+    for height in heights:
+        blocks.append([height, 1.0])
+        while len(blocks) > 1 and _start(blocks[-2], least) + blocks[-2][1] * least > _start(blocks[-1], least):
+            total, count = blocks.pop()
+            blocks[-1][0] += total - count * blocks[-1][1] * least
+            blocks[-1][1] += count
+    placed = [_start(block, least) + at * least for block in blocks for at in range(int(block[1]))]
+    placed = [min(height, most - least * (len(placed) - 1 - at)) for at, height in enumerate(placed)]
+    return [max(height, least * at) for at, height in enumerate(placed)]
+
+
+def _start(block: Sequence[float], least: float) -> float:
+    """Where a block's first height lies: its heights are that and so many times the least above it."""
+    return block[0] / block[1]

@@ -1,0 +1,148 @@
+"""The page of a self-check: every row with its count and exact interval, and every pair with its own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from suite.core import folders, stats, store
+from suite.core.records import SELFCHECK, Finding
+from suite.report import selfcheck, units
+from suite.report.html import charts
+from suite.report.html.answers import Answer, screen_of
+from suite.report.html.charts import Datum, Spec
+from suite.report.html.document import FILE, Figure, Page, Screen, document, render
+
+COLOURS = {"slower": "#d55e00", "faster": "#0173b2", "same": "#5c6570", "unclear": "#8a8a8a"}
+
+
+def write(folder: Path) -> Path:
+    """Write report.html into the folder of a self-check, from its records alone.
+
+    Raises:
+        UserError: the folder holds no records that can be read, or it cannot be written.
+    """
+    return folders.write(folder, FILE, document(page(folder)))
+
+
+def page(folder: Path) -> Page:
+    """Everything that the page of a self-check shows."""
+    records = store.read(folder)
+    rows = [record for record in records if isinstance(record, Finding) and record.quantity == SELFCHECK]
+    environment = folders.environment_or_nothing(folder)
+    said = [f"{name}: {value}" for name, value in environment.items() if isinstance(value, str | int | float) and value]
+    figures = [figure(name, found) for name, found in selfcheck.ratios(records).items()]
+    body = render("checked.html.jinja", rows=[texts(row) for row in rows], figures=figures)
+    return Page(
+        title=folder.resolve().name,
+        about=["a self-check, made from records.jsonl alone", *said],
+        screens=[screen_of([answer(rows)]), Screen(id="rows", title="Every row", body=body)],
+        figures=figures,
+    )
+
+
+def answer(rows: Sequence[Finding]) -> Answer:
+    """Whether every row that was tried holds."""
+    failed = [row for row in rows if row.verdict == "broken"]
+    judged = sum(row.verdict in ("holds", "broken") and bool(row.details.get("limit")) for row in rows)
+    untried = sum(row.verdict == "unclear" for row in rows)
+    short = (
+        f"{len(failed)} of {judged} rows fail"
+        if failed
+        else f"all {judged} rows hold"
+        if judged
+        else "no row was tried"
+    )
+    return Answer(
+        question="Can this program's numbers be believed on this machine?",
+        short=short,
+        mood="bad" if failed else "good" if judged else "care",
+        lead="Differences, faults and known answers were planted here, and counted is what was seen of them.",
+        lines=[
+            *(
+                f"{row.details.get('check')}: {row.details.get('count')} of {row.details.get('trials')}"
+                for row in failed
+            ),
+            *([f"{untried} rows had no trials."] if untried else []),
+        ],
+    )
+
+
+def texts(row: Finding) -> list[str]:
+    """A row as text: verdict, what, count, exact interval, limit, remark."""
+    details = row.details
+    trials, low, high = details.get("trials"), details.get("low"), details.get("high")
+    exact = trials and isinstance(low, float) and isinstance(high, float)
+    shown = row.verdict == "holds" and not details.get("limit")
+    return [
+        str(details.get("check", "")),
+        "for show" if shown else selfcheck.GLYPHS.get(row.verdict, row.verdict),
+        f"{details.get('count')} of {trials}" if trials else units.MISSING,
+        f"{units.percent(low)} to {units.percent(high)}" if exact else units.MISSING,  # type: ignore[arg-type]
+        str(details.get("limit") or units.MISSING),
+        row.summary or units.MISSING,
+    ]
+
+
+def figure(name: str, found: Sequence[stats.Ratio]) -> Figure:
+    """Each comparison of one pair, in the order of its estimate, with its interval."""
+    values = points(found)
+    return Figure(
+        id=f"pair-{name}",
+        title=title(name, values),
+        spec=_spec(values),
+        says="Each line is one comparison in a process of its own, with its 95 % interval; within the grey band two "
+        "times count as the same.",
+    )
+
+
+def points(found: Sequence[stats.Ratio]) -> list[Datum]:
+    """A datum for each comparison."""
+    return [
+        {
+            "at": at,
+            "value": charts.rounded(ratio.estimate),
+            "low": charts.rounded(max(ratio.low, 0.5)),
+            "high": charts.rounded(min(ratio.high, 2.0)),
+            "told": ratio.verdict,
+            "doubt": "",
+            "variant": "",
+        }
+        for at, ratio in enumerate(sorted(found, key=lambda ratio: ratio.estimate))
+    ]
+
+
+def title(name: str, values: Sequence[Datum]) -> str:
+    """How many are told to differ."""
+    counts = {word: sum(value["told"] == word for value in values) for word in COLOURS}
+    said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"{name}: {said} of {len(values)}"
+
+
+def _spec(values: Sequence[Datum]) -> Spec:
+    found = [word for word in COLOURS if any(value["told"] == word for value in values)]
+    y = {"field": "value", "type": "quantitative", "scale": {"zero": False, "type": "log", "nice": False},
+         "axis": {"title": "ratio of times"}}  # fmt: skip
+    x = {"field": "at", "type": "quantitative", "axis": None}
+    colour = {
+        "field": "told",
+        "type": "nominal",
+        "scale": {"domain": found, "range": [COLOURS[word] for word in found]},
+        "legend": {"title": None, "orient": "top"},
+    }
+    layers: list[Spec] = [
+        {
+            "data": {"values": [{"from": charts.rounded(1 / 1.02), "to": 1.02}]},
+            "mark": {"type": "rect", "color": charts.QUIET, "opacity": 0.2},
+            "encoding": {"y": {"field": "from", "type": "quantitative"}, "y2": {"field": "to"}},
+        },
+        {
+            "mark": {"type": "rule", "strokeWidth": 1},
+            "encoding": {
+                "x": x,
+                "y": {"field": "low", "type": "quantitative"},
+                "y2": {"field": "high"},
+                "color": colour,
+            },
+        },
+        {"mark": {"type": "point", "filled": True, "size": 14}, "encoding": {"x": x, "y": y, "color": colour}},
+    ]
+    return charts.chart(values, *layers, height=220)

@@ -1,0 +1,305 @@
+"""One quantity against another, with every point named: what is given up for speed, the roofline, and growth."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from suite.report import scatter, standing, style, tables, units, wording
+from suite.report.html import charts
+from suite.report.html.cells import place_of
+from suite.report.html.charts import Datum, Spec
+from suite.report.html.document import Figure
+from suite.report.wording import Row, number
+
+_ROOM = 0.8
+"""Of an axis' length, again, for the names beside the points."""
+_NAMES_AT = 0.6
+"""Where the names begin, as a share of the width."""
+
+
+class Axis(NamedTuple):
+    """A quantity of a cell, and how it is written."""
+
+    field: str
+    title: str
+    text: Callable[[float | None], str]
+    label: str
+    base: int = 10
+    more_is_better: bool = False
+
+
+LATENCY = Axis("latency_s", "latency", units.seconds, charts.SECONDS)
+ERROR = Axis("agreement_error", "error relative to float64", units.error, charts.SCIENTIFIC)
+MEMORY = Axis("peak_memory_bytes", "peak memory", units.binary, charts.BYTES, 2)
+
+
+def figures(cells: pd.DataFrame) -> list[Figure]:
+    """Error and memory against latency, and the roofline, of one workload, phase and device."""
+    rows = wording.rows(wording.trusted(cells))
+    made = [trade(rows, LATENCY, cost) for cost in (ERROR, MEMORY)]
+    return [figure for figure in (*made, roofline(cells)) if figure is not None]
+
+
+def trade(rows: Sequence[Row], x: Axis, y: Axis) -> Figure | None:
+    """Two costs of each variant; what another variant beats in both is grey. None where two points are not there."""
+    chosen = [row for row in rows if (number(row, x.field) or 0) > 0 and (number(row, y.field) or 0) > 0]
+    if len(chosen) < 2:
+        return None
+    pairs = {str(row["variant"]): (number(row, x.field) or 0.0, number(row, y.field) or 0.0) for row in chosen}
+    # what people use instead is drawn, and grey: it attends to little or nothing, which is cheap
+    ours = {str(row["variant"]) for row in chosen if row["mechanism"] not in standing.CONTROLS}
+    best = undominated({name: pair for name, pair in pairs.items() if name in ours})
+    values = [_point(row, x, y, best=str(row["variant"]) in best) for row in chosen]
+    place, phase = place_of(chosen[0]), str(chosen[0]["phase"])
+    return Figure(
+        id=f"{y.field}-{x.field}-{place}-{phase}",
+        title=f"{trade_title(values, x, y)} ({place}, {phase})",
+        spec=named_points(values, x, y),
+        says="Medians. Grey is what another variant meets or beats in both, and what people use instead, which no "
+        "other is held against; hollow: doubted.",
+        when={"place": place, "phase": phase},
+    )  # fmt: skip
+
+
+def undominated(pairs: Mapping[str, tuple[float, float]]) -> set[str]:
+    """Names to whom no other costs at most as much in both, and less in one."""
+    front: set[str] = set()
+    least = math.inf
+    # in the order of the first cost, one is on the front where it has less of the second than all before it
+    for name, (first, second) in sorted(pairs.items(), key=lambda item: item[1]):
+        if second < least:
+            front.add(name)
+            least = second
+        elif second == least and any(pairs[other] == (first, second) for other in front):
+            front.add(name)
+    return front
+
+
+def trade_title(values: Sequence[Datum], x: Axis, y: Axis) -> str:
+    """How many nothing dominates, and the ends of their row."""
+    front = sorted((value for value in values if value["best"]), key=lambda value: float(value["x"]))
+
+    def told(value: Datum) -> str:
+        return f"{value['variant']} ({x.text(value['x'])}, {y.text(value['y'])})"
+
+    what = f"{x.title} and {y.title.partition(' ')[0] if y is ERROR else y.title}"
+    if len(front) == 1:
+        return f"{told(front[0])} is at least as good as every other in {what}"
+    if not front:
+        return f"Only what people use instead has both {what}"
+    return f"{len(front)} of {len(values)} are not dominated in {what}: from {told(front[0])} to {told(front[-1])}"
+
+
+def _point(row: Row, x: Axis, y: Axis, *, best: bool) -> Datum:
+    name = str(row["variant"])
+    return {
+        "variant": name,
+        "x": charts.rounded(number(row, x.field)),
+        "y": charts.rounded(number(row, y.field)),
+        "precision": style.precision_of(name),
+        "execution": style.execution_of(name),
+        "best": best,
+        "doubt": str(row["trust"]),
+        "said": f"{x.text(number(row, x.field))}, {y.text(number(row, y.field))}",
+    }
+
+
+def named_points(values: Sequence[Datum], x: Axis, y: Axis, *more: Spec) -> Spec:
+    """Points with all their names in a column beside them, each joined to its point."""
+    x_ends = charts.ends((value["x"] for value in values), above=_ROOM)
+    inner = charts.ends(value["x"] for value in values)
+    # at this height names of a usual size do not meet
+    height = max(300, 15 * len(values) + 30)
+    y_ends = charts.ends((value["y"] for value in values), below=0.08, above=0.08)
+    placed = with_names(values, y_ends, least=14 / height)
+    joins, names = _names(x_ends, "variant")
+    colour = charts.coloured(value["precision"] for value in values)
+    quiet = {"condition": {"test": "!datum.best", "value": charts.QUIET}, **colour}
+    point = charts.point(
+        x=charts.logarithmic("x", x.title, x.label, x_ends, base=x.base, inner=inner),
+        y=charts.logarithmic("y", y.title, y.label, y_ends, base=y.base),
+        color=quiet,
+        fill=quiet,
+        shape=charts.shaped(value["execution"] for value in values),
+        tooltip=charts.tooltip({"variant": "variant", "said": f"{x.title}, {y.title}"}),
+    )
+    return charts.chart(placed, *more, joins, point, names, height=height)
+
+
+def with_names(values: Sequence[Datum], ends: tuple[float, float], *, least: float) -> list[Datum]:
+    """The data with ``name_y``, the height of each name: near its own, and no two at one height."""
+    span = math.log(ends[1] / ends[0])
+    ordered = sorted(values, key=lambda value: (float(value["y"]), -float(value["x"])))
+    heights = [math.log(value["y"] / ends[0]) / span for value in ordered]
+    moved = charts.moved_apart(heights, least)
+    return [
+        value | {"name_y": charts.rounded(ends[0] * math.exp(height * span))}
+        for value, height in zip(ordered, moved, strict=True)
+    ]
+
+
+INTENSITY = Axis("intensity", "FLOP per byte that has to move", units.count, charts.COUNT)
+SPEED = Axis("flop_per_s", "FLOP/s", lambda value: units.per_second(value, "FLOP"), charts.COUNT)
+
+
+def roofline(cells: pd.DataFrame) -> Figure | None:
+    """Work done a second over work a byte, below what the machine was measured to do; None without a peak."""
+    shown = wording.trusted(cells)
+    shown = shown[shown["of_machine"].notna() & (shown["least_bytes"] > 0) & (shown["matmul_flops"] > 0)]
+    if shown.empty:
+        return None
+    rows = wording.rows(shown.assign(intensity=shown["matmul_flops"] / shown["least_bytes"]))
+    values = [
+        _point(row, INTENSITY, SPEED, best=True)
+        | {"said": f"{wording.of_machine(row)} of the machine, by {row['bound']}"}
+        for row in rows
+    ]
+    place, phase = place_of(rows[0]), str(rows[0]["phase"])
+    return Figure(
+        id=f"roofline-{place}-{phase}",
+        title=f"{scatter.shares(shown)} ({place}, {phase})",
+        spec=named_points(values, INTENSITY, SPEED, *_roofs(rows)),
+        says="The roofs are what this machine was measured to do: below the slanted line a variant waits for memory, "
+        "below a level one for arithmetic. A level line is the fastest route for its type of number.",
+        when={"place": place, "phase": phase},
+    )
+
+
+def _roofs(rows: Sequence[Row]) -> list[Spec]:
+    """For each dtype the least time of its cells gives the roof that they lie under."""
+    roofs: dict[str, float] = {}
+    copies: list[float] = []
+    for row in rows:
+        share, speed, name = number(row, "of_machine"), number(row, "flop_per_s"), str(row["variant"])
+        if not share or not speed:
+            continue
+        if row["bound"] == "arithmetic":
+            dtype = tables.dtype_of(name)
+            roofs[dtype] = max(roofs.get(dtype, 0.0), speed / share)
+        else:
+            copies.append(speed / share / (number(row, "intensity") or math.inf))
+    layers: list[Spec] = []
+    for dtype, roof in sorted(roofs.items(), key=lambda item: item[1]):
+        said = f"{dtype}: {units.per_second(roof, 'FLOP')}"
+        layers += _roof([{"x": None, "y": charts.rounded(roof), "said": said}], level=True)
+    if copies:
+        intensities = [number(row, "intensity") or 0.0 for row in rows]
+        low, high = charts.ends(intensities, above=_ROOM)
+        top = max([*roofs.values(), *(number(row, "flop_per_s") or 0.0 for row in rows)])
+        ends = (low, max(min(high, top / max(copies)), low))
+        line = [{"x": charts.rounded(end), "y": charts.rounded(end * max(copies)), "said": ""} for end in ends]
+        layers += _roof(line, level=False)
+    return layers
+
+
+def _roof(line: Sequence[Mapping[str, Any]], *, level: bool) -> list[Spec]:
+    y = {"field": "y", "type": "quantitative"}
+    if not level:
+        mark: Spec = {"type": "line", "strokeDash": [5, 3], "color": charts.QUIET, "clip": True}
+        return [
+            {
+                "data": {"values": list(line)},
+                "mark": mark,
+                "encoding": {"x": {"field": "x", "type": "quantitative"}, "y": y},
+            }
+        ]
+    rule: Spec = {"mark": {"type": "rule", "strokeDash": [5, 3], "color": charts.QUIET}, "encoding": {"y": y}}
+    text: Spec = {
+        "mark": {"type": "text", "align": "left", "dy": -6, "fontSize": 10.5, "color": charts.QUIET},
+        "encoding": {"y": y, "x": {"value": 4}, "text": {"field": "said"}},
+    }
+    return [{"data": {"values": list(line)}, **layer} for layer in (rule, text)]
+
+
+MOST_SWEEPS = 12
+
+
+def growth(made: pd.DataFrame) -> list[Figure]:
+    """How latency and memory grow along each axis that was swept."""
+    figures = []
+    sweeps = list(made.groupby(["axis", "start", "phase", "device"], sort=False))
+    for (axis, start, phase, device), line in sweeps[:MOST_SWEEPS]:
+        for quantity in scatter.COSTS:
+            seen = line[(line[quantity] > 0) & (line["hidden"] == "")]
+            if seen["value"].nunique() < 2 or str(axis).endswith("fill"):
+                continue
+            slopes = tables.slopes(seen, quantity)
+            symbol = scatter.SYMBOLS.get(str(axis), str(axis))
+            cost = scatter.COSTS[quantity][0]
+            figures.append(
+                Figure(
+                    id=f"growth-{quantity}-{axis}-{start}-{phase}-{device}",
+                    title=scatter.growth_title(slopes, cost, quantity, symbol, seen),
+                    spec=_growth_spec(seen, quantity, str(axis), slopes, symbol),
+                    says=f"The number beside a name is the power of {axis} with which it grows: 1 is linear.",
+                    when={"phase": str(phase)},
+                )
+            )
+    return figures
+
+
+def _growth_spec(seen: pd.DataFrame, quantity: str, axis: str, slopes: Mapping[str, float], symbol: str) -> Spec:
+    cost = MEMORY if quantity == MEMORY.field else LATENCY
+    x = Axis("value", axis, units.count, charts.COUNT)
+    values = [_point(row, x, cost, best=True) for row in wording.rows(seen)]
+    last: dict[str, Datum] = {}
+    for value in values:
+        if value["x"] >= last.get(value["variant"], {"x": 0})["x"]:
+            last[value["variant"]] = value
+    x_ends = charts.ends((value["x"] for value in values), above=_ROOM)
+    y_ends = charts.ends((value["y"] for value in values), below=0.08, above=0.08)
+    height = max(300, 15 * len(last) + 30)
+    named = [
+        value | {"name": _with_power(value["variant"], slopes, symbol)}
+        for value in with_names(list(last.values()), y_ends, least=14 / height)
+    ]
+    x_axis = charts.logarithmic("x", scatter.axis_label(axis), charts.COUNT, x_ends)
+    x_axis["axis"]["values"] = sorted({value["x"] for value in values})
+    line: Spec = {
+        "mark": {"type": "line", "strokeWidth": 1.4, "point": {"size": 22}},
+        "encoding": {
+            "x": x_axis,
+            "y": charts.logarithmic("y", cost.title, cost.label, y_ends, base=cost.base),
+            "color": charts.coloured(value["precision"] for value in values),
+            "detail": {"field": "variant"},
+            "opacity": charts.fades(),
+            "tooltip": charts.tooltip({"variant": "variant", "said": f"{axis}, {cost.title}"}),
+        },
+    }
+    return charts.chart(values, *_names(x_ends, "name", data={"values": named}), line, height=height)
+
+
+def _with_power(name: str, slopes: Mapping[str, float], symbol: str) -> str:
+    return f"{name}  {symbol}^{slopes[name]:.2f}" if name in slopes else name
+
+
+def _names(x_ends: tuple[float, float], text: str, **more: object) -> list[Spec]:
+    """A column of names, and a thin line from each to its point."""
+    at = charts.rounded(x_ends[0] * (x_ends[1] / x_ends[0]) ** _NAMES_AT)
+    joins: Spec = {
+        "mark": {"type": "rule", "strokeWidth": 0.6},
+        "encoding": {
+            "x": {"field": "x", "type": "quantitative"},
+            "x2": {"datum": at},
+            "y": {"field": "y", "type": "quantitative"},
+            "y2": {"field": "name_y"},
+            "color": {"value": charts.QUIET},
+            "opacity": {"condition": {"test": "datum.variant === selected", "value": 1}, "value": 0.35},
+        },
+    }
+    names: Spec = {
+        "mark": {
+            "type": "text", "align": "left", "dx": 4, "fontSize": 11, "cursor": "pointer",
+            "limit": {"expr": f"width * {1 - _NAMES_AT:.2f} - 6"},
+        },
+        "encoding": {
+            "x": {"datum": at, "type": "quantitative"},
+            "y": {"field": "name_y", "type": "quantitative"},
+            "text": {"field": text},
+            "color": {"condition": {"test": "datum.best", "value": {"expr": "ink"}}, "value": charts.QUIET},
+            "opacity": charts.fades(),
+        },
+    }  # fmt: skip
+    return [joins | more, names | more]

@@ -1,0 +1,140 @@
+"""The first screen of a run: four questions, each with its answer, what it rests on, and what to do next."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from markupsafe import Markup
+
+from suite.report import standing, summary, units, wording
+from suite.report.html.answers import Answer, screen_of
+from suite.report.html.document import Screen, inline
+from suite.report.matrix import PROPERTY
+from suite.report.tables import Tables
+from suite.report.wording import number
+
+MOST_NAMED = 24
+MOST_PLACES = 6
+MOST_DOUBTS = 8
+GLYPHS = {"broken": "✗", "known": "!", "unclear": "?", "not judged": "·", "holds": "✓", "not applicable": "–"}
+CALLED = {
+    "broken": "broken",
+    "known": "with known defects",
+    "unclear": "unclear",
+    "not judged": "not judged in everything",
+}
+
+
+def screen(made: Tables) -> Screen:
+    """The answers of a run."""
+    answers = [masked(made), cost(made), parts(), believed(made.cells)]
+    return screen_of(answers)
+
+
+def audited(masking: pd.DataFrame) -> pd.DataFrame:
+    """The variants of which a property of masking was examined, and those properties."""
+    properties = [name for name in masking if PROPERTY.fullmatch(str(name))]
+    found = masking[["variant", *properties]] if properties else masking[[]]
+    return found[(found.drop(columns="variant") != "").any(axis=1)] if properties else found
+
+
+def masked(made: Tables) -> Answer:
+    """How many hold everything, and those that do not by name."""
+    question = "Masked correctly?"
+    found = audited(made.masking)
+    if found.empty:
+        return Answer(
+            question=question,
+            short="not audited",
+            lines=["No variant of this run was audited. A module of yours is judged by"],
+            command="python run_all.py audit FILE.py:NAME",
+        )
+    by_worst = summary.by_worst(found)
+    right = len(by_worst.get("holds", ()))
+    return Answer(
+        question=question,
+        short=f"{right} of {len(found)}",
+        mood="bad" if "broken" in by_worst else "care" if right < len(found) else "good",
+        lead="variants hold every property of masking that was judged.",
+        names=[
+            (GLYPHS[worst], CALLED[worst], _some(by_worst[worst])) for worst in CALLED if worst in by_worst
+        ],
+    )  # fmt: skip
+
+
+def _some(names: Sequence[str]) -> list[str]:
+    return [*names[:MOST_NAMED], *([f"and {len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else [])]
+
+
+def cost(made: Tables) -> Answer:
+    """The fastest of each place, those that cannot be told apart from it, and how far from the machine they are."""
+    question = "What does it cost?"
+    places = list(made.cells.groupby(["workload", "phase", "device"], sort=False))
+    if not places:
+        return Answer(question=question, short="nothing was measured")
+    short, mood = _fastest(places[0][1])
+    lines: list[Markup | str] = []
+    for place, here in places[:MOST_PLACES]:
+        said = standing.headline(here)
+        lines.append(Markup("<span class=where>{}</span> {}").format(" · ".join(map(str, place)), inline(said)))
+        lines += _of_machine(here)
+    if len(places) > MOST_PLACES:
+        lines.append(f"{len(places) - MOST_PLACES} more places are in the table below.")
+    lines += summary.lacking(made.peaks)
+    return Answer(question=question, short=short, mood=mood, lines=lines)
+
+
+def _fastest(cells: pd.DataFrame) -> tuple[str, str]:
+    """The fastest of a place in a few words: who is told to be, or how many are not told apart."""
+    rows = standing.contenders(cells)
+    first = standing.leaders(rows) if rows else []
+    if not first:
+        return "no speed to show", "care"
+    if len(first) == 1:
+        row = first[0]
+        gain = number(row, "over_anchor") if standing.over_anchor(row, cells) else None
+        return f"{row['variant']}" + (f" {units.factor(gain)}" if gain else ""), "good"
+    best = first[0]["variant"]
+    return (f"{best} or {first[1]['variant']}" if len(first) == 2 else f"{len(first)} not told apart"), "care"
+
+
+def _of_machine(cells: pd.DataFrame) -> list[str]:
+    """How near the fastest come to what the machine was measured to do."""
+    rows = standing.contenders(cells)
+    first = standing.leaders(rows) if rows else []
+    shares = [(row, wording.of_machine(row)) for row in first[: standing.MOST_NAMED]]
+    said = [f"{row['variant']} {share}" for row, share in shares if share != units.MISSING]
+    return [f"Of what this machine can do by its fastest route: {', '.join(said)}."] if said else []
+
+
+def parts() -> Answer:
+    """A run trains nothing."""
+    return Answer(
+        question="Which part earns its keep?",
+        short="not asked here",
+        lines=["This run trained nothing. Accuracy with and without each part, over seeds:"],
+        command="python run_all.py ablate",
+    )
+
+
+def believed(cells: pd.DataFrame) -> Answer:
+    """What was doubted, and why, in words."""
+    question = "Can these numbers be believed?"
+    timed = cells[cells["latency_s"].notna()]
+    if timed.empty:
+        return Answer(question=question, short="there are none", lines=["No time was taken."])
+    doubted = timed[timed["trust"] != ""]
+    reasons = [reason.partition(": ")[2] for reason in wording.doubts(timed)]
+    lines: list[Markup | str] = list(reasons[:MOST_DOUBTS])
+    if len(reasons) > MOST_DOUBTS:
+        lines.append(f"{len(reasons) - MOST_DOUBTS} more reasons stand in the table.")
+    lines.append("The clocks and the audit are themselves tried on this machine by")
+    names = list(dict.fromkeys(map(str, doubted["variant"])))
+    return Answer(
+        question=question,
+        short="yes, nothing is doubted" if doubted.empty else f"{len(doubted)} of {len(timed)} times doubted",
+        mood="good" if doubted.empty else "care",
+        lead=summary.believed(cells),
+        lines=lines,
+        names=[("?", "doubted", _some(names))] if names else [],
+        command="python run_all.py selfcheck",
+    )

@@ -1,0 +1,110 @@
+"""Charts are plain JSON, and their titles say what is drawn."""
+
+import itertools
+import json
+import math
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from suite.report import tables
+from suite.report.html import cells, charts, raw, speed
+from tests.suite.report import synthetic
+
+CONTROLS = [name for name in synthetic.MECHANISMS if name in ("pool", "cross")]
+CONTROLS += [name + transform for name in CONTROLS for transform in synthetic.TRANSFORMS]
+SIZES = some.floats(1e-9, 1e9)
+
+
+@pytest.fixture(scope="module")
+def here() -> pd.DataFrame:
+    made = tables.make(synthetic.records()).cells
+    return made[made["phase"] == "forward"]
+
+
+def drawn(figure: speed.Figure) -> list[dict[str, object]]:
+    data = figure.spec["data"]
+    assert isinstance(data, dict)
+    return [value for value in data["values"] if value.get("value") is not None]
+
+
+def test_every_chart_is_plain_json(here: pd.DataFrame) -> None:
+    for figure in speed.figures(here):
+        assert json.loads(json.dumps(figure.spec, allow_nan=False)) == figure.spec
+
+
+def test_the_fastest_in_the_title_is_the_first_that_is_drawn(here: pd.DataFrame) -> None:
+    latency, _ = speed.figures(here)
+    mechanisms = [value for value in drawn(latency) if value["variant"] not in (*synthetic.PUBLISHED, *CONTROLS)]
+    assert str(mechanisms[0]["variant"]) in latency.title
+    times = [value["value"] for value in mechanisms]
+    assert times == sorted(times)  # type: ignore[type-var]  # numbers, all of them
+
+
+def test_bands_keep_controls_and_published_code_apart(here: pd.DataFrame) -> None:
+    values = speed.points(list(cells.wording.rows(here)), "latency")
+    bands = [value["name"] for value in values if value.get("band")]
+    assert bands == ["mechanisms", "what people use instead", "published code"]
+    last = [
+        value["variant"] for value in values if value["rank"] > next(v["rank"] for v in values if v["name"] == bands[2])
+    ]
+    assert sorted(last) == sorted(synthetic.PUBLISHED)
+
+
+def test_a_variant_without_a_time_says_why(here: pd.DataFrame) -> None:
+    values = {value["name"]: value for value in speed.points(list(cells.wording.rows(here)), "latency")}
+    assert values["modular+fp16"]["value"] is None
+    assert values["modular+fp16"]["excuse"].startswith("not measured: too slow here")
+    assert values["dense+compile"]["excuse"].startswith("not shown: ")
+
+
+def test_the_title_of_gains_counts_the_points(here: pd.DataFrame) -> None:
+    _, gains = speed.figures(here)
+    told = [value["told"] for value in drawn(gains) if value["told"]]
+    faster = [value for value in drawn(gains) if value["told"] == "faster" and not value["doubt"]]
+    assert f"{len(faster)} of {len(told)} are told faster" in gains.title
+
+
+@given(some.tuples(SIZES, SIZES).filter(lambda ends: max(ends) / min(ends) > 1.4), some.sampled_from((2, 10)))
+def test_marks_are_few_round_and_within(ends: tuple[float, float], base: int) -> None:
+    low, high = charts.ends(ends)
+    found = charts.marks(low, high, base=base)
+    assert len(found) <= 14
+    assert found == sorted(set(found))
+    assert all(low <= value <= high for value in found)
+
+
+@given(some.lists(some.floats(0, 1), max_size=60), some.floats(0.001, 0.2))
+def test_names_are_moved_apart_in_their_order_and_no_further_than_the_plot(heights: list[float], least: float) -> None:
+    moved = charts.moved_apart(sorted(heights), least)
+    apart = min(least, 1 / max(len(heights) - 1, 1))
+    assert len(moved) == len(heights)
+    assert all(after - before > apart - 1e-9 for before, after in itertools.pairwise(moved))
+    assert all(-1e-9 <= height <= 1 + 1e-9 for height in moved)
+
+
+def test_a_name_that_meets_no_other_stays_where_its_point_is() -> None:
+    assert charts.moved_apart([0.1, 0.5, 0.9], 0.05) == [0.1, 0.5, 0.9]
+
+
+def test_a_run_with_many_samples_leaves_them_to_its_records() -> None:
+    records = list(synthetic.records())
+    assert sum(len(one["samples"]) for found in raw.samples(records).values() for one in found) > 1000
+    many = records * (raw.MOST_SAMPLES // 1000)
+    assert raw.samples(many) == {}
+
+
+def test_a_field_is_a_text_or_a_number_with_its_text(here: pd.DataFrame) -> None:
+    held = cells.data(here)
+    columns, rows = held["columns"], held["rows"]
+    assert isinstance(columns, list)
+    assert isinstance(rows, list)
+    assert [column["title"] for column in columns if column["shown"]][:2] == ["variant", "latency (95 %)"]
+    for row in rows:
+        for column, field in zip(columns, row[3:], strict=True):
+            assert isinstance(field, list) == column["number"]
+            if column["number"] and field[0] is not None:
+                assert math.isfinite(field[0])
+                assert field[1]

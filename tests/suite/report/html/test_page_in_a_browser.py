@@ -1,0 +1,146 @@
+"""The page of a run as a person meets it: opened from disk in a browser, without a network."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from suite.core import store
+from suite.core.records import Finding, Measurement
+from suite.report import page
+from tests import browser
+from tests.browser import Browser
+from tests.suite.report import synthetic
+
+HOSTILE = (
+    "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"> & `code` **b**"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    with store.Writer(folder) as writer:
+        writer.write(synthetic.records())
+        writer.write(
+            [
+                Finding(task="masking", variant="cross", quantity="P2", verdict="broken", summary=HOSTILE, value=0.5),
+                Measurement(
+                    task="odd", variant="pool+bf16", workload="vqa-grid[batch=8]", phase="forward", device="cpu",
+                    quantity="peak_memory", unit="B", value=1e6, trust=(HOSTILE,),
+                ),
+            ]
+        )  # fmt: skip
+    (folder / "environment.json").write_text('{"processor": "two <b>cores</b>", "torch": "2.13.0"}')
+    page.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def window(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser.opened(tmp_path_factory.mktemp("browser")) as window:
+        yield window
+
+
+def see_all(window: Browser, folder: Path, width: int, *, dark: bool = False) -> None:
+    """Open the page and scroll over all of it, so that every chart that is shown is drawn."""
+    window.resize(width, dark=dark)
+    window.open((folder / "report.html").as_uri())
+    window.run("document.querySelectorAll('figure:not([hidden]) .plot').forEach((plot) => plot.scrollIntoView())")
+    for at in range(window.run("return document.querySelectorAll('figure:not([hidden]) .plot').length")):
+        window.run("document.querySelectorAll('figure:not([hidden]) .plot')[arguments[0]].scrollIntoView()", at)
+        window.until("return document.querySelectorAll('figure:not([hidden]) .plot')[arguments[0]].children.length", at)
+
+
+def marks(window: Browser) -> int:
+    return int(window.run("return document.querySelectorAll('figure:not([hidden]) .mark-symbol path').length"))
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (420, False)])
+def test_nothing_is_fetched_nothing_goes_wrong_and_nothing_is_wider_than_the_screen(
+    window: Browser, folder: Path, width: int, dark: bool
+) -> None:
+    see_all(window, folder, width, dark=dark)
+    assert window.requests() == [(folder / "report.html").as_uri()]
+    assert window.complaints() == []
+    assert marks(window) > 20
+    assert window.run("return document.documentElement.scrollWidth") <= width
+    assert window.run("return document.title") == folder.name, "what a record says was obeyed"
+    assert "two <b>cores</b>" in window.run("return document.querySelector('.about').textContent")
+
+
+def test_the_answer_is_on_the_first_screen(window: Browser, folder: Path) -> None:
+    see_all(window, folder, 1280)
+    answers = window.run("return [...document.querySelectorAll('.answer h3')].map((one) => one.textContent)")
+    assert answers == [
+        "Masked correctly?",
+        "What does it cost?",
+        "Which part earns its keep?",
+        "Can these numbers be believed?",
+    ]
+    below = "return [...document.querySelectorAll('.answer .short')].map((one) => one.getBoundingClientRect().bottom)"
+    window.run("scrollTo(0, 0)")
+    assert max(window.run(below)) < 900
+
+
+def test_a_click_chooses_a_variant_everywhere_and_says_what_is_known_of_it(window: Browser, folder: Path) -> None:
+    see_all(window, folder, 1280)
+    window.run("document.querySelector('tbody [data-choose=\"cross\"]').click()")
+    assert window.run("return document.getElementById('selected-name').textContent") == "cross"
+    assert window.run("return document.querySelectorAll('tr.chosen').length") > 0
+    window.run("document.getElementById('selection-more').click()")
+    assert window.run("return document.getElementById('details').open")
+    assert window.until("return document.querySelectorAll('#details .mark-symbol.marks path').length") == 15
+    window.press("Escape")
+    assert window.until("return !document.getElementById('details').open")
+
+
+def test_the_table_sorts_filters_and_chooses_columns(window: Browser, folder: Path) -> None:
+    see_all(window, folder, 1280)
+    rows = "return [...document.querySelectorAll('.table tbody tr')].map((row) => row.dataset.variant)"
+    every = window.run(rows)
+    window.run("[...document.querySelectorAll('.table thead button')][1].click()")
+    assert window.run("return document.querySelector('th[aria-sort=ascending]').textContent").startswith("latency")
+    assert window.run(rows)[0].startswith("pool")
+    assert sorted(window.run(rows)) == sorted(every)
+    window.run(
+        "const box = document.querySelector('.table input[type=search]'); box.value = 'bf16 dense';"
+        "box.dispatchEvent(new Event('input'))"
+    )
+    assert window.run(rows)
+    assert all("dense" in name for name in window.run(rows))
+    before = window.run("return document.querySelectorAll('.table thead th').length")
+    assert before == 7
+    window.run("[...document.querySelectorAll('.table details input')].find((box) => !box.checked).click()")
+    assert window.run("return document.querySelectorAll('.table thead th').length") == before + 1
+
+
+def test_a_choice_of_phase_and_precision_holds_for_charts_and_table(window: Browser, folder: Path) -> None:
+    see_all(window, folder, 1280)
+    forward = window.run("return document.querySelector('figure:not([hidden]) figcaption').textContent")
+    assert forward.startswith("Latency, forward: ")
+    window.run("document.querySelector('input[value=\"forward+backward\"]').click()")
+    backward = window.run("return document.querySelector('figure:not([hidden]) figcaption').textContent")
+    assert backward.startswith("Latency, forward+backward: ")
+    window.run(
+        "const choice = document.querySelector('[data-choice=precision]'); choice.value = 'fp16';"
+        "choice.dispatchEvent(new Event('change'))"
+    )
+    names = window.run("return [...document.querySelectorAll('.table tbody tr')].map((row) => row.dataset.variant)")
+    assert names
+    assert all(name.endswith("+fp16") for name in names)
+
+
+def test_all_that_is_clicked_can_be_reached_by_keyboard(window: Browser, folder: Path) -> None:
+    see_all(window, folder, 1280)
+    window.run("document.activeElement.blur(); scrollTo(0, 0)")
+    seen = []
+    for _ in range(40):
+        window.press("Tab")
+        seen.append(
+            window.run(
+                "const at = document.activeElement; return at.dataset.choose || at.name || at.href || at.tagName"
+            )
+        )
+    assert {"phase", "measure", "SUMMARY"} <= set(seen)
+    assert any(name in synthetic.MECHANISMS for name in seen), seen
