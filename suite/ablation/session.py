@@ -127,11 +127,13 @@ def start(
         if not where.here:
             opening = locations.opened(where, folder, device=request.device, beside=LANES, files=())
             cluster = stack.enter_context(opening)
+        if resume is None:
+            store.claim(folder)
+        if cluster is not None:
             # an accuracy is of the sources and versions; which device reached it stands in its record
             found = nodes.survey(cluster, of_one_kind=False, say=console.print)
             described |= {"nodes": found} if resume is not None else environment.describe(RunRequest(), found)
         if resume is None:
-            store.claim(folder)
             environment.write(folder, described)
         known = store.read(folder) if resume is not None else []
 
@@ -144,6 +146,9 @@ def start(
                     session.run()
                 except KeyboardInterrupt:
                     interrupted = True
+                except loop.Stranded as error:
+                    interrupted = True
+                    console.print(str(error))
             if cluster is not None:
                 nodes.record(folder, cluster)
             return outcome.finish(folder, manner, interrupted=interrupted, resume=resuming)

@@ -71,7 +71,8 @@ def survey(executor: Cluster, *, of_one_kind: bool, say: Callable[[str], object]
                 if news.ending is not None:
                     del asked[news.ticket]
             if executor.now() - began_s > executor.patience_s:
-                raise UserError(f"the node {next(iter(asked.values())).name} does not answer")
+                silent = next(iter(asked.values())).name or "that the queue was asked for"
+                raise UserError(f"the node {silent} does not answer within {executor.patience_s:g} s")
     finally:
         for ticket in asked:
             executor.cancel(ticket)

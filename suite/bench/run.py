@@ -91,9 +91,11 @@ def start(
             cluster = stack.enter_context(
                 locations.opened(where, folder, device=device, beside=_LANES, files=asked.files)
             )
-            described = environment.describe(
-                request, nodes.survey(cluster, of_one_kind=True, say=manner.console().print)
-            )
+        if resume is None:
+            store.claim(folder)
+        if cluster is not None:
+            found = nodes.survey(cluster, of_one_kind=True, say=manner.console().print)
+            described = environment.describe(request, found)
         if resume is not None:
             changed = environment.changes(before, described)
             if changed:
@@ -101,7 +103,6 @@ def start(
             store.drop_unfinished(folder)
             known = store.read(folder)
         else:
-            store.claim(folder)
             environment.write(folder, described)
             known = []
 
@@ -199,6 +200,9 @@ class Session:
                 self._look_closer(progress)
             self._ended_s = self._elapsed_s()
         except KeyboardInterrupt:
+            return True
+        except loop.Stranded as error:
+            self._console.print(str(error))
             return True
         return False
 

@@ -74,7 +74,7 @@ class Ray:
         try:
             import ray
         except ImportError as error:
-            raise UserError(f"--executor ray: {error}; pip install 'coattention-suite[ray]' where you are") from error
+            raise UserError(f"--executor ray: {error}; pip install ray") from error
         self._ray: Any = ray
         self.check = check
         self.identities: dict[str, Mapping[str, Any]] = {}

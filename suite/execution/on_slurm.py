@@ -71,9 +71,7 @@ class Slurm:
         try:
             import submitit
         except ImportError as error:
-            raise UserError(
-                f"--executor slurm: {error}; pip install 'coattention-suite[slurm]' where you are"
-            ) from error
+            raise UserError(f"--executor slurm: {error}; pip install submitit") from error
         self._submitit: Any = submitit
         self.check = check
         self.identities: dict[str, Mapping[str, Any]] = {}

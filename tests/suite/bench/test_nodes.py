@@ -82,7 +82,7 @@ def test_a_node_that_comes_later_has_to_be_of_the_kind_of_the_first() -> None:
 def test_a_node_that_does_not_answer_is_named_and_what_it_waits_for_was_said() -> None:
     said: list[str] = []
     cluster = Cluster({"a": H100, "b": H100}, dumb=["b"])
-    with pytest.raises(UserError, match="the node b does not answer"):
+    with pytest.raises(UserError, match="the node b does not answer within 3 s"):
         nodes.survey(cluster, of_one_kind=True, say=said.append)
     assert said == ["waiting for a node: Resources"]
     assert cluster.cancelled == ["b"]
