@@ -91,7 +91,7 @@ def hints(subject: Subject, outcomes: Iterable[Outcome]) -> dict[str, tuple[Defe
     return by_property
 
 
-THROUGH = ("P1", "P2", "P3", "P4", "P5", "P6", "P8", "P9r", "P11", "P13")
+THROUGH = ("P1", "P2", "P3", "P4", "P6", "P8", "P9r", "P11", "P13")
 """Broken where padding gets through to what is valid."""
 
 
@@ -114,9 +114,7 @@ def _shown(lab: Lab, broken: Sequence[Outcome]) -> dict[str, str]:
         if worst.what in OWN_WORDS and worst.what != "ordinary padded batch":
             continue
         said = experiments.safely(partial(_of_property, lab, outcome))
-        # with holes and on the left what stands in padding may get through where else its number alone does
-        through = id in THROUGH and (id != "P5" or ("P1" in by_id and not trained))
-        for causes in (trained if id in IN_TRAIN_MODE else {}, guilty if through else {}):
+        for causes in (trained if id in IN_TRAIN_MODE else {}, guilty if id in THROUGH else {}):
             said = said or "; ".join(dict.fromkeys(causes[s] for s in worst.sides or tuple(causes) if causes.get(s)))
         if said:
             shown[id] = said
@@ -135,6 +133,8 @@ def _of_property(lab: Lab, outcome: Outcome) -> str:
         return experiments.of_ordinary_batch(lab)
     if id == "P3o":
         return experiments.of_batch_mates(lab)
+    if id == "P5" and worst.sides:
+        return experiments.of_holes(lab, worst.sides[0])
     if id == "P1n" and worst.sides:
         return experiments.of_nan_pads(lab, worst.sides[0])
     if id == "P8" and endless:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from suite.audit.calling import NotJudged
+from suite.audit.checks.examples import scattered
 from suite.audit.checks.numbers import NARROW, SHIFTS, emptied
 from suite.audit.checks.padding import EMPTY, OTHERS, poured, widened
 from suite.audit.following import follow
-from suite.audit.lab import Lab, Lacking, Raised
+from suite.audit.lab import Lab, Lacking, Raised, reorder
 from suite.audit.scores import score_handles, shifted_scores
 from suite.audit.subject import Scene, Side, slots_of, with_side
 from suite.audit.tracing import (
@@ -231,6 +232,25 @@ def _pad_scores(scene: Scene, side: Side, operation: Operation) -> Tensor | None
     return pads if pads.numel() else None
 
 
+def of_holes(lab: Lab, side: Side) -> str:
+    """Where padding first gets through when it stands between valid slots."""
+    scene, slots = reorder(lab.batch, side, scattered(lab, side)), lab.subject.side(side).slots
+    valid = scene.valid[side]
+    counted = torch.arange(valid.shape[1], device=valid.device) < valid.sum(-1, keepdim=True)
+    with lab.entered(), torch.no_grad():
+        told, from_the_left = (lab.call(with_side(scene, side, valid=mask).copied()) for mask in (valid, counted))
+    if all(torch.equal(value, from_the_left[name]) for name, value in told.items()):
+        return (
+            f"the mask of {side} is read as a count: outputs are the same with as many {slots} valid from the left; "
+            f"use the mask as it is"
+        )
+    moved = first_moved(lab, side, scene, poured(scene, side, 3 * lab.normal(*slots_of(scene, side)[0].shape, salt=20)))
+    if moved is None:
+        return next(facts(lab, side, counted=False), "")
+    where = f"{moved.meaning}{moved.place}"
+    return f"where padding stands between valid slots, padded {slots} first reach valid ones in {where}; mask it there"
+
+
 def of_batch_mates(lab: Lab) -> str:
     """Where an example first depends on what stands in the others."""
     example = 2
@@ -302,12 +322,13 @@ def of_ordinary_batch(lab: Lab) -> str:
 def of_empty_gradient(lab: Lab, sides: Sequence[Side]) -> str:
     """Which step of the backward pass first gives a gradient that is not finite, beside a row without a valid slot."""
     scene = with_empty_row(lab, sides)
-    return _first_bad_gradient(lab, scene, OTHERS) or _first_bad_gradient(lab, scene, None)
+    what = f"of a row without valid {' and '.join(lab.subject.side(side).slots for side in sides)}"
+    return _first_bad_gradient(lab, scene, OTHERS, what) or _first_bad_gradient(lab, scene, None, what)
 
 
 def of_gradient(lab: Lab) -> str:
     """Which step of the backward pass first gives a gradient that is not finite, on the usual scene."""
-    return _first_bad_gradient(lab, lab.batch, None)
+    return _first_bad_gradient(lab, lab.batch, None, "of rows that are padding alone")
 
 
 _STEPS: Mapping[str, tuple[str, str]] = {
@@ -325,14 +346,14 @@ _STEPS: Mapping[str, tuple[str, str]] = {
 """Steps of the backward pass by the beginning of torch's name: what they are of, and what to change."""
 
 
-def _first_bad_gradient(lab: Lab, scene: Scene, examples: Sequence[int] | None) -> str:
+def _first_bad_gradient(lab: Lab, scene: Scene, examples: Sequence[int] | None, what: str) -> str:
     found = first_bad_gradient(lab, scene, examples)
     if found is None:
         return ""
-    what, remedy = _step(found)
-    if not found.finite and (said := _first_nan(lab, scene, "of rows that are padding alone")):
+    step, remedy = _step(found)
+    if not found.finite and (said := _first_nan(lab, scene, what)):
         return f"{said}; what hides that NaN afterwards hides it from no gradient"
-    first = f"{what} gives the first gradient that is not finite"
+    first = f"{step} gives the first gradient that is not finite"
     return f"{first}: {remedy}" if remedy else first
 
 

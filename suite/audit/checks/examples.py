@@ -117,7 +117,7 @@ def permutation(lab: Lab) -> Iterator[Observation]:
     if not movable:
         raise Lacking("where a slot stands matters on every side, without any padding")
     for side in movable:
-        orders = {"slots moved apart": _scattered(lab, side), "pads on the left": _left(lab, side)}
+        orders = {"slots moved apart": scattered(lab, side), "pads on the left": _left(lab, side)}
         if lab.subject.order_of(side) == "free":
             orders["slots permuted"] = lab.shuffle(lab.batch, side)
         for what, order in orders.items():
@@ -129,7 +129,7 @@ def _moved(lab: Lab, what: str, side: Side, order: Tensor) -> Iterator[Observati
     yield from lab.compare(what, expected, lab.forward(reorder(lab.batch, side, order)), "band", sides=(side,))
 
 
-def _scattered(lab: Lab, side: Side) -> Tensor:
+def scattered(lab: Lab, side: Side) -> Tensor:
     """An order that leaves holes: valid slots keep their order and stand at random places."""
     _, valid = slots_of(lab.batch, side)
     generator = lab.generator(31)

@@ -138,6 +138,14 @@ class ConvolvesOver(_Attends):
         return words + weights @ self.value(regions)
 
 
+class ReadsACount(_Attends):
+    """A mask with holes is taken for a length."""
+
+    def forward(self, words: Tensor, regions: Tensor, regions_mask: Tensor) -> Tensor:
+        real = torch.arange(regions.shape[1]) < regions_mask.sum(-1, keepdim=True)
+        return words + self.scores(words, regions).masked_fill(~real[:, None], -1e9).softmax(-1) @ self.value(regions)
+
+
 class MeetsMates(_Attends):
     """Everything is divided by the largest number in the batch."""
 
@@ -194,6 +202,12 @@ def test_a_cause_is_found_by_experiment_with_its_line(
     assert cause in text
     assert line_of(where, code) in text
     assert remedy in text
+    assert "perhaps" not in text
+
+
+def test_a_mask_that_is_read_as_a_count_is_called_so() -> None:
+    text = said(ReadsACount, "P5")
+    assert "the mask of regions is read as a count" in text
     assert "perhaps" not in text
 
 
