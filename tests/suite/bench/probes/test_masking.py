@@ -29,6 +29,7 @@ def test_a_correct_mechanism_holds_everywhere_in_eager_float32(name: str) -> Non
     assert all(LACKS[id] in reason for id, reason in lacking.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["parallel+fp16", "parallel+bf16", "parallel+amp_bf16", "parallel-image_attention", "pool"]
 )
@@ -37,6 +38,7 @@ def test_other_forms_hold_too(name: str) -> None:
     assert {id: finding.summary for id, finding in found.items() if finding.verdict in ("broken", "unclear")} == {}
 
 
+@pytest.mark.slow
 def test_longer_scenes_of_another_width_hold_too_and_show_what_is_known() -> None:
     for name, shown in (("parallel", set()), ("published_csdn", {"P1"})):
         found = [item for item in audit(name, "cpu", task="t", width=40, stretch=4) if isinstance(item, Finding)]
