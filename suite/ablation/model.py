@@ -96,8 +96,11 @@ class Classifier(nn.Module):
                 nn.Linear(shape.image_width, width),
                 nn.LayerNorm(width, elementwise_affine=False),  # regions as long as words are
             )
-            glimpses, attended = self._attended_shape(shape)
-            self.fusion = AnswerEncoder(attended, width, glimpses=glimpses)
+            glimpses, *widths = self._attended_shape(shape)
+            # equation 7 adds the sides, which some mechanisms leave in two widths
+            apart = widths[0] != widths[1]
+            self.sides = nn.ModuleList(nn.Linear(side, width) for side in widths) if apart else None
+            self.fusion = AnswerEncoder(width if apart else widths[0], width, glimpses=glimpses)
             self.logits = nn.Linear(width, shape.classes)
 
     @property
@@ -108,6 +111,9 @@ class Classifier(nn.Module):
         """Logits ``[B, classes]``."""
         attended = self.attend(given)
         vectors = Attended(*(field.float() for field in attended))
+        if self.sides is not None:
+            image, question = self.sides
+            vectors = vectors._replace(image=image(vectors.image), question=question(vectors.question))
         logits: Tensor = self.logits(self.fusion(vectors))
         return logits
 
@@ -118,11 +124,12 @@ class Classifier(nn.Module):
         dtype = self.variant.dtype
         return self.variant.run(Batch(image.to(dtype), words.to(dtype), given.image_valid, given.question_valid))
 
-    def _attended_shape(self, shape: Shape) -> tuple[int, int]:
+    def _attended_shape(self, shape: Shape) -> tuple[int, int, int]:
+        """Glimpses, and the width of each side's vectors."""
         ones = torch.ones(2, 3, dtype=torch.bool)
         with torch.no_grad():
             attended = self.attend(Inputs(torch.zeros(2, 3, shape.image_width), ones.long(), ones, ones))
-        return attended.image.shape[1], attended.image.shape[2]
+        return attended.image.shape[1], attended.image.shape[2], attended.question.shape[2]
 
 
 LEAKY = "hierarchical_leaky"

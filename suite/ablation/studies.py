@@ -10,6 +10,7 @@ from suite.ablation.task import Sight
 from suite.audit.defects import DEFECTS
 from suite.core.errors import UserError
 from variants import Skip, canonical, mechanisms
+from variants.build import option_types
 
 WIDTH = 64
 
@@ -131,10 +132,7 @@ def _masking() -> tuple[Compared, ...]:
     All of them read words as they are, so that nothing masks on their behalf.
     """
     published = [name for name in mechanisms() if name.startswith("published_")]
-    pairs = [
-        (Row(variant=_at_depth(name), reads="words"), _SOUND_FORMS.get(name, Row(variant="parallel", reads="words")))
-        for name in published
-    ]
+    pairs = [(Row(variant=_at_depth(name), reads="words"), _sound_form(name)) for name in published]
     planted = [name for name, defect in DEFECTS.items() if defect.execution is None]
     return (
         Compared(row=PARALLEL, parent=None),
@@ -159,8 +157,17 @@ _SOUND_FORMS = {
     "published_skyol5_net": PARALLEL,
     "published_dcn": Row(variant="dense", reads="words"),
     "published_mcan": Row(variant=_at_depth("modular"), reads="words"),
+    "published_ban": Row(variant="bilinear[factor=3]", reads="words"),
+    "published_bidaf": Row(variant="flow[projected=false]", reads="words"),
+    "published_allennlp": Row(variant="flow[projected=false]", reads="words"),
 }
-"""What is correct and nearest to each published form; the others come nearest to `parallel`."""
+
+
+def _sound_form(published: str) -> Row:
+    """What is correct and nearest to a published form: itself corrected where it has that, else one of ours."""
+    if "corrected" in option_types(mechanisms()[published]):
+        return Row(variant=f"{published}[corrected=true]", reads="words")
+    return _SOUND_FORMS.get(published, Row(variant="parallel", reads="words"))
 
 
 def _precision() -> tuple[Compared, ...]:

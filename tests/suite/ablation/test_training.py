@@ -193,6 +193,12 @@ def test_a_blindfold_hides_its_side_and_only_that() -> None:
     assert np.array_equal(shown.words, examples.words)
 
 
+@pytest.mark.parametrize("name", ["flow", "dynamic", "bags", "published_coatt[corrected=true]"])
+def test_sides_that_come_back_in_two_widths_or_few_tokens_are_trained_on(name: str) -> None:
+    first, last = fit(make(name), TASK, Recipe(epochs=2, batch=16, learning_rate=0.003), seed=0)
+    assert last < first
+
+
 def test_attention_is_kept_for_one_question_of_each_family() -> None:
     kept = attention(make(), SceneTask(examples=500))
     assert [example["family"] for example in kept["examples"]] == list(TASK.families)
