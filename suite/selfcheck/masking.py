@@ -24,6 +24,7 @@ from suite.core.errors import UserError
 from suite.core.records import Finding, Measurement, Record
 from suite.report import outcome, units
 from suite.report import selfcheck as page
+from suite.report.html import checked
 from suite.selfcheck.row import row
 
 TRIAL = "trial"
@@ -88,7 +89,8 @@ def _work(seeds: int, folder: Path, resumed: bool, manner: Manner) -> int:
             took = time.monotonic() - began
             writer.write([Measurement(task="selfcheck", quantity="run_time", unit="s", value=took)])
             writer.write(rows(store.read(folder)))
-    path = page.write(folder).resolve()
+    page.write(folder)
+    path = checked.write(folder).resolve()
     said = page.data(store.read(folder))
     code = exits.INCORRECT if any(row["verdict"] == "broken" for row in said) else exits.DONE
     return give(Answer(code=code, last=str(path), data={"page": path, "rows": said}), manner)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from suite.core import folders, stats, store
-from suite.core.records import SELFCHECK, Finding
+from suite.core.records import Finding
 from suite.report import selfcheck, units
 from suite.report.html import charts
 from suite.report.html.answers import Answer, screen_of
@@ -26,7 +26,7 @@ def write(folder: Path) -> Path:
 def page(folder: Path) -> Page:
     """Everything that the page of a self-check shows."""
     records = store.read(folder)
-    rows = [record for record in records if isinstance(record, Finding) and record.quantity == SELFCHECK]
+    rows = selfcheck.latest(records)
     environment = folders.environment_or_nothing(folder)
     said = [f"{name}: {value}" for name, value in environment.items() if isinstance(value, str | int | float) and value]
     figures = [figure(name, found) for name, found in selfcheck.ratios(records).items()]
