@@ -119,6 +119,13 @@ class TestKnownDefects:
         )
         assert found == [("P4c known", False), ("P7 holds", False), ("P7 broken", True)]
 
+    def test_one_that_shows_by_chance_is_known_where_it_shows_and_not_missed_elsewhere(self) -> None:
+        from dataclasses import replace
+
+        declared = (self.defect("P4c", "any", "any"), self.defect("P7", "image_weights", "slot zeroed", "image"))
+        found = self.verdicts(*(replace(defect, always=False) for defect in declared))
+        assert found == [("P4c known", False), ("P7 holds", False)]
+
     def test_one_of_a_property_that_was_not_examined_is_not_missed(self) -> None:
         found = self.verdicts(self.defect("P4c", "any", "any"), self.defect("P1", "any", "pads filled", "question"))
         assert found == [("P4c known", False), ("P7 holds", False)]
