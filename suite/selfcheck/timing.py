@@ -1,13 +1,15 @@
 """Timing: the same twice, work of known size, and the naive rule beside it."""
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median_low
 
 from suite.bench.probes.clocks import clock_of
 from suite.bench.probes.step import Step, prepare, running_on
 from suite.core import stats
 from suite.core.records import Finding, Record
+from suite.selfcheck import simulation
 from suite.selfcheck.bench import Bench, latencies
 from suite.selfcheck.row import row
 
@@ -23,6 +25,8 @@ GPU_BASE, GPU_TWIN = "work[pieces=50]", "work[pieces=50,twin=1]"
 GPU_EXTRA = {"work[extra=1,pieces=50]": 0.02}
 CHUNKS = 10
 """Parts into which the comparisons are cut, so that every row sees the same minutes of the machine."""
+TOGETHER = 3
+"""Fresh processes whose pairs are put together, as a run puts together what it repeats."""
 NAIVE_S = 0.5
 """A side of the naive rule's pair."""
 
@@ -46,6 +50,7 @@ def check(bench: Bench) -> Iterator[Finding]:
                 slowed, label=f"pairs {number} slowed", times=slower, sampling_s=PAIR_S * len(extra)
             )
             naive += [_naive(sides[0], sides[1], bench.device) for _ in range(-(-pairs // 3))]
+    yield from simulation.check(full=bench.full)
     yield from judge(comparisons, base=base, twin=twin, extra=extra, margin=margin, on_cuda=on_cuda)
     differences = sum(verdict != "unclear" for verdict in naive)
     yield row(
@@ -102,6 +107,48 @@ def judge(
         at_most=0.97,
         summary="of the pairs of the first row",
     )
+    yield from _of_the_code(same, ratios, margin)
+
+
+def _of_the_code(
+    same: Sequence[stats.Ratio], ratios: Mapping[str, Sequence[stats.Ratio]], margin: float
+) -> Iterator[Finding]:
+    """The same pairs, each in a process of its own, as repeats: what is said of the code, not of one process."""
+    between = stats.scatter([[same]])
+    if between is None:
+        return
+    together = [stats.across(three, between, margin=margin) for three in _threes(same)]
+    apart = f"processes differ by {math.sqrt(between.variance):.2%} (standard deviation)"
+    yield row(
+        f"the same variant twice in {TOGETHER} fresh processes is called faster or slower, margin {margin:.0%}",
+        sum(ratio.verdict in ("faster", "slower") for ratio in together),
+        len(together),
+        at_most=0.01,
+        summary=f"{apart}; {_widths(together)}",
+    )
+    yield row(
+        f"the 95 % interval of {TOGETHER} fresh processes covers the true ratio",
+        sum(ratio.low <= 1 <= ratio.high for ratio in together),
+        len(together),
+        at_least=0.93,
+        at_most=0.97,
+        summary="of the same pairs",
+    )
+    for name, share in EXTRA.items():
+        found = [stats.across(three, between, margin=margin) for three in _threes(ratios.get(name, ()))]
+        if found:
+            yield row(
+                f"{share:+.0%} of work in {TOGETHER} fresh processes is called slower",
+                sum(ratio.verdict == "slower" for ratio in found),
+                len(found),
+                at_least=0.80 if share == 0.05 else 0.95,
+                summary=_widths(found),
+            )
+
+
+def _threes(ratios: Sequence[stats.Ratio]) -> list[Sequence[stats.Ratio]]:
+    """Repeats that belong together, no pair in two of them."""
+    return [ratios[first : first + TOGETHER] for first in range(0, len(ratios) - TOGETHER + 1, TOGETHER)]
 
 
 def _parts(count: int) -> list[int]:

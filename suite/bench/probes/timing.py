@@ -24,6 +24,8 @@ from variants import Batch, canonical
 
 LEAST_ROUNDS = stats.FEWEST_ROUNDS
 """A variant that cannot be timed this often, without which there is no interval, is skipped as too slow here."""
+ENOUGH_ROUNDS = stats.FEWEST_FOR_A_VERDICT
+"""What every variant of a comparison gets, also where its sampling was planned too short, unless a deadline comes."""
 WARM_CALLS = 2
 """Untimed calls after the first: a capture or an autotuner may act on the second."""
 SLOW_CALL_S = 0.2
@@ -240,7 +242,7 @@ def _pace(lanes: list[Lane], budget_s: float, required: Collection[str]) -> tupl
     round_s = sum(lane.turn_s for lane in quick)
     patient = [lane for lane in kept if lane not in quick]
     for lane in patient:
-        affordable = max(LEAST_ROUNDS, int(share / lane.turn_s))
+        affordable = max(ENOUGH_ROUNDS, int(share / lane.turn_s))
         # as many rounds as the quick ones will need at least, spread evenly over them
         wanted = max(stats.FIRST_LOOK, int(0.5 * budget_s / round_s)) if round_s else affordable
         lane.every = max(1, round(min(wanted, 20 * affordable) / affordable))
@@ -297,7 +299,7 @@ def _rounds(
                     break
                 if count % patience == 0 and spent / count + deadline.closing_s(lanes) > deadline.left_s:
                     break  # each has been timed as often as its neighbours allow
-                if spent * (1 + 1 / count) > budget_s and count > LEAST_ROUNDS * max(lane.every for lane in lanes) - 1:
+                if spent * (1 + 1 / count) > budget_s and count > ENOUGH_ROUNDS * max(lane.every for lane in lanes) - 1:
                     break
     finally:
         gc.unfreeze()

@@ -81,9 +81,12 @@ def test_honest_timing_passes_and_a_blind_or_nervous_one_fails() -> None:
         pairs = [comparison(f"timing pairs {seed}", factors, seed=seed) for seed in range(40)]
         return [finding.verdict for finding in timing.judge(pairs, **names)]  # type: ignore[arg-type]  # as named
 
-    assert judged(1.0, 1.05, 1.10) == ["holds", "holds", "holds", "holds"]
-    assert judged(1.0, 1.0, 1.0) == ["holds", "broken", "broken", "holds"]  # sees nothing
-    assert judged(1.08, 1.05, 1.10) == ["broken", "holds", "holds", "broken"]  # sees what is not there
+    # of one process each: alarms, +5 %, +10 %, coverage; then of three together: alarms, coverage, +5 %, +10 %
+    assert judged(1.0, 1.05, 1.10) == ["holds"] * 8
+    sees_nothing = judged(1.0, 1.0, 1.0)
+    assert sees_nothing == ["holds", "broken", "broken", "holds", "holds", "holds", "broken", "broken"]
+    sees_what_is_not_there = judged(1.08, 1.05, 1.10)
+    assert sees_what_is_not_there == ["broken", "holds", "holds", "broken", "broken", "broken", "holds", "holds"]
 
 
 def test_a_hog_that_nobody_flags_fails_and_so_does_crying_wolf() -> None:
