@@ -18,7 +18,10 @@ PLACE = Place("parallel", "tiny", "forward", "cpu")
 def suspected(place: Place = PLACE) -> Comparison:
     """A comparison in which one cell seems to have regressed."""
     ratio = stats.Ratio(estimate=1.5, low=1.4, high=1.6, verdict="slower", count=20)
-    change = Change(place=place, quantity="latency", unit="s", old=1e-3, new=1.5e-3, ratio=ratio, through="tasks")
+    change = Change(
+        place=place, quantity="latency", unit="s", old=1e-3, new=1.5e-3, ratio=ratio, through="tasks",
+        standing="regression",
+    )  # fmt: skip
     return Comparison(changes=(change,), broken=(), lost=(), failed=False, added=(), fail_above=0.05)
 
 
