@@ -32,9 +32,9 @@ MOST_POINTS = 20_000
 """Samples that are written; a larger run is for its tables."""
 _FILE = "events.out.tfevents.0.{}"
 _NUMBERS = {
-    "latency_s": "latency in seconds",
-    "peak_memory_bytes": "peak memory in bytes",
-    "agreement_error": "error relative to float64",
+    "latency_s": ("latency", "median latency in seconds"),
+    "peak_memory_bytes": ("peak_memory", "peak memory in bytes"),
+    "agreement_error": ("error", "error relative to float64"),
 }
 _PNG_SIZE = slice(16, 24)
 """Where a PNG says how wide and how high it is."""
@@ -85,7 +85,6 @@ Point = tuple[int, Summary.Value]
 
 
 def _store(folder: Path, run: str, at: float, points: Sequence[Point]) -> None:
-    run = folders.file_name(run)
     folders.made(folder, f"{FOLDER}/{run}")
     path = folders.target(folder, f"{FOLDER}/{run}/{_FILE.format(REPORT)}")
     with path.open("wb") as file:
@@ -125,10 +124,10 @@ def _session(variant: str, rows: Sequence[Row], at: float) -> Iterator[Point]:
     options = _options(variant)
     tags = {}
     for row in rows:
-        for name, said in _NUMBERS.items():
+        for name, (tag, said) in _NUMBERS.items():
             value = number(row, name)
             if value is not None and not (name == "latency_s" and row["hidden"]):
-                tags[f"{name.rpartition('_')[0]}/{row['workload']} {row['phase']} {row['device']}"] = (value, said)
+                tags[f"{tag}/{row['workload']} {row['phase']} {row['device']}"] = (value, said)
     infos = [HParamInfo(name=name, type="DATA_TYPE_STRING") for name in options]
     metrics = [
         MetricInfo(name=MetricName(tag=tag), display_name=tag, description=said) for tag, (_, said) in tags.items()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from suite.core import folders, stats, store
 from suite.core.records import Finding
-from suite.report import ablation, escape, plots, published, standing, summary, tables, units, wording
+from suite.report import ablation, dashboards, escape, plots, published, standing, summary, tables, units, wording
 from suite.report.html import bench, study
 from suite.report.plots import Plot
 from suite.report.tables import Tables
@@ -52,13 +52,14 @@ def write(folder: Path) -> Path:
         made, (record for record in records if isinstance(record, Finding)), folders.made(folder, "plots")
     )
     # from here on for Markdown: what the records say is shown and not obeyed
-    made = escape.tables(made)
+    raw, made = made, escape.tables(made)
     apart = published.section(made.cells, map(escape.record, records))
     long = _long(made, apart)
     for name, (_, text) in long.items():
         folders.write(folders.made(folder, "tables"), f"{name}.md", text)
     text = _page(made, drawn, long, environment, title=escape.name(folder.resolve().name))
     folders.write(folder, "REPORT.md", text)
+    dashboards.write(folder, raw, records, [plot.path for plot in drawn], text, environment)
     return shown
 
 
@@ -208,26 +209,6 @@ def _masking(masking: pd.DataFrame) -> str:
     return f"{said}\n\n{wording.markdown(glyphs.reset_index())}"
 
 
-def _machine(peaks: pd.DataFrame) -> str:
-    lines = []
-    in_float32 = {
-        row["device"]: wording.number(row, "per_second") for row in wording.rows(peaks[peaks["what"] == "float32"])
-    }
-    for row in wording.rows(peaks):
-        rate = wording.number(row, "per_second")
-        if row["what"] == "copy":
-            text = f"- {row['device']}, copy: {units.binary_per_second(rate)}"
-        else:
-            text = f"- {row['device']}, matrix product in {row['what']}: {units.per_second(rate, 'FLOP')}"
-            if rate and rate < 0.9 * (in_float32.get(row["device"]) or 0.0):
-                text += f"; slower than float32, so it has no instructions for {row['what']} that are of use here"
-        if row["reached_by"]:
-            often = ", twice" if row["times_measured"] == 2 else ""  # a run measures it again where it was exceeded
-            text += f", which `{row['reached_by']}` did: more than the peak that was measured apart{often}"
-        lines.append(text)
-    return "\n".join(lines)
-
-
 def _skips(skips: pd.DataFrame) -> str:
     rows = [
         {
@@ -272,4 +253,4 @@ def _behind(made: Tables) -> str:
         harness_s = behind["harness_s"].median()
         if units.is_number(harness_s):
             lines.append(f"- Between two samples the harness took {units.seconds(harness_s)} of its own (median).")
-    return "\n".join([*filter(None, [_machine(made.peaks)]), *lines])
+    return "\n".join([*(f"- {line}" for line in summary.machine(made.peaks)), *lines])

@@ -81,6 +81,25 @@ def lacking(peaks: pd.DataFrame) -> list[str]:
     return said
 
 
+def machine(peaks: pd.DataFrame) -> list[str]:
+    """What each device was measured to do, a line for each kind of work."""
+    lines = []
+    in_float32 = {row["device"]: number(row, "per_second") for row in wording.rows(peaks[peaks["what"] == "float32"])}
+    for row in wording.rows(peaks):
+        rate = number(row, "per_second")
+        if row["what"] == "copy":
+            text = f"{row['device']}, copy: {units.binary_per_second(rate)}"
+        else:
+            text = f"{row['device']}, matrix product in {row['what']}: {units.per_second(rate, 'FLOP')}"
+            if rate and rate < 0.9 * (in_float32.get(row["device"]) or 0.0):
+                text += f"; slower than float32, so it has no instructions for {row['what']} that are of use here"
+        if row["reached_by"]:
+            often = ", twice" if row["times_measured"] == 2 else ""  # a run measures it again where it was exceeded
+            text += f", which `{row['reached_by']}` did: more than the peak that was measured apart{often}"
+        lines.append(text)
+    return lines
+
+
 def table(cells: pd.DataFrame) -> pd.DataFrame:
     """A line per mechanism of one workload and device: masking, both phases, and the fastest of its forms."""
     lines = []

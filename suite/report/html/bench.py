@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from suite.core import folders
 from suite.core.records import Record
+from suite.report import summary, wording
 from suite.report.html import cells, masking, raw, speed, tradeoffs, verdict
 from suite.report.html.document import FILE, Figure, Page, Screen, document, render
 from suite.report.tables import Tables
@@ -50,6 +51,7 @@ def page(folder: Path, made: Tables, records: Sequence[Record], environment: Map
         if drawn:
             figures += drawn
             screens.append(Screen(id=name, title=title, body=_drawn(drawn)))
+    screens.append(Screen(id="behind", title="Why believe it", body=_behind(made)))
     return Page(
         title=folder.resolve().name,
         about=about(made, environment),
@@ -64,6 +66,38 @@ def page(folder: Path, made: Tables, records: Sequence[Record], environment: Map
             "properties": made.masking.attrs.get("titles", {}),
         },
     )
+
+
+MOST_SKIPS = 300
+
+
+def _behind(made: Tables) -> Markup:
+    """What the machine can do, what stands behind each time, and what was not measured."""
+    skips = [
+        (", ".join(str(name) or "all" for name in dict.fromkeys(group["variant"])), str(reason), str(remedy))
+        for (reason, remedy), group in made.skips.groupby(["reason", "remedy"], sort=False)
+    ]
+    found = _traces(made)
+    stopped = made.conditions["stopped"].value_counts().to_dict() if not made.conditions.empty else {}
+    return render(
+        "behind.html.jinja",
+        machine=summary.machine(made.peaks),
+        series=len(made.conditions),
+        stopped=[(STOPPED.get(str(word), str(word)), count) for word, count in stopped.items()],
+        skips=skips[:MOST_SKIPS],
+        left=max(len(skips) - MOST_SKIPS, 0),
+        traces=[(str(row["variant"]), f"{row['workload']} · {row['phase']}", str(row["path"])) for row in found],
+    )
+
+
+STOPPED = {
+    "interval": "every ratio of their comparison was known to within 1 %",
+    "budget": "the time for them was spent",
+}
+
+
+def _traces(made: Tables) -> list[wording.Row]:
+    return [row for row in wording.rows(made.artifacts) if row["quantity"] == "trace"]
 
 
 def _against(made: Tables) -> list[tuple[str, str, list[Figure]]]:
