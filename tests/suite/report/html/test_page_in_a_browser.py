@@ -12,6 +12,7 @@ from tests import browser
 from tests.browser import Browser
 from tests.suite.report import synthetic
 
+pytestmark = pytest.mark.slow
 HOSTILE = (
     "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"> & `code` **b**"
 )
