@@ -214,17 +214,21 @@ def _roof(line: Sequence[Mapping[str, Any]], *, level: bool) -> list[Spec]:
 
 
 MOST_SWEEPS = 12
+MOST_POINTS = 12_000
+"""Of all sweeps together: a page stays light, and the tables hold every number."""
 
 
 def growth(made: pd.DataFrame) -> list[Figure]:
     """How latency and memory grow along each axis that was swept."""
     figures = []
+    drawn = 0
     sweeps = list(made.groupby(["axis", "start", "phase", "device"], sort=False))
     for (axis, start, phase, device), line in sweeps[:MOST_SWEEPS]:
         for quantity in scatter.COSTS:
             seen = line[(line[quantity] > 0) & (line["hidden"] == "")]
-            if seen["value"].nunique() < 2 or str(axis).endswith("fill"):
+            if seen["value"].nunique() < 2 or str(axis).endswith("fill") or drawn + len(seen) > MOST_POINTS:
                 continue
+            drawn += len(seen)
             slopes = tables.slopes(seen, quantity)
             symbol = scatter.SYMBOLS.get(str(axis), str(axis))
             cost = scatter.COSTS[quantity][0]
