@@ -79,7 +79,7 @@ def start(
         raise UserError(f"--timeout {timeout_s:g}: expected seconds, more than 0")
     arguments = (target, seed, dict(stated or {}))
     console = manner.console()
-    heard = _Heard()
+    heard = Heard()
     try:
         for row in guest.stream(rows, *arguments, timeout_s=timeout_s):
             said = heard.take(row)
@@ -93,7 +93,7 @@ def start(
         if heard.adapter and not (manner.json or manner.quiet):
             print(f"# an adapter to complete, beside it in the same file; audit that instead\n{heard.adapter}")
         return fail(heard.refused, exits.WRONG_COMMAND, manner, data={"target": target, "adapter": heard.adapter})
-    answer = _answer(target, heard, strict=strict)
+    answer = answered(target, heard, strict=strict)
     if html is not None:
         found = [_cells(finding) for finding in heard.found]
         try:
@@ -103,7 +103,7 @@ def start(
     return give(answer, manner)
 
 
-class _Heard:
+class Heard:
     """What has been told of an audit so far."""
 
     def __init__(self) -> None:
@@ -143,7 +143,7 @@ def _finding(record: object) -> Finding:
     return found
 
 
-def _answer(target: str, heard: _Heard, *, strict: bool) -> Answer:
+def answered(target: str, heard: Heard, *, strict: bool) -> Answer:
     found = heard.found
     wrong = [
         f for f in found if f.verdict == "broken" and (strict or f.severity == "wrong" or f.details.get("missing"))

@@ -41,7 +41,7 @@ class Argument:
     @property
     def counts(self) -> bool:
         """Whether it is named like lengths."""
-        return any(word in _COUNT for word in self.words)
+        return any(word in _COUNT or word.endswith(("lens", "lengths")) for word in self.words)
 
     @property
     def says_padding(self) -> bool | None:
@@ -77,6 +77,12 @@ def takes_any(module: nn.Module) -> bool:
     return inspect.Parameter.VAR_POSITIONAL in kinds
 
 
+def takes_more(module: nn.Module) -> str:
+    """The name under which ``forward`` takes arguments that its signature does not list; empty where it takes none."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    return next((p.name for p in parameters if p.kind == p.VAR_KEYWORD), "")
+
+
 def _argument(parameter: inspect.Parameter, plain: list[str]) -> Argument:
     required = parameter.default is parameter.empty
     annotated = _annotated(parameter.annotation)
@@ -106,6 +112,9 @@ def _named_as_mask(name: str, others: list[str]) -> bool:
     if any(
         word in _MASK or word.endswith(("mask", "lens", "lengths")) or word.startswith("mask") for word in words(name)
     ):
+        return True
+    # lengths under another name: a count of what another argument is
+    if set(words(name)) & _COUNT and any(set(words(name)) & set(words(other)) for other in others):
         return True
     return any(name in (f"m{other}", f"{other}m", f"{other}_m", f"m_{other}", f"n_{other}") for other in others)
 

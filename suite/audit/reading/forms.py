@@ -1,5 +1,6 @@
 """The forms in which public code takes features and masks, each made from one boolean validity."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -23,12 +24,17 @@ Shape = Literal[
     "[B, 1, R, L]",
     "[B H, R, L]",
     "[L, B]",
+    "[B, L1 + L2]",
+    "[B, 1, 1, L1 + L2]",
+    "[B, H, W]",
 ]
 Hides = Literal["columns", "pairs"]
 """Of a mask with rows: whether it hides padded slots from every row, or every pair that has padding on either side."""
 
 SINGLE: tuple[Shape, ...] = ("[B, L]", "[B, 1, 1, L]", "[B, 1, L]", "[B, L, 1]", "[B, 1, L, 1]")
 PAIRED: tuple[Shape, ...] = ("[B, R, L]", "[B, 1, R, L]", "[B H, R, L]")
+JOINED: tuple[Shape, ...] = ("[B, L1 + L2]", "[B, 1, 1, L1 + L2]")
+"""One row over the slots of all sides, which follow each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +107,8 @@ class Form:
     """Of a paired shape: whose slots its rows are."""
     hides: Hides = "columns"
     heads: int = 1
+    joined: tuple[Side, ...] = ()
+    """Of a joined shape: whose slots follow each other."""
 
     @property
     def flipped(self) -> "Form":
@@ -109,6 +117,8 @@ class Form:
     @property
     def sides(self) -> tuple[Side, ...]:
         """Whose padding it hides."""
+        if self.joined:
+            return self.joined
         if self.rows is not None and self.hides == "pairs" and self.rows != self.side:
             return (self.side, self.rows)
         return (self.side,)
@@ -117,6 +127,9 @@ class Form:
     def encoding(self) -> str:
         """In words, after ``takes``."""
         shape = self.shape.replace("R", "L1").replace(", L]", ", L2]") if self.rows else self.shape
+        if self.joined:
+            slots = " + ".join(f"L{number}" for number in range(1, len(self.joined) + 1))
+            shape = f"{self.shape.replace('L1 + L2', slots)} of {' and then '.join(self.joined)}"
         match self.values:
             case "lengths":
                 return "lengths, whole numbers, one per example"
@@ -135,6 +148,8 @@ class Form:
         passed in this form's shape and polarity; a float that has infinities is additive.
         """
         valid = scene.valid[self.side]
+        if self.joined:
+            valid = torch.cat([scene.valid[side] for side in self.joined], 1)
         values: Values | Literal["as given"] = self.values
         real, kind = self.real, valid.dtype
         if valid.dtype != torch.bool:
@@ -165,7 +180,7 @@ class Form:
     def _shaped(self, valid: Tensor, scene: Scene) -> Tensor:
         """Validity in this form's shape."""
         match self.shape:
-            case "[B, 1, 1, L]":
+            case "[B, 1, 1, L]" | "[B, 1, 1, L1 + L2]":
                 return valid[:, None, None]
             case "[B, 1, L]":
                 return valid[:, None]
@@ -175,6 +190,8 @@ class Form:
                 return valid[:, None, :, None]
             case "[L, B]":
                 return valid.T
+            case "[B, H, W]":
+                return valid.view(len(valid), *_grid(valid.shape[1]))
             case "[B, R, L]" | "[B, 1, R, L]" | "[B H, R, L]":
                 assert self.rows is not None
                 rows = scene.valid[self.rows].bool()
@@ -210,5 +227,10 @@ def forms(side: Side, sides: Sequence[Side], *, counts: bool, heads: Sequence[in
             for values in ("booleans", "integers", "floats", "additive"):
                 for count in heads if shape == "[B H, R, L]" else (1,):
                     yield Form(side=side, values=values, shape=shape, rows=rows, heads=count)
-    for values in kinds:
-        yield Form(side=side, values=values, shape="[L, B]")
+    for order in itertools.permutations(sides) if 2 <= len(sides) <= 3 else ():
+        for shape in JOINED:
+            for values in kinds:
+                yield Form(side=order[0], values=values, shape=shape, joined=order)
+    for shape in ("[L, B]", "[B, H, W]"):
+        for values in kinds:
+            yield Form(side=side, values=values, shape=shape)

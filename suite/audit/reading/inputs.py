@@ -5,6 +5,7 @@ sizes had to be equal, and so how wide an argument has to be; no error message i
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
 from suite.audit.reading.arguments import Argument, kinship
-from suite.audit.reading.forms import Feature, Form, Layout, forms
+from suite.audit.reading.forms import JOINED, Feature, Form, Layout, Values, forms
 from suite.audit.reading.trial import EXAMPLES, LENGTHS, Reading, Trials
 from suite.audit.subject import Side
 
@@ -26,8 +27,10 @@ USUAL = 32
 TRIES = 12
 """How often one candidate is mended."""
 CANDIDATES = 48
-COMMON = 20
-"""How many ways to pass masks are tried with every layout before the rarer ones are."""
+MOST_JOINED = 8
+"""How many parts of one width a joined vector may have."""
+COMMON = 12
+"""How many forms of masks are tried with every layout before the rarer ones are."""
 _USUAL_MASKS = frozenset(
     {
         ("booleans", "[B, L]"),
@@ -38,6 +41,7 @@ _USUAL_MASKS = frozenset(
         ("lengths", "[B]"),
         ("booleans", "[B, 1, L]"),
         ("integers", "[B, L]"),
+        ("floats", "[B, L, 1]"),
     }
 )
 _WIDTHS = frozenset({"embed_dim", "d_model", "hidden_size", "hidden_dim", "input_size", "in_features", "dim", "width"})
@@ -84,12 +88,25 @@ def fits(trials: Trials, arguments: Sequence[Argument], stated: Stated) -> Itera
                     reading = _mended(trials, tried, needed, stated, most, fixable=fixable)
                     if reading is None:
                         continue
-                    found = True
+                    found |= not spread(trials, reading)
                     asked = tuple(replace(m, required=m.required or m in needed) for m in masks)
                     for wider in _extended(trials, reading, open_, asked, stated):
                         yield Fit(reading=wider, masks=tuple(m for m in asked if m.name not in wider.features))
                 if found:
                     return
+
+
+def spread(trials: Trials, reading: Reading) -> bool:
+    """Whether a table of an output runs over the examples twice: arguments met that do not belong together."""
+    one = trials.outputs(reading, trials.scene(reading)) or {}
+    if all(value.dim() < 3 or list(value.shape).count(EXAMPLES) < 2 for value in one.values()):
+        return False
+    two = trials.outputs(reading, trials.scene(reading, examples=EXAMPLES - 1)) or {}
+    return any(
+        sum(pair == (EXAMPLES, EXAMPLES - 1) for pair in zip(value.shape, two[name].shape, strict=False)) > 1
+        for name, value in one.items()
+        if name in two and value.dim() > 2
+    )
 
 
 def _roles(arguments: Sequence[Argument], stated: Stated) -> Iterator[tuple[list[Argument], list[Argument]]]:
@@ -118,15 +135,20 @@ def _roles(arguments: Sequence[Argument], stated: Stated) -> Iterator[tuple[list
     required = [a for a in arguments if a.required]
     # the last ones are masks, or what is named as a mask is none; fewest changes first
     half = len(required) // 2
-    for count in sorted(range(1, len(required) + 1), key=lambda count: (count != half, count)):
-        for chosen in itertools.combinations(reversed(required), count):
-            if any(a.name in told for a in chosen):
-                continue
-            names = {a.name for a in chosen}
-            inputs = [a for a in required if (a in features) != (a.name in names)]
-            others = [a for a in arguments if a not in inputs and (a in masks or a.name in names)]
-            if len(inputs) <= 5 and fresh(inputs, others):
-                yield inputs, others
+    changes = [
+        chosen
+        for count in range(1, len(required) + 1)
+        for chosen in itertools.combinations(reversed(required), count)
+        if not any(a.name in told for a in chosen)
+    ]
+    # what is named like lengths is hardly ever features
+    changes.sort(key=lambda some: (sum(a.counts and a not in features for a in some), len(some) != half, len(some)))
+    for chosen in changes:
+        names = {a.name for a in chosen}
+        inputs = [a for a in required if (a in features) != (a.name in names)]
+        others = [a for a in arguments if a not in inputs and (a in masks or a.name in names)]
+        if len(inputs) <= 5 and fresh(inputs, others):
+            yield inputs, others
 
 
 def _candidates(features: Sequence[Argument], stated: Stated) -> Iterator[Reading]:
@@ -250,7 +272,7 @@ def _mended(
 ) -> Reading | None:
     """The candidate with the widths, fixed lengths and forms of required masks with which it runs; None where none."""
     widths: dict[str, int] = {}
-    for masks in itertools.islice(base_masks(required, reading, trials.module, stated), most):
+    for masks in base_masks(required, reading, trials.module, stated, most):
         tried = replace(reading, masks=masks)
         tried = _with_widths(tried, widths)
         ran, tried = _run(trials, tried, fixable=fixable)
@@ -274,9 +296,17 @@ def _with_widths(reading: Reading, widths: Mapping[str, int]) -> Reading:
 
 
 def base_masks(
-    required: Sequence[Argument], reading: Reading, module: nn.Module, stated: Stated
+    required: Sequence[Argument], reading: Reading, module: nn.Module, stated: Stated, most: int | None = None
 ) -> Iterator[dict[str, Form]]:
-    """Ways to pass the masks that have to be passed, all of one form; each tells of the side that its name is near."""
+    """Ways to pass the masks that have to be passed, all of one form; each tells of the side that its name is near.
+
+    Args:
+        required: those masks.
+        reading: of the features.
+        module: whose heads a mask may have to be repeated for.
+        stated: what the user says of them.
+        most: how many forms to try; all of them unless given.
+    """
     sides = [side for side in reading.sides if reading.lengths.get(side) != 1]
     if not required or not sides:
         yield {}
@@ -286,7 +316,7 @@ def base_masks(
     patterns = sorted(
         forms(sides[0], sides[:1], counts=counts, heads=heads),
         key=lambda form: (form.values, form.shape) not in _USUAL_MASKS and not (counts and form.values == "lengths"),
-    )
+    )[:most]
     paired = len(sides) > 1
     choices = [sorted(sides, key=lambda side: -kinship(a.name, side)) for a in required]
     owners = sorted(itertools.product(*choices), key=lambda chosen: len(set(chosen)) < min(len(required), len(sides)))
@@ -298,18 +328,28 @@ def base_masks(
                 else Form(side=side, real=not a.says_padding)
                 for a, side in zip(required, chosen, strict=True)
             }
-    for pattern in patterns:
-        for chosen in owners[:6]:
-            made = {}
-            for argument, side in zip(required, chosen, strict=True):
-                rows = pattern.rows and (next((s for s in sides if s != side), side) if paired else side)
-                values = "lengths" if argument.counts and pattern.values == "lengths" else pattern.values
-                real = not argument.says_padding
-                made[argument.name] = replace(pattern, side=side, rows=rows, values=values, real=real)
+    usual = [pattern for pattern in patterns if (pattern.values, pattern.shape) in _USUAL_MASKS]
+    # whose slots a mask tells of, names suggest: the usual forms of the likeliest before the others
+    if len(required) == 1 and len(sides) > 1:
+        kinds: tuple[Values, ...] = ("booleans", "integers")
+        for shape, values in itertools.product(JOINED, kinds):
+            made = {required[0].name: Form(side=sides[0], values=values, shape=shape, joined=tuple(sides))}
             if all(_allowed(form, stated.masks.get(name)) for name, form in made.items()):
                 yield made
-            if pattern.rows is not None and paired:
-                yield {name: replace(form, rows=form.side) for name, form in made.items()}
+    order = [(pattern, owners[0]) for pattern in usual]
+    order += [(pattern, chosen) for pattern in usual for chosen in owners[1:6]]
+    order += [(pattern, chosen) for pattern in patterns if pattern not in usual for chosen in owners[:6]]
+    for pattern, chosen in order:
+        made = {}
+        for argument, side in zip(required, chosen, strict=True):
+            rows = pattern.rows and (next((s for s in sides if s != side), side) if paired else side)
+            values = "lengths" if argument.counts and pattern.values == "lengths" else pattern.values
+            real = not argument.says_padding
+            made[argument.name] = replace(pattern, side=side, rows=rows, values=values, real=real)
+        if all(_allowed(form, stated.masks.get(name)) for name, form in made.items()):
+            yield made
+        if pattern.rows is not None and paired:
+            yield {name: replace(form, rows=form.side) for name, form in made.items()}
 
 
 def _allowed(form: Form, stated: str | None) -> bool:
@@ -510,7 +550,30 @@ def _mend(reading: Reading, failure: Failure, *, fixable: bool) -> Reading | Non
     for one, two, own in both if fixable else []:
         if own and one in lengths and two not in lengths and two not in sizes and two > 1:
             return replace(reading, lengths={**reading.lengths, lengths[one]: two})
+    for one, two, own in pairs:
+        if own and (widths := _parts(one, two, sizes)):
+            return _with_widths(reading, widths)
     return None
+
+
+def _parts(joined: int, wanted: int, sizes: Mapping[int, str]) -> dict[str, int]:
+    """Widths of arguments that are joined, themselves or what is made of them, before they meet a parameter.
+
+    Args:
+        joined: the size that did not fit, such as four times a width where ``[x; y; x - y; x * y]`` is taken.
+        wanted: the parameter's size.
+        sizes: arguments by the widths they have in this trial.
+    """
+    for size, name in sizes.items():
+        count, rest = divmod(joined, size)
+        if rest == 0 and 2 <= count <= MOST_JOINED and wanted % count == 0:
+            return {name: wanted // count}
+    for (one, first), (two, second) in itertools.combinations(sizes.items(), 2):
+        for of_one, of_two in itertools.product(range(1, MOST_JOINED), repeat=2):
+            count = of_one + of_two
+            if of_one * one + of_two * two == joined and count <= MOST_JOINED and wanted % count == 0:
+                return dict.fromkeys((first, second), wanted // count)
+    return {}
 
 
 def _whole_numbers(reading: Reading, failure: Failure) -> Reading | None:
@@ -551,7 +614,7 @@ def _apart(failure: Failure) -> list[tuple[int, int, bool]]:
     if function == "einsum":
         return _einsum(raw, shapes, own)
     if function in ("view", "reshape", "unflatten", "view_as", "reshape_as"):
-        return _split(raw, first)
+        return _whole_split(raw, first) or _split(raw, first)
     if function == "scaled_dot_product_attention" and len(shapes) > 2:
         return [(first[-1], shapes[1][-1], own), (shapes[1][-2], shapes[2][-2], own)]
     if function == "multi_head_attention_forward" and len(shapes) > 2:
@@ -578,14 +641,28 @@ def _einsum(raw: Sequence[object], shapes: Sequence[tuple[int, ...]], own: bool)
     return found
 
 
-def _split(raw: Sequence[object], shape: tuple[int, ...]) -> list[tuple[int, int, bool]]:
-    """Of a view that cuts the last axis: its size, and the product of what it was to be cut into."""
-    sizes = [
+def _whole_split(raw: Sequence[object], shape: tuple[int, ...]) -> list[tuple[int, int, bool]]:
+    """Of a view with all its sizes: the last size before it, and what that has to be to hold as much."""
+    sizes = _sizes_in(raw)
+    if not sizes or min(sizes) < 1 or not shape or min(shape) < 1:
+        return []
+    wanted, rest = divmod(math.prod(sizes), math.prod(shape[:-1]))
+    return [(shape[-1], wanted, True)] if rest == 0 and wanted not in (0, shape[-1]) else []
+
+
+def _sizes_in(raw: Sequence[object]) -> list[int]:
+    """The sizes that a view was asked for."""
+    return [
         int(v)
         for value in raw[1:]
         for v in (value if isinstance(value, tuple | list) else (value,))
         if isinstance(v, int)
     ]
+
+
+def _split(raw: Sequence[object], shape: tuple[int, ...]) -> list[tuple[int, int, bool]]:
+    """Of a view that cuts the last axis: its size, and the product of what it was to be cut into."""
+    sizes = _sizes_in(raw)
     product = 1
     found = []
     for size in reversed(sizes):

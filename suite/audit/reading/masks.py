@@ -22,9 +22,19 @@ CLEAN = 1e-3
 """A score below which what is hidden moves nothing that counts."""
 BLIND, BROKEN = 10.0, 100.0
 """The score of a side none of whose slots moves anything; and of a call that raises, or gives what is not finite."""
+DEAF = 0.05
+"""A score below which it is asked whether a reading hides what is real."""
 DECISIVE = 2.0
 """How many times worse the opposite reading has to be for a trial to have decided."""
+BETTER, AGAINST_NAMES = 0.9, 0.5
+"""How much lower the score of a form has to be than that of one that came before; and where it is of another side."""
+STEADY = 1.25
+"""The same, where it holds in more trials: something else leaks either way."""
 NOISE = 5.0
+LESS = 0.9
+"""How much less slots have to move outputs that are beyond a length."""
+FAR = 1e-6
+"""How far an output has to move, relative, for a slot to reach it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +92,8 @@ class _Placing:
         self.axes = {name: value.dim() for name, value in plain.items()}
         """How many axes each output has: a mask of a wrong form may spread it over one more."""
         self.finite = False
+        self.reach: dict[object, float] = {}
+        self.finite_whole: dict[object, bool] = {}
         self.never: set[str] = set()
         """Arguments that may be anything at all."""
 
@@ -127,7 +139,40 @@ class _Placing:
         self.finite = True
         if live < 1e-9:
             return BLIND
-        return min(leak / live, BLIND)
+        score = min(leak / live, BLIND)
+        # what hides everything lets nothing through either, and a slot still moves itself by a residual
+        return BLIND if score < DEAF and self._hides_all(reading, side) else score
+
+    def _hides_all(self, reading: Reading, side: Side) -> bool:
+        """Whether without padding no slot of a side reaches another output, though it does under other readings."""
+        return self._far(reading, side) < FAR <= self._furthest(side)
+
+    def _far(self, reading: Reading, side: Side) -> float:
+        """How far slots of a side move, without padding, what is not their own."""
+        key = (tuple(reading.masks.items()), side)
+        if key not in self.reach:
+            slots = self._slots(reading, side)
+            scene = self.trials.scene(reading)
+            before = self.trials.outputs(reading, scene)
+            changed = range(slots - max(slots // 2, 1), slots)
+            far = math.inf if before is None else self._moved(reading, before, scene, side, changed, 0)
+            self.reach[key] = far
+        return self.reach[key]
+
+    def _furthest(self, side: Side) -> float:
+        """The most that is known of how far a side's slots reach: without masks, or with those that must be passed."""
+        flipped = replace(self.base, masks={name: form.flipped for name, form in self.base.masks.items()})
+        found = [self._far(reading, side) for reading in (self.base, flipped)]
+        return max((far for far in found if math.isfinite(far)), default=0.0)
+
+    def _whole(self, reading: Reading) -> bool:
+        """Whether a batch without padding gives finite outputs under a reading."""
+        key = tuple(reading.masks.items())
+        if key not in self.finite_whole:
+            outputs = self.trials.outputs(reading, self.trials.scene(reading))
+            numbers = [value for value in (outputs or {}).values() if value.is_floating_point()]
+            self.finite_whole[key] = outputs is not None and not any(bool(value.isnan().any()) for value in numbers)
+        return self.finite_whole[key]
 
     def _moved(
         self,
@@ -171,13 +216,7 @@ class _Placing:
         return frozenset(side for side in self.sides if self._reaches(reading, side))
 
     def _reaches(self, reading: Reading, side: Side) -> bool:
-        slots = self._slots(reading, side)
-        scene = self.trials.scene(reading)
-        before = self.trials.outputs(reading, scene)
-        if before is None:
-            return True
-        far = self._moved(reading, before, scene, side, range(slots - max(slots // 2, 1), slots), 0)
-        return not far < 1e-6
+        return not self._far(reading, side) < FAR
 
     def _runs(self, reading: Reading) -> bool:
         """Whether a reading runs and no mask spreads examples over a second axis."""
@@ -217,7 +256,7 @@ class _Placing:
         if not able:
             return best, left
         owners, ran = itertools.islice(self._assignments(able), 4), 0
-        for chosen in owners:  # what the names suggest in every form before anything else
+        for index, chosen in enumerate(owners):  # what the names suggest in every form before anything else
             for pattern in self._patterns(able):
                 masks = {}
                 for argument, side in zip(able, chosen, strict=True):
@@ -235,8 +274,8 @@ class _Placing:
                     return best, left
                 for polar in self._polarities(tried, able):
                     total = self._total(polar)
-                    # a form that comes later has to be better by what counts
-                    if total < 0.9 * lowest - CLEAN or not best.masks:
+                    # a form that comes later has to be better by what counts, and another side by much
+                    if total < (AGAINST_NAMES if index else BETTER) * lowest - CLEAN or not best.masks:
                         best, lowest = polar, total
                 if lowest < CLEAN * len(self.sides):
                     return best, left
@@ -322,7 +361,9 @@ class _Placing:
         return all(scores[side] < CLEAN for side in reading.masked)
 
     def _total(self, reading: Reading) -> float:
-        return sum(self._scores(reading, self.sides).values())
+        total = sum(self._scores(reading, self.sides).values())
+        # what makes NaN of a batch without padding hides all of it
+        return total if total < BLIND or self._whole(reading) else total + BROKEN * len(self.sides)
 
     def _refined(self, reading: Reading, arguments: Sequence[Argument]) -> Reading:
         """The reading after each mask was tried in every form, the others kept."""
@@ -335,21 +376,21 @@ class _Placing:
                 return reading
             for argument in arguments:
                 reading = self._best(reading, argument)
-            if self._total(reading) > 0.9 * before - CLEAN:
+            if self._total(reading) > BETTER * before - CLEAN:
                 break
         return reading
 
     def _best(self, reading: Reading, argument: Argument) -> Reading:
         lowest, best = self._total(reading), reading
         dull = argument.name not in reading.masks or not self._matters(reading, argument.name)
-        for side in self._owners(argument):
+        for index, side in enumerate(self._owners(argument)):
             for form in self._forms(argument, side):
                 tried = reading.with_mask(argument.name, form)
                 if not self._runs(tried) or (dull and not self._matters(tried, argument.name)):
                     continue
                 for polar in self._polarities(tried, [argument]):
                     total = self._total(polar)
-                    better = total < 0.9 * lowest - CLEAN
+                    better = total < (AGAINST_NAMES if index else BETTER) * lowest - CLEAN
                     if better or (dull and total <= lowest + CLEAN and self._matters(polar, argument.name)):
                         lowest, best, dull = total, polar, False
         return best
@@ -373,6 +414,13 @@ class _Placing:
                     if way is form:
                         return True
         return any(not _same(seen[0], other) for other in seen[1:])
+
+    def _matters_elsewhere(self, reading: Reading, name: str) -> bool:
+        """Whether a mask changes an output where the other masks are taken the other way round."""
+        if name in self.never:
+            return False
+        turned = {n: form if n == name else form.flipped for n, form in reading.masks.items()}
+        return len(turned) > 1 and self._matters(replace(reading, masks=turned), name)
 
     def _pruned(self, reading: Reading, left: dict[str, str]) -> tuple[Reading, dict[str, str]]:
         """The reading without optional masks that another one makes needless."""
@@ -428,10 +476,13 @@ class _Placing:
                         f"{covered} tells of the padding" if covered else "in no form that ran did it hide a slot",
                     )
                 continue
+            if not self._matters(reading, name) and self._matters_elsewhere(reading, name):
+                placed[name] = Placed(form=form, shown=False, how="assumed: another mask hides what it tells of")
+                continue
             if not self._matters(reading, name):
                 owner = self._owner(argument, told, reaches) if set(self.sides) - told else form.side
                 unused[name] = owner
-                form = replace(form, side=owner) if form.rows is None else form
+                form = replace(form, side=owner) if form.rows is None and not form.joined else form
                 fits = reading.with_mask(name, form)
                 if self.trials.outputs(fits, self.trials.scene(fits)) is not None:
                     reading = fits
@@ -474,16 +525,15 @@ class _Placing:
         if name in self.stated.masks:
             return Placed(form=form, shown=True, how="as stated")
         opposite = reading.with_mask(name, form.flipped)
-        own = [sum(self._scores(reading, self.sides, salt).values()) for salt in (0, 1)]
-        other = [sum(self._scores(opposite, self.sides, salt).values()) for salt in (0, 1)]
-        finite = max(own) < BROKEN
-        alone = [sum(self._scores(reading, form.sides, salt).values()) for salt in (0, 1)]
-        turned = [sum(self._scores(opposite, form.sides, salt).values()) for salt in (0, 1)]
         # of its own sides alone too: a leak of another side must not drown what this mask shows
-        for low, high in ((own, other), (alone, turned)):
-            if finite and all(b > DECISIVE * a + 10 * CLEAN for a, b in zip(low, high, strict=True)):
+        for sides in (self.sides, form.sides):
+            if self._worse(opposite, reading, sides, DECISIVE, 2) or self._worse(opposite, reading, sides, STEADY, 5):
                 return Placed(form=form, shown=True, how="found by trial")
-        if finite and max(own) < CLEAN * len(self.sides) and form.values == "lengths":
+        alone = [sum(self._scores(reading, form.sides, salt).values()) for salt in (0, 1)]
+        finite = max(sum(self._scores(reading, self.sides, salt).values()) for salt in (0, 1)) < BROKEN
+        if finite and form.values == "lengths" and (max(alone) < CLEAN or self._fewer_move_less(reading, argument)):
+            return Placed(form=form, shown=True, how="found by trial")
+        if not finite and self._whole(reading) and not self._whole(opposite):
             return Placed(form=form, shown=True, how="found by trial")
         if form.values in ("lengths", "additive"):
             return Placed(form=form, shown=False, how="assumed: no trial decides")
@@ -496,9 +546,34 @@ class _Placing:
             return Placed(form=form, shown=False, how="assumed to be like the other: no trial decides")
         return Placed(form=replace(form, real=True), shown=False, how="assumed: no trial decides")
 
+    def _worse(self, one: Reading, other: Reading, sides: Sequence[Side], times: float, trials: int) -> bool:
+        """Whether padding moves outputs so many times as much under one reading as under another, in every trial."""
+        for salt in range(trials):
+            low = sum(self._scores(other, sides, salt).values())
+            if low >= BROKEN or not sum(self._scores(one, sides, salt).values()) > times * low + 10 * CLEAN:
+                return False
+        return True
+
+    def _fewer_move_less(self, reading: Reading, argument: Argument) -> bool:
+        """Whether slots beyond a length move outputs less than they do within it, though something else leaks."""
+        form = reading.masks[argument.name]
+        slots = self._slots(reading, form.side)
+        last = range(slots - max(slots // 3, 1), slots)
+        moves = []
+        for salt in (0, 1):
+            for hidden in (len(last), 0):
+                scene = self.trials.scene(reading, hidden={form.side: hidden}, salt=salt)
+                before = self.trials.outputs(reading, scene)
+                if before is None:
+                    return False
+                moves.append(self._moved(reading, before, scene, form.side, last, salt))
+        return argument.counts and moves[0] < LESS * moves[1] and moves[2] < LESS * moves[3]
+
 
 def _alike(form: Form, pattern: Form) -> bool:
     if (form.values, form.shape, form.heads) != (pattern.values, pattern.shape, pattern.heads):
+        return False
+    if form.joined != pattern.joined:
         return False
     return (form.rows == form.side) == (pattern.rows == pattern.side)
 

@@ -17,7 +17,7 @@ class NotUnderstood(UserError):
     """A signature that means nothing here; the message says why, and holds the adapter to write."""
 
     def __init__(self, why: str, adapter: str = "") -> None:
-        more = f"\n\nWrite an adapter beside it, in the same file, and audit that instead:\n\n{adapter}\n"
+        more = f"\n\nWrite this beside it, in the same file, and audit that instead:\n\n{adapter}\n"
         super().__init__(why + (more if adapter else ""))
         self.why = why
         """One line."""
@@ -121,7 +121,7 @@ def _written(
         valid = f"batch.{_nearest(name, sides)}_valid"
         return f"None,  # or {valid}, {MASKS.format(valid=valid)}"
     if argument.required:
-        return "..." + ","
+        return f"{argument.value!r}," if argument.guess == "flag" else "...,"
     return "" if argument.guess == "flag" else "None,"
 
 

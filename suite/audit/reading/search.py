@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from suite.audit.reading.arguments import Argument
-from suite.audit.reading.inputs import Stated, fits
+from suite.audit.reading.inputs import Stated, fits, spread
 from suite.audit.reading.masks import Placement, place
 from suite.audit.reading.trial import EXAMPLES, Reading, Spent, Trials
 
@@ -22,13 +22,14 @@ def search(trials: Trials, arguments: Sequence[Argument], stated: Stated) -> Pla
     try:
         for fit in itertools.islice(fits(trials, arguments, stated), MOST):
             found = place(trials, fit, stated)
-            if any(_explains(earlier, found) for earlier in tried):
+            if any(_explains(earlier, found) for earlier in tried) or _absurd(found, arguments):
                 continue
             tried.append(found)
             mixes = not independent(trials, found.reading)
-            if not mixes and found.decided and not found.left:
+            twice = spread(trials, found.reading)
+            if not mixes and not twice and found.decided and not found.left:
                 return found
-            key = (float(mixes), float(len(found.left)))
+            key = (float(mixes), float(twice), float(len(found.left)))
             if best is None or key < best[0]:
                 best = key, found
     except Spent:
@@ -50,6 +51,13 @@ def _explains(wider: Placement, narrower: Placement) -> bool:
     )
 
 
+def _absurd(found: Placement, arguments: Sequence[Argument]) -> bool:
+    """Whether all that is read as features is named like masks, and what is named like features does nothing."""
+    guessed = {a.name: a.guess for a in arguments}
+    idle = any(guessed[name] == "features" for name in found.unused)
+    return idle and not any(guessed[name] == "features" for name in found.reading.features)
+
+
 def independent(trials: Trials, reading: Reading) -> bool:
     """Whether examples keep to themselves: what tells the axis of examples from that of slots."""
     scene = trials.scene(reading)
@@ -65,13 +73,19 @@ def independent(trials: Trials, reading: Reading) -> bool:
             continue
         axes = [axis for axis, size in enumerate(value.shape) if size == EXAMPLES]
         if not axes:
+            # one number for the batch is a loss; a table without an axis over examples has mixed them
+            folded = any(size % EXAMPLES == 0 for size in value.shape)
+            if value.dim() > 1 and not folded and not torch.equal(value, other):
+                return False
             continue
         rest = torch.arange(1, EXAMPLES, device=value.device)
         still = []
         for axis in axes:
             one, two = value.index_select(axis, rest).double(), other.index_select(axis, rest).double()
+            if not one.numel():
+                continue
             scale = float(one.nan_to_num().square().mean().sqrt()) or 1.0
             still.append(float((one - two).nan_to_num().abs().max()) <= 1e-4 * scale)
-        if not any(still):
+        if still and not any(still):
             return False
     return True

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.audit.reading.adapter import Adapter
-from suite.audit.reading.arguments import Argument, arguments_of, takes_any
+from suite.audit.reading.arguments import Argument, arguments_of, takes_any, takes_more
 from suite.audit.reading.forms import Form
 from suite.audit.reading.inputs import Stated
 from suite.audit.reading.masks import Placement
@@ -17,7 +17,7 @@ from suite.audit.reading.outputs import Seen, Sizes, classify, in_words, with_cu
 from suite.audit.reading.refusal import NotUnderstood, lost, one_line
 from suite.audit.reading.search import independent, search
 from suite.audit.reading.trial import LENGTHS, SECONDS, Outputs, Reading, Spent, Trials, flat, moved
-from suite.audit.subject import Call, Order, Scene, Side, SideOf, Subject, from_module, make_scene
+from suite.audit.subject import Call, Order, Scene, Side, SideOf, Subject, from_module, make_scene, with_side
 from variants import CoAttention
 
 STILL = 1e-4
@@ -48,6 +48,8 @@ def understand(target: object, *, name: str = "", stated: Stated | None = None) 
         NotUnderstood: no reading of its signature runs; the message says why and holds the adapter to write.
     """
     name = name or getattr(target, "__name__", type(target).__name__)
+    if inspect.isfunction(target) and _computes(target):
+        return _of_function(target, name, stated or Stated())
     if isinstance(target, type) or (callable(target) and not isinstance(target, nn.Module | Adapter | Subject)):
         target = _made(target, name)
     if isinstance(target, Subject):
@@ -61,14 +63,43 @@ def understand(target: object, *, name: str = "", stated: Stated | None = None) 
     return _read(target.eval(), name, stated or Stated())
 
 
+def _computes(function: Callable[..., object]) -> bool:
+    """Whether a function has the arguments of an attention, and not those of a factory, which has none to be given."""
+    needed = [p for p in _parameters(function) if p.default is p.empty and p.kind in (0, 1, 3)]
+    return bool(needed)
+
+
+def _of_function(function: Callable[..., object], name: str, stated: Stated) -> Understood:
+    """A function that is itself what is audited, as the ``forward`` of a module without parameters."""
+    module = nn.Module()
+    module.forward = function
+    try:
+        return _read(module.eval(), name, stated)
+    except NotUnderstood as error:
+        given = ", ".join(
+            f"{p.name}=..." for p in _parameters(function) if p.default is p.empty and p.kind in (0, 1, 3)
+        )
+        raise NotUnderstood(
+            f"{name} needs arguments: expected a module, or a function without arguments that returns one; "
+            f"and as an attention of tensors by itself it was not understood: {error.why}",
+            f"def make_it():\n    return {name}({given})",
+        ) from error
+
+
 def _made(factory: Callable[..., object], name: str) -> object:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # whatever weights it starts with, they are the same in every audit
             return factory()
     except TypeError as error:
-        if any(p.default is p.empty and p.kind in (0, 1, 3) for p in _parameters(factory)):
-            raise lost(f"{name} cannot be called without arguments: {one_line(error)}", "make_it") from error
+        needed = [p.name for p in _parameters(factory) if p.default is p.empty and p.kind in (0, 1, 3)]
+        if needed:
+            given = ", ".join(f"{parameter}=..." for parameter in needed)
+            raise NotUnderstood(
+                f"{name} cannot be called without arguments: it needs {', '.join(needed)}; audit a function without "
+                "arguments that gives them",
+                f"def make_it():\n    return {name}({given})",
+            ) from error
         raise lost(f"{name}() raises {one_line(error)}", name) from error
     except Exception as error:  # it is the user's, and may raise anything
         raise lost(f"{name}() raises {one_line(error)}", name) from error
@@ -90,6 +121,12 @@ def _read(module: nn.Module, name: str, stated: Stated) -> Understood:
         return _tried(module, name, stated, arguments)
     except Spent as error:
         raise lost(f"{name} is too slow to be read by trials: they took over {SECONDS:g} s", name) from error
+    except NotUnderstood:
+        raise
+    except Exception as error:  # whatever a strange module makes of our trials, it is not the module's fault
+        raise lost(
+            f"{name} was not read to the end: a trial of the audit broke off ({one_line(error)})", name
+        ) from error
 
 
 def _tried(module: nn.Module, name: str, stated: Stated, arguments: Sequence[Argument]) -> Understood:
@@ -115,6 +152,7 @@ def _tried(module: nn.Module, name: str, stated: Stated, arguments: Sequence[Arg
         if not independent(trials, reading):
             account.append("its examples are not independent of each other, without any padding")
         told = {side for form in reading.masks.values() for side in form.sides}
+        untold = _untold(trials, reading, [side for side in reading.sides if side not in told], seen)
         orders = {side: _order(trials, reading, seen, side) for side in reading.sides}
     counted = {form.side for form in reading.masks.values() if form.values == "lengths"}
     account += [f"where a slot of {side} stands matters" for side, order in orders.items() if order == "position"]
@@ -155,7 +193,7 @@ def _tried(module: nn.Module, name: str, stated: Stated, arguments: Sequence[Arg
         subject=subject,
         account=tuple(account),
         remarks=_remarks(arguments, placement),
-        doubts=(*_doubts(arguments, placement), *_strange(placement, seen)),
+        doubts=(*_doubts(arguments, placement), *_strange(placement, seen), *untold),
     )
 
 
@@ -318,6 +356,44 @@ def _strange(placement: Placement, seen: Sequence[Seen]) -> list[str]:
     ]
 
 
+def _untold(trials: Trials, reading: Reading, sides: Sequence[Side], seen: Sequence[Seen]) -> list[str]:
+    """Ways in which a module may be told of padding although no mask of its signature tells it."""
+    open_ = [side for side in sides if reading.lengths.get(side) is None]
+    if not open_ or reading.masks:
+        return []
+    more = takes_more(trials.module)
+    lines = [f"it takes **{more}, and masks may come that way, which no signature tells"] if more else []
+    zeros = [side for side in open_ if _told_by_zeros(trials, reading, side, seen)]
+    if zeros:
+        lines.append(f"rows of zeros tell of the padding of {' and '.join(zeros)}, and no mask does")
+    return lines
+
+
+def _told_by_zeros(trials: Trials, reading: Reading, side: Side, seen: Sequence[Seen]) -> bool:
+    """Whether slots of zeros change nothing, and others in their place do."""
+
+    def run(scene: Scene) -> Outputs:
+        return _laid(seen, trials.call(reading.arguments(scene, trials.dtype)))
+
+    def with_last(last: Tensor) -> Scene:
+        features, valid = whole[side]
+        more = torch.cat([features, last], 1)
+        return with_side(whole, side, features=more, valid=valid.new_ones(more.shape[:2]))
+
+    whole = trials.scene(reading)
+    features, _ = whole[side]
+    kept = [one for one in seen if all(side not in owners for _, owners in one.output.slot_axes())]
+    try:
+        without, zeros, ones = run(whole), run(with_last(features[:, :3] * 0)), run(with_last(features[:, :3] + 1))
+    except NotUnderstood:
+        raise
+    except Exception:  # another number of slots may be refused
+        return False
+    names = [one.output.name for one in kept if one.output.kind != "unknown"]
+    before = {name: without[name] for name in names}
+    return bool(names) and moved(before, zeros, lambda value: value) < STILL < moved(before, ones, lambda value: value)
+
+
 def _alike(trials: Trials, reading: Reading, bare: Reading) -> bool:
     """Whether leaving masks out says the same as telling that every slot is real: a decoder may turn causal."""
     with trials.quietly():
@@ -351,6 +427,10 @@ def _adapted(adapter: Adapter, name: str) -> Understood:
     sides = adapter.sides()
     if not sides:
         raise lost(f"the adapter {name} gives no widths: expected image_width and question_width, or widths", name)
+    for side, width in (*sides.items(), *adapter.lengths.items()):
+        if not isinstance(width, int) or isinstance(width, bool) or width < 1:
+            what = "length" if side in adapter.lengths and adapter.lengths[side] is width else "width"
+            raise NotUnderstood(f"the adapter {name} gives {width!r} as the {what} of {side}: expected a whole number")
     masked = tuple(sides) if adapter.masked is None else tuple(adapter.masked)
     for given in (*masked, *adapter.lengths):
         if given not in sides:

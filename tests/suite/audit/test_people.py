@@ -1,0 +1,78 @@
+"""The audit is right about modules that other people might have written: correct ones, and ones with a defect."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from suite.audit import command
+from suite.audit.reading import NotUnderstood, understand
+from suite.audit.rows import audited
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from people import CASES, broken  # the tests are no package
+from people.truths import ROUNDING
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of torch, about what people do
+QUICK = frozenset(
+    {
+        "GatedABMIL",
+        "ABMILBatch",
+        "InterMap",
+        "EsimRight",
+        "SpeechCross",
+        "DinRight",
+        "Columns",
+        "JointOptional",
+        "LinearMatchV",
+        "NanRows",
+        "IdsMask",
+        "MixedPolarity",
+    }
+)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.call is not None])
+def test_what_the_table_says_of_a_module_is_true(name: str) -> None:
+    case = CASES[name]
+    moved = broken(case)
+    if 1 not in case.exits:
+        assert max(moved.values()) < ROUNDING, moved
+    elif 0 not in case.exits:
+        assert max(moved.values()) > ROUNDING, moved
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.call is not None])
+def test_a_module_is_read_without_doubts(name: str) -> None:
+    understood = understand(CASES[name].make, name=name)
+    assert understood.doubts == () or 2 in CASES[name].exits
+    # what its author calls one vector an example is padded nowhere, and what is padded has a mask
+    padded = sum(len(set(lengths)) > 1 for lengths in CASES[name].lengths)
+    assert len(understood.subject.masked) <= padded
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
+def test_the_answer_about_a_module_is_right(name: str) -> None:
+    case, heard = CASES[name], command.Heard()
+    try:
+        for row in audited(understand(case.make, name=name), 0):
+            heard.take(row)
+        answer = command.answered(name, heard, strict=False)
+    except NotUnderstood as error:
+        code, text, verdicts = 2, str(error), {}
+    else:
+        code, verdicts = answer.code, {found.quantity: found.verdict for found in heard.found}
+        lines = [*heard.account, *(f"{found.quantity} {found.summary}" for found in heard.found)]
+        text = " ".join([*lines, answer.last, *heard.closing])
+    text = " ".join(text.split())
+    assert code in case.exits, text
+    if code in (0, 1):
+        for group in case.broken:
+            assert any(verdicts.get(id) == "broken" for id in group), (group, text)
+    assert not [id for id in case.sound if verdicts.get(id) == "broken"], text
+    assert re.search(case.says, text, re.IGNORECASE), text
+    assert not (case.never and re.search(case.never, text, re.IGNORECASE)), text
