@@ -1,15 +1,17 @@
 """``run_all.py audit``: what was understood, one paragraph, one line per property; a page and JSON of the same."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
 from suite.audit.rows import rows
 from suite.core import exits
-from suite.core.answer import SPOKEN, Answer, Manner, fail, give
+from suite.core.answer import SPOKEN, Answer, Manner, fail, give, screen
 from suite.core.errors import UserError
 from suite.core.records import Finding, decode
 from suite.execution import guest
@@ -28,6 +30,8 @@ _COLOUR = {
     "not applicable": "dim",
 }
 
+ROOMY = 110
+"""Characters of a line from which on the table has its numbers."""
 
 _COLUMNS = (
     Column(title=""),
@@ -84,7 +88,7 @@ def start(
         for row in guest.stream(rows, *arguments, timeout_s=timeout_s):
             said = heard.take(row)
             if said and console.is_terminal:
-                console.print(said)
+                console.print(literal(said))
     except guest.Lost as lost:
         if not colon and lost.ending.way == "raised":  # nothing of a user's ran: the mistake is this program's
             raise RuntimeError(f"the audit of {target} broke off\n{lost.ending.trace}") from lost
@@ -100,6 +104,9 @@ def start(
             html.write_text(page(heard.name, answer.last, heard.account, found, heard.closing), encoding="utf-8")
         except OSError as error:  # what was found is printed all the same
             console.print(f"--html {html}: {error.strerror}")
+    room = screen()
+    if room.is_terminal:  # which breaks words where the line does not
+        answer = replace(answer, last=fill(answer.last, room.width))
     return give(answer, manner)
 
 
@@ -126,7 +133,9 @@ class Heard:
                 self.begun = str(begun)
             case {"outcome": record}:
                 self.early.append(_finding(record))
-                return f"{self.early[-1].quantity} {self.early[-1].verdict}"
+                last = self.early[-1]
+                said = "" if last.verdict in ("holds", "not applicable") else f"  {last.summary}"
+                return f"{last.quantity:4} {last.verdict}{said}"
             case {"finding": record}:
                 self.final.append(_finding(record))
         return ""
@@ -135,6 +144,23 @@ class Heard:
     def found(self) -> list[Finding]:
         """The findings; of an audit that broke off, what was known of each property that was examined."""
         return self.early if self.lost else self.final
+
+
+class _Table:
+    """One line per property; where a terminal is narrow, without the numbers, which would leave words no room."""
+
+    def __init__(self, found: Sequence[Finding]) -> None:
+        self._found = found
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        rows = [_row(finding) for finding in self._found]
+        if options.max_width >= ROOMY:
+            yield Columns(_COLUMNS, rows)
+        else:
+            yield Columns(
+                [column for column in _COLUMNS if not column.number],
+                [[cell for cell, column in zip(row, _COLUMNS, strict=True) if not column.number] for row in rows],
+            )
 
 
 def _finding(record: object) -> Finding:
@@ -162,7 +188,7 @@ def answered(target: str, heard: Heard, *, strict: bool) -> Answer:
         words=[
             literal(heard.name or target, style="bold"),
             *(indented(said) for said in heard.account),
-            Columns(_COLUMNS, [_row(finding) for finding in found]),
+            _Table(found),
             *map(literal, heard.closing),
         ],
         last=verdict,

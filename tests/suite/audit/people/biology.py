@@ -280,6 +280,7 @@ class MaxZero(nn.Module):
     def __init__(self):
         super().__init__()
         self.d, self.p = nn.Linear(20, 8), nn.Linear(12, 8)
+        nn.init.constant_(self.d.bias, -2.0)  # where all that is real is negative, a zero is the largest
 
     def forward(self, drug_feats, prot_feats, drug_mask, prot_mask):
         d = self.d(drug_feats) * drug_mask.unsqueeze(-1)

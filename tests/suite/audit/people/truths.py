@@ -114,8 +114,10 @@ def broken(case: Case) -> dict[str, float]:
         def apart(one: Outputs, example: int, two: Outputs, other: int) -> float:
             furthest = 0.0
             for (before, side), (after, _) in zip(one, two, strict=True):
-                count = None if side is None else case.lengths[side][example]
-                first, second = before[example][:count], after[other][:count]
+                first, second = before[example], after[other]
+                if side is not None:
+                    count = case.lengths[side][example]
+                    first, second = first[:count], second[:count]
                 moved = float((first - second).abs().max() / first.abs().max().clamp(min=1e-6))
                 furthest = max(furthest, math.inf if math.isnan(moved) else moved)
             return furthest
