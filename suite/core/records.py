@@ -236,7 +236,8 @@ def _check_numbers(record: Measurement) -> None:
     least, most = min(numbers), max(numbers)
     floor, ceiling = (0.0, 1.0) if quantity in _SHARES else (_SHORTEST_S if quantity == "latency" else 0.0, _MOST[unit])
     if least < floor:
-        raise ValueError(f"{quantity} of {least} {unit}; expected at least {floor:g}")
+        expected = "a number above 0" if least <= 0 else f"at least {floor:g}"
+        raise ValueError(f"{quantity} of {least} {unit}; expected {expected}")
     if most > ceiling:
         raise ValueError(f"{quantity} of {most} {unit}; expected at most {ceiling:g}")
 

@@ -148,7 +148,7 @@ def _cells(
     times = Latencies(measurements)
     measured: dict[tuple[Place, str], dict[str, Measurement]] = defaultdict(dict)
     for record in measurements:
-        if not record.variant or not record.workload or record.quantity in HARNESS:
+        if not (record.variant and record.workload and record.phase) or record.quantity in HARNESS:
             continue
         if record.quantity != "latency":
             measured[_place(record), record.variant][record.quantity] = record
@@ -157,7 +157,9 @@ def _cells(
     ]
     ratios = _ratios(timed, times)
     skipped = {
-        (_place(skip), skip.variant): skip for skip in skips if skip.variant and skip.quantity in ("latency", "")
+        (_place(skip), skip.variant): skip
+        for skip in skips
+        if skip.variant and skip.workload and skip.phase and skip.quantity in ("latency", "")
     }
     judged = _Judgements(findings)
     rows = []

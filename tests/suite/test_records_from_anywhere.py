@@ -300,3 +300,39 @@ def test_our_own_records_can_always_be_read_again(tmp_path: Path) -> None:
     with store.Writer(tmp_path) as writer:
         writer.write(ours)
     assert len(store.read(tmp_path)) == 3
+
+
+MEASURED: Row = {"kind": "measurement", **CELL}
+LATENCY: Row = MEASURED | {"quantity": "latency", "unit": "s", "samples": [1.0, 1.0], "rounds": [0, 1]}
+ACCURACY: Row = MEASURED | {
+    "quantity": "accuracy",
+    "unit": "1",
+    "value": 0.5,
+    "details": {"study": "core", "row": "pool", "family": "all", "evaluation": "as_is", "seed": 5},
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (ACCURACY | {"details": {}}, "accuracy without 'study' among its details"),
+        *(
+            (ACCURACY | {"details": ACCURACY["details"] | {"seed": seed}}, "its detail 'seed' is ")
+            for seed in ("5", 1.5, -1, None, True, [5], 2**70)
+        ),
+        (ACCURACY | {"details": ACCURACY["details"] | {"row": [1]}}, "its detail 'row' is "),
+        (ACCURACY | {"value": 1.5}, "accuracy of 1.5 1; expected at most 1"),
+        (LATENCY | {"rounds": []}, "2 samples, but 0 rounds; expected one for each"),
+        (LATENCY | {"samples": [1e-300, 1.0]}, "expected at least 1e-12"),
+        (MEASURED | {"quantity": "parameters", "unit": "1", "value": 3.0}, "parameters without "),
+        (
+            MEASURED | {"quantity": "matmul_flops", "unit": "1", "value": -1.0},
+            "matmul_flops of -1.0 1; expected a number above 0",
+        ),
+    ],
+)
+def test_what_a_page_stands_on_is_there_and_of_its_kind(row: Row, message: str) -> None:
+    decode(json.dumps(ACCURACY))
+    decode(json.dumps(LATENCY))
+    with pytest.raises(UserError, match=re.escape(message)):
+        decode(json.dumps(row), where="records.jsonl:7")
