@@ -186,7 +186,7 @@ CAUSES = [
     (LargeFill, "P10", "has the fill -1e+20", LargeFill, "-1e20", "finfo"),
     (InTrainModeOnly, "P1", "in train mode the softmax", InTrainModeOnly, "scores.softmax", "does not see the mask"),
     (AddsTooLittle, "P1", "moved by 3 only", AddsTooLittle, "softmax", "does not hide them"),
-    (BlanksAlone, "P2", "counts padding: scores of padded", BlanksAlone, "softmax", "fill with -inf"),
+    (BlanksAlone, "P2", "the softmax counts padding at", BlanksAlone, "softmax", "fill with -inf"),
     (ConvolvesOver, "P2", "the convolution at", ConvolvesOver, "self.second(", "blank padded slots of regions first"),
     (MeetsMates, "P3o", "first depends on its batch mates", MeetsMates, "max()", "keep examples apart"),
 ]
