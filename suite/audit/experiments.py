@@ -177,10 +177,11 @@ def _not_hidden(
     if scores is None or float(scores.max()) <= HIDDEN:
         return ""
     slots, at = lab.subject.side(side).slots, f"the softmax{operation.place}"
+    counts = f"the softmax counts padding{operation.place}"
     fill = "fill with -inf, where the row has another entry"
     least, most = float(scores.min()), float(scores.max())
     if least == most == 0:
-        return f"the softmax counts padding{operation.place}: scores of padded {slots} are 0, and each takes exp(0) of its row; {fill}"
+        return f"{counts}: scores of padded {slots} are 0, and each takes exp(0) of its row; {fill}"
     if least == most and _written(operations, most):
         return f"{at} has the fill {most:g} for padded {slots}, too small a number to hide them; {fill}"
     # the same softmax when the mask says that everything is real: what the mask does to these scores
@@ -203,7 +204,7 @@ def _not_hidden(
         )
         return f"{at} has scores of padded {slots} moved {by}, which does not hide them; {fill}"
     lie = f"are {most:.2g}" if least == most else f"lie between {least:.2g} and {most:.2g}"
-    return f"the softmax counts padding{operation.place}: scores of padded {slots} {lie} there, and the mask does not hide them; {fill}"
+    return f"{counts}: scores of padded {slots} {lie} there, and the mask does not hide them; {fill}"
 
 
 def _written(operations: Sequence[Operation], number: float) -> bool:
