@@ -25,6 +25,8 @@ LARGEST_BATCH = "largest_batch"
 EXAMINATIONS: tuple[Probe, ...] = ("start", "agreement", "memory", "cost", "trace")
 """Probes that look at one variant at a time and share its worker process, in this order: a cold start comes first."""
 LEAST_SAMPLING_S = 0.8
+REPEATS = 6
+"""Comparisons that a second process makes again: as many as say something by themselves of what processes differ by."""
 MOST_SAMPLING_S = 4.0
 PATIENT_SAMPLING_S = 8.0
 """As the one before, where there is no budget."""
@@ -61,6 +63,8 @@ class Task:
     required: bool = True
     """Whether it is done even where the budget is spent."""
     compiles: bool = False
+    repeats: bool = False
+    """Whether it is a comparison that another process has made before, so that it shows what processes differ by."""
     spends: bool = False
     """Whether a comparison samples until its time is spent, however much is known before."""
     deadline_s: float | None = None
@@ -113,11 +117,11 @@ def plan(asked: Asked, speed: Speed) -> Plan:
     """Tasks for what was asked.
 
     With a budget they stand in the order of their value, so that what a budget cuts off is worth least: of what is
-    required, first the times and audits of eager float32, then the times of the other modes, then all that remains;
-    then the audits of mechanisms that are not timed; then eager float32 of what may be left out; then the modes that
-    may be; last those for whose dtype this machine has no instructions. What is timed in another mode is timed again
-    in eager float32 beside it, so that a speed-up is of the same rounds. Without a budget a mechanism has one
-    comparison in all its modes.
+    required, first the times and audits of eager float32, then the times of the other modes, then a few comparisons
+    in a second process, then all that remains; then the audits of mechanisms that are not timed; then eager float32
+    of what may be left out; then the modes that may be; last those for whose dtype this machine has no
+    instructions. What is timed in another mode is timed again in eager float32 beside it, so that a speed-up is of
+    the same rounds. Without a budget a mechanism has one comparison in all its modes.
 
     Args:
         asked: what to measure.
@@ -133,7 +137,8 @@ def plan(asked: Asked, speed: Speed) -> Plan:
         else:
             cells.append(cell)
     if asked.budget_s is None:
-        tasks = sorted(_block(asked, cells, speed, set(), sampling_s=PATIENT_SAMPLING_S), key=_turn)
+        tasks = list(_block(asked, cells, speed, set(), sampling_s=PATIENT_SAMPLING_S))
+        tasks = sorted((*tasks, *_repeats(asked, tasks, speed)), key=_turn)
         return Plan(tasks=(*tasks, *_peaks_again(asked)), skips=tuple(skips))
     audited: set[tuple[Spec, str]] = set()
     tasks = []
@@ -141,6 +146,7 @@ def plan(asked: Asked, speed: Speed) -> Plan:
     for block in (block for block in blocks if block[0].wanted.required):
         made = _block(asked, block, speed, audited, sampling_s=LEAST_SAMPLING_S, by_value=True)
         tasks += sorted(made, key=_turn_by_value)
+    tasks += _repeats(asked, tasks, speed)
     tasks.sort(key=lambda task: _stage(task, speed))
     tasks += _peaks_again(asked)
     if "masking" in asked.probes:
@@ -232,6 +238,8 @@ def _impossible(cell: Cell, reason: str) -> Skip:
 
 def put_off(task: Task, asked: Asked, speed: Speed, reason: str) -> list[Skip]:
     """Skips for what a budget leaves out of a task, each with the command that measures it."""
+    if task.repeats:  # nothing is missing without it
+        return []
     specs = [canonical(name) for name in task.variants]
     own = [spec for spec in specs if task.kind != "timing" or spec.mechanism == specs[-1].mechanism]
     # the eager form stands beside the others for their sake
@@ -368,6 +376,19 @@ def _comparison(
     )
 
 
+def _repeats(asked: Asked, tasks: Sequence[Task], speed: Speed) -> list[Task]:
+    """The cheapest comparisons once more, eager, each in a process of its own: what processes differ by shows there."""
+    again = []
+    for task in tasks:
+        eager = tuple(name for name in task.variants if not canonical(name).transforms)
+        if task.kind == "timing" and len(eager) > 1 and not asked.files:
+            label = f"{canonical(eager[-1]).mechanism}, another process"
+            changed = {"label": label, "variants": eager, "required_variants": (), "compiles": False, "repeats": True}
+            again.append(estimated(replace(task, **changed, sampling_s=LEAST_SAMPLING_S), speed))  # type: ignore[arg-type]
+    unique = {task.name: task for task in again}
+    return sorted(unique.values(), key=lambda task: task.planned_s)[:REPEATS]
+
+
 def _audits(
     specs: Iterable[Spec], device: str, speed: Speed, audited: set[tuple[Spec, str]], *, required: bool = False
 ) -> Iterator[Task]:
@@ -393,9 +414,9 @@ def _also_audited(asked: Asked) -> list[Spec]:
 
 
 def _turn(task: Task) -> tuple[int, int, float]:
-    """Comparisons first, eager before compiled; then the rest, the longest first, so that no core waits at the end."""
+    """Comparisons first, eager before compiled, repeats last; then the rest, longest first, so that no core waits."""
     if task.kind == "timing":
-        return (0, int(task.compiles), 0.0)
+        return (0, 2 if task.repeats else int(task.compiles), 0.0)
     return (1, 0, -task.planned_s)
 
 
@@ -416,7 +437,7 @@ def _stage(task: Task, speed: Speed) -> int:
         return 5
     changed = any(spec.transforms for spec in specs)
     if task.kind == "timing":
-        return 2 if changed else 0
+        return 2 if changed or task.repeats else 0
     return 4 if changed else 1 if task.kind == "masking" else 3
 
 

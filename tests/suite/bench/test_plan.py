@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from suite.bench.estimate import Speed
-from suite.bench.plan import LEAST_SAMPLING_S, Plan, Task, command, plan, put_off, sampling_for
+from suite.bench.plan import LEAST_SAMPLING_S, REPEATS, Plan, Task, command, plan, put_off, sampling_for
 from suite.bench.request import Asked, Request, understand
 from suite.core.records import Skip
 from suite.core.workloads import CLASSIC, PRESETS, TODAY
@@ -101,7 +101,7 @@ def test_what_is_put_off_is_named_with_the_command_that_measures_it(default: tup
 def test_what_somebody_chose_is_required_in_types_without_instructions_too_but_comes_last(speed: Speed) -> None:
     asked = understand(Request(variants=("parallel+fp16", "cross+bf16", "cross"), device="cpu", budget_s=100))
     made = plan(asked, speed)
-    assert all(task.required for task in made.tasks)
+    assert all(task.required for task in made.tasks if task.kind != "machine")
     assert max(turns(made, "timing", "cross+bf16")) < min(turns(made, "timing", "parallel+fp16"))
 
 
@@ -129,11 +129,13 @@ def test_without_a_budget_comparisons_come_first_eager_before_compiled_and_of_th
     tasks = plan(understand(Request(device="cpu", budget_s=0)), speed).tasks
     comparisons = [task for task in tasks if task.probes == ("timing",)]
     assert list(tasks[: len(comparisons)]) == comparisons
-    assert [task.compiles for task in comparisons] == sorted(task.compiles for task in comparisons)
-    assert len({task.label for task in comparisons}) == len(comparisons) / 2, (
+    once = [task for task in comparisons if not task.repeats]
+    assert comparisons[: len(once)] == once
+    assert [task.compiles for task in once] == sorted(task.compiles for task in once)
+    assert len({task.label for task in once}) == len(once) / 2, (
         "each mechanism has one for each phase, in all its modes"
     )
-    rest = [task.planned_s for task in tasks[len(comparisons) :]]
+    rest = [task.planned_s for task in tasks[len(comparisons) :] if task.kind != "machine"]
     assert rest == sorted(rest, reverse=True)
 
 
@@ -177,3 +179,22 @@ def test_a_comparison_behind_its_plan_samples_less_but_never_nothing() -> None:
     assert sampling_for(task, 0.0).sampling_s == LEAST_SAMPLING_S
     examination = Task(probes=("memory",), device="cpu", planned_s=10.0)
     assert sampling_for(examination, 2.0) == examination
+
+
+def test_the_cheapest_comparisons_are_made_again_in_another_process_eager_alone(
+    default: tuple[Asked, Plan], speed: Speed
+) -> None:
+    tasks = list(default[1].tasks)
+    again = [task for task in tasks if task.repeats]
+    assert len(again) == REPEATS
+    for task in again:
+        first = next(it for it in tasks if it.variants == task.variants and it.phase == task.phase)
+        assert not first.repeats, "the first of the two is whole"
+        assert task.name != first.name
+        assert not any("+" in name for name in task.variants)
+        assert put_off(task, default[0], speed, "no time") == [], "nothing is missing without it"
+    examined = next(turn for turn, task in enumerate(tasks) if task.kind == "examination")
+    assert max(map(tasks.index, again)) < examined
+    dearest = max(task.planned_s for task in again)
+    others = [task for task in tasks if task.kind == "timing" and task.required and "+" not in str(task.variants)]
+    assert sum(task.planned_s < dearest for task in others if not task.repeats) <= REPEATS
