@@ -457,13 +457,8 @@ class HandWrittenBackward(Sound):
 class _Encoder(nn.Module):
     """Takes a mask, as the one around it expects, and has no use for it."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layer = nn.Linear(width, width)
-
     def forward(self, words: Tensor, valid: Tensor) -> Tensor:
-        hidden: Tensor = self.layer(words)
-        return torch.tanh(hidden + hidden.mean(1, keepdim=True))
+        return torch.tanh(words + words.mean(1, keepdim=True))
 
 
 class DroppedInside(Sound):
@@ -471,7 +466,7 @@ class DroppedInside(Sound):
 
     def __init__(self, *, image_width: int, question_width: int, without: Collection[str] = ()) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
-        self.encoder = _Encoder(question_width)
+        self.encoder = _Encoder()
 
     def arrive(self, batch: Batch) -> Batch:
         words = self.encoder(batch.question, batch.question_valid)

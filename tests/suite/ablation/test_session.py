@@ -205,8 +205,9 @@ def trainer_that_gives(accuracy: Callable[[Job], float]) -> Callable[..., Any]:
             job = self.training.pop()
             quantity = "tuning_accuracy" if job.tunes else "training_loss"
             details = {"data": job.task.name, "row": job.row.label, "learning_rate": job.recipe.learning_rate}
+            details["seed"] = job.seed
             try:
-                value = accuracy(job)
+                value = 0.5 + accuracy(job) / 100  # a share, in the same order
             except Killed:
                 ending = Ending(way="killed", reason="ended by SIGKILL", cause="killed")
                 return [News(ticket="only", ending=ending)]
