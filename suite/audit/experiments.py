@@ -103,7 +103,7 @@ def facts(lab: Lab, side: Side, *, counted: bool = True, train: bool = False) ->
             f"{own.slots} first reach valid ones in {moved.meaning}{moved.place}; zero them before that"
         )
     else:
-        yield f"{how}padded {own.slots} first reach valid ones in {moved.meaning}{moved.place}; mask it there"
+        yield f"{how}padded {own.slots} first reach valid ones in {moved.meaning}{moved.place}; {moved.remedy}"
 
 
 def _by_count(lab: Lab, side: Side, *, train: bool) -> str:
@@ -127,7 +127,7 @@ def _by_count(lab: Lab, side: Side, *, train: bool) -> str:
 
 
 _BY_COUNT: Mapping[str, str] = {
-    "lstm gru rnn_tanh rnn_relu mkldnn_rnn_layer": "the recurrence{place} runs through padding; "
+    "lstm gru rnn rnn_tanh rnn_relu mkldnn_rnn_layer": "the recurrence{place} runs through padding; "
     "pack the rows to their lengths",
     "convolution": "the convolution{place} reaches into padding and finds no zeros there; blank padded {slots} first",
     "mean": "the mean{place} divides by the padded length; divide by the number of valid {slots}",

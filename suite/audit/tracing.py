@@ -1,10 +1,12 @@
 """The operations of one call, what each made, and on which line of the user's own code it stands."""
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
+from types import FrameType
 
 import torch
 from torch import Tensor
@@ -37,6 +39,7 @@ _MEANS: Mapping[str, str] = {
     "cudnn_batch_norm": "a normalisation over slots",
     "lstm": "a recurrence over slots",
     "gru": "a recurrence over slots",
+    "rnn": "a recurrence over slots",
     "mkldnn_rnn_layer": "a recurrence over slots",
     "sort": "a sort over slots",
     "topk": "a choice of the largest slots",
@@ -77,6 +80,12 @@ class Operation:
         if "attention" in self.name:
             return "attention"
         return _MEANS.get(self.name, f"the operation {self.name}")
+
+    @property
+    def remedy(self) -> str:
+        """What keeps padding out of it."""
+        recurs = self.meaning == _MEANS["lstm"]
+        return "pack the rows to their lengths" if recurs else "mask it there"
 
     @property
     def plainly(self) -> str:
@@ -177,7 +186,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         args: tuple[object, ...] = (),
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
-        name = str(getattr(func, "overloadpacket", func)).rpartition(".")[2]
+        name = _layer() or str(getattr(func, "overloadpacket", func)).rpartition(".")[2]
         # before the call: some operations write into what they are given
         given = tuple(value.detach().clone() if isinstance(value, Tensor) else value for value in args)
         try:
@@ -193,6 +202,19 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
             kept = tuple(value.detach().clone() for value in tensors)
             self.operations.append(Operation(name=name, place=here(), made=kept, given=given, scores=scores))
         return made
+
+
+_RECURRENT = str(Path("nn", "modules", "rnn.py"))
+
+
+def _layer() -> str:
+    """The recurrent layer of torch's own that is at work, such as ``gru``: on some devices it is many products."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and "torch" in frame.f_code.co_filename:
+        if frame.f_code.co_filename.endswith(_RECURRENT):
+            return type(frame.f_locals.get("self")).__name__.lower()
+        frame = frame.f_back
+    return ""
 
 
 def _counts(value: object) -> bool:

@@ -32,8 +32,8 @@ def finish(folder: Path, manner: Manner, *, interrupted: bool, resume: str) -> i
     path, failure = None, None
     try:
         path = page.write(folder)
-    except OSError as error:
-        failure = errors.of_the_system(error, folder)
+    except (OSError, errors.UserError) as error:
+        failure = errors.of_the_system(error, folder) if isinstance(error, OSError) else str(error)
         if failure is None:
             raise
         code = exits.INTERRUPTED if interrupted else exits.CELLS_FAILED
