@@ -1,7 +1,6 @@
 """`pytest --benchmark` times variants by the suite's clocks, and two of its runs can be compared."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +17,7 @@ ASKED = ("--benchmark-variant", "parallel", "--benchmark-variant", "parallel+bf1
 
 def run(*arguments: str) -> str:
     command = [sys.executable, "-m", "pytest", "tests/benchmarks", "-q", "-p", "no:cacheprovider", *arguments]
-    # a worker of pytest-xdist says so in its environment, and nothing is timed beside other tests
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
