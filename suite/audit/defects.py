@@ -491,12 +491,20 @@ class TinyEpsilon(Sound):
         return seen * (powers.sum(-1, keepdim=True) / (powers.sum(-1, keepdim=True) + 1e-9))
 
 
-class RootOfNothing(Sound):
-    """Words are brought to length one; that of blanked padding is the root of zero, whose slope is infinite."""
+class Shortened(Sound):
+    """Words go through a layer and are brought to length one, with the epsilon under the root."""
 
     def __init__(self, *, image_width: int, question_width: int, without: Collection[str] = ()) -> None:
         super().__init__(image_width=image_width, question_width=question_width, without=without)
         self.turn = nn.Linear(question_width, question_width, bias=False)
+
+    def encode(self, question: Tensor, valid: Tensor) -> Tensor:
+        words: Tensor = self.turn(question)
+        return words / (words.square().sum(-1, keepdim=True) + 1e-6).sqrt()
+
+
+class RootOfNothing(Shortened):
+    """The length of blanked padding is the root of zero, whose slope is infinite."""
 
     def encode(self, question: Tensor, valid: Tensor) -> Tensor:
         words: Tensor = self.turn(question)
@@ -893,7 +901,7 @@ DEFECTS: dict[str, Defect] = {
 }
 """Every planted defect by name."""
 
-PLANTED_IN: tuple[type[Sound], ...] = (Sound, Recurrent, Convolved, Normalised)
+PLANTED_IN: tuple[type[Sound], ...] = (Sound, Recurrent, Convolved, Normalised, Shortened)
 """The correct mechanisms that they are planted in."""
 SOUND: tuple[type[Sound], ...] = (*PLANTED_IN, CastDown)
 """Every correct mechanism here: none may be accused."""
