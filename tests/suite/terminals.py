@@ -112,10 +112,13 @@ class Terminal:
 
 
 _IN_FRONT = """
-import fcntl, runpy, sys, termios
+import fcntl, runpy, signal, sys, termios
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 sys.argv[0] = "run_all.py"
 sys.path.insert(0, "")
 runpy.run_path("run_all.py", run_name="__main__")
 """
-"""Makes the terminal its own, so that Ctrl-C reaches it, and becomes the command line."""
+"""Makes the terminal its own, so that Ctrl-C reaches it, hears signals as under a shell, whatever the tests were started
+by, and becomes the command line."""
