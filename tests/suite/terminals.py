@@ -120,5 +120,5 @@ sys.argv[0] = "run_all.py"
 sys.path.insert(0, "")
 runpy.run_path("run_all.py", run_name="__main__")
 """
-"""Makes the terminal its own, so that Ctrl-C reaches it, hears signals as under a shell, whatever the tests were started
-by, and becomes the command line."""
+"""Makes the terminal its own, so that Ctrl-C reaches it, hears signals as under a shell, whatever started the
+tests, and becomes the command line."""
