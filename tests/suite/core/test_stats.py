@@ -44,8 +44,8 @@ def _alarms(verdicts: list[stats.Verdict]) -> float:
 def test_the_interval_covers_the_true_ratio_for_few_rounds_and_heavy_tails(noise: str, rounds: int) -> None:
     generator = np.random.default_rng(rounds)
     results = [stats.log_interval(math.log(1.3) + NOISE[noise](generator, rounds)) for _ in range(1500)]
-    # 1500 trials of 95 % scatter by 0.6 %; the exact level of six rounds is 96.9 %, and by chance a few rounds look as if
-    # they hung together, which widens some of them
+    # 1500 trials of 95 % scatter by 0.6 %; the exact level of six rounds is 96.9 %, and by chance some of them look as
+    # if they hung together, which widens them
     assert 0.93 <= _coverage(results, truth=1.3) <= 0.985
 
 
