@@ -297,9 +297,9 @@ def test_what_the_seeds_cannot_separate_is_said() -> None:
 
 def timed(variant: str, latency_s: float, memory_B: float, workload: str = "tiny") -> list[Record]:
     cell = {"task": workload, "variant": variant, "workload": workload, "phase": "forward", "device": "cpu"}
-    samples = tuple(latency_s * (1 + 0.01 * turn) for turn in range(8))
+    samples = tuple(latency_s * (1 + 0.01 * turn) for turn in range(12))
     return [
-        Measurement(quantity="latency", unit="s", samples=samples, rounds=tuple(range(8)), **cell),
+        Measurement(quantity="latency", unit="s", samples=samples, rounds=tuple(range(12)), **cell),
         Measurement(quantity="peak_memory", unit="B", value=memory_B, **cell),
     ]
 

@@ -35,10 +35,10 @@ def test_every_chart_is_plain_json(here: pd.DataFrame) -> None:
         assert json.loads(json.dumps(figure.spec, allow_nan=False)) == figure.spec
 
 
-def test_the_fastest_in_the_title_is_the_first_that_is_drawn(here: pd.DataFrame) -> None:
+def test_a_fastest_in_the_title_is_the_first_that_is_drawn(here: pd.DataFrame) -> None:
     latency, _ = speed.figures(here)
     mechanisms = [value for value in drawn(latency) if value["variant"] not in (*synthetic.PUBLISHED, *CONTROLS)]
-    assert str(mechanisms[0]["variant"]) in latency.title
+    assert str(mechanisms[0]["variant"]) in latency.title or "not told apart" in latency.title
     times = [value["value"] for value in mechanisms]
     assert times == sorted(times)  # type: ignore[type-var]  # numbers, all of them
 
