@@ -51,7 +51,11 @@ def test_settings_that_change_what_a_processor_does_are_named(monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    "source", ["audit/lab.py", "stats.py", "worker.py", "run.py", "probes/honesty.py", "keeper.py"]
+    "source",
+    [
+        *("audit/lab.py", "core/stats.py", "bench/worker.py", "bench/run.py", "bench/probes/honesty.py"),
+        *("execution/keeper.py", "execution/loop.py"),
+    ],
 )
 def test_every_source_that_a_number_depends_on_is_in_the_hash(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -64,6 +68,7 @@ def test_every_source_that_a_number_depends_on_is_in_the_hash(
     with (tmp_path / "suite" / "report" / "page.py").open("a") as file:
         file.write("# what pages look like\n")
     assert environment.sources(()) == before
+    assert (tmp_path / "suite" / source).exists()
     with (tmp_path / "suite" / source).open("a") as file:
         file.write("# how it is measured\n")
     assert environment.sources(()) != before
