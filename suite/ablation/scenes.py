@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
 Number = TypeVar("Number", bound=np.generic)
 
 FAMILIES = ("unary", "phrase", "pair", "nearest", "count")

@@ -341,11 +341,6 @@ def as_batch(scene: Scene) -> Batch:
     return Batch(image, question, image_valid, question_valid)
 
 
-def as_scene(batch: Batch) -> Scene:
-    """The scene of a batch of the contract."""
-    return make_scene({"image": (batch.image, batch.image_valid), "question": (batch.question, batch.question_valid)})
-
-
 def image_and_question(image_width: int, question_width: int, *, question_order: Order = "free") -> tuple[SideOf, ...]:
     """The two sides of the contract."""
     return (

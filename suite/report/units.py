@@ -57,12 +57,6 @@ def round_binary(value: float) -> str:
     return f"{value / scale:g} {symbol}"
 
 
-def round_count(value: float) -> str:
-    """A round number, as axes have them: ``20 k``."""
-    scale, symbol = _scale(value, _SI)
-    return f"{value / scale:g} {symbol}".rstrip()
-
-
 def binary(value: float | None) -> str:
     """A size in bytes, such as ``4.5 MiB``; whole below a KiB."""
     if not is_number(value):

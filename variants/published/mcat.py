@@ -12,8 +12,6 @@ from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import NO_MASKS
 from variants.registry import register
 
-GENE_GROUPS = 6
-
 
 class MultiheadAttention(nn.Module):
     """torch's own attention with the sequence first, which gives the scores for a map.

@@ -11,7 +11,6 @@ from torch import Tensor
 from suite.audit.subject import Scene, Side, drawn
 
 Layout = Literal["[B, L, D]", "[L, B, D]", "[B, D, L]", "[B, D, H, W]", "[B, H, W, D]", "[B, D]", "[L, D]"]
-LAYOUTS: tuple[Layout, ...] = ("[B, L, D]", "[L, B, D]", "[B, D]", "[B, D, L]", "[B, D, H, W]", "[B, H, W, D]")
 Values = Literal["booleans", "integers", "floats", "additive", "lengths"]
 Shape = Literal[
     "[B, L]",

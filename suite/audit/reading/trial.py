@@ -46,9 +46,6 @@ class Reading:
         owners = [feature for feature in self.features.values() if feature.side == side]
         return next((feature.width for feature in owners if feature.first), owners[0].width)
 
-    def sides_of(self, argument: str) -> tuple[Side, ...]:
-        return self.masks[argument].sides
-
     @property
     def masked(self) -> tuple[Side, ...]:
         """Sides that some mask tells of."""

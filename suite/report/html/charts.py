@@ -32,7 +32,6 @@ SHAPES = {
 }
 INK = "#1b1f24"
 QUIET = "#8a8a8a"
-WARM = "#d55e00"
 SECONDS = (
     "datum.value >= 1 ? format(datum.value, '.3~g') + ' s' : datum.value >= 1e-3 ? format(datum.value * 1e3, '.3~g') + "
     "' ms' : datum.value >= 1e-6 ? format(datum.value * 1e6, '.3~g') + ' µs' : format(datum.value * 1e9, '.3~g') + "
@@ -46,7 +45,6 @@ BYTES = (
 TIMES = "'×' + format(datum.value, '.3~g')"
 SCIENTIFIC = "format(datum.value, '.0e')"
 COUNT = "format(datum.value, '.3~s')"
-PERCENT = "format(datum.value, '.0%')"
 _OTHERS_FADE = {"condition": {"test": "selected === '' || datum.variant === selected", "value": 1}, "value": 0.18}
 
 
