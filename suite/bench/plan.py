@@ -117,11 +117,11 @@ def plan(asked: Asked, speed: Speed) -> Plan:
     """Tasks for what was asked.
 
     With a budget they stand in the order of their value, so that what a budget cuts off is worth least: of what is
-    required, first the times and audits of eager float32, then the times of the other modes, then a few comparisons
-    in a second process, then all that remains; then the audits of mechanisms that are not timed; then eager float32
-    of what may be left out; then the modes that may be; last those for whose dtype this machine has no
-    instructions. What is timed in another mode is timed again in eager float32 beside it, so that a speed-up is of
-    the same rounds. Without a budget a mechanism has one comparison in all its modes.
+    required, first the times and audits of eager float32, then the times of the other modes, then all that remains,
+    the cheapest first, and among it a few comparisons in a second process; then the audits of mechanisms that are
+    not timed; then eager float32 of what may be left out; then the modes that may be; last those for whose dtype
+    this machine has no instructions. What is timed in another mode is timed again in eager float32 beside it, so
+    that a speed-up is of the same rounds. Without a budget a mechanism has one comparison in all its modes.
 
     Args:
         asked: what to measure.
@@ -147,7 +147,7 @@ def plan(asked: Asked, speed: Speed) -> Plan:
         made = _block(asked, block, speed, audited, sampling_s=LEAST_SAMPLING_S, by_value=True)
         tasks += sorted(made, key=_turn_by_value)
     tasks += _repeats(asked, tasks, speed)
-    tasks.sort(key=lambda task: _stage(task, speed))
+    tasks.sort(key=lambda task: _place(task, speed))
     tasks += _peaks_again(asked)
     if "masking" in asked.probes:
         tasks += sorted(_audits(_also_audited(asked), str(asked.devices[0]), speed, audited), key=_turn_by_value)
@@ -430,6 +430,16 @@ def _turn_by_value(task: Task) -> tuple[object, ...]:
     return (2, 0, -task.planned_s)
 
 
+def _place(task: Task, speed: Speed) -> tuple[int, float]:
+    """Of what is required: stages, and in that of examinations the cheapest first, so that most of them fit."""
+    stage = _stage(task, speed)
+    return stage, task.planned_s if stage == _EXAMINATIONS else 0.0
+
+
+_EXAMINATIONS = 3
+"""The stage of what is looked at one by one, and of comparisons that are repeated."""
+
+
 def _stage(task: Task, speed: Speed) -> int:
     """Of what is required: which tasks come before all others, whatever they are about."""
     specs = [canonical(name) for name in task.variants]
@@ -437,8 +447,8 @@ def _stage(task: Task, speed: Speed) -> int:
         return 5
     changed = any(spec.transforms for spec in specs)
     if task.kind == "timing":
-        return 2 if changed or task.repeats else 0
-    return 4 if changed else 1 if task.kind == "masking" else 3
+        return _EXAMINATIONS if task.repeats else 2 if changed else 0
+    return 4 if changed else 1 if task.kind == "masking" else _EXAMINATIONS
 
 
 def sampling_for(task: Task, sampling_s: float) -> Task:
