@@ -128,8 +128,10 @@ def fastest(cells: pd.DataFrame) -> str:
         return f"fastest mechanism {first[0]['variant']}{beside}"
     doubted = sum(bool(row["trust"]) for row in first)
     if doubted:
-        which = "every time is" if doubted == len(rows) else f"{doubted} of {len(rows)} times are"
-        return f"no mechanism told the fastest, for {which} doubted"
+        if doubted == len(rows):
+            return "no mechanism told the fastest, for every time is doubted"
+        are = "are" if doubted > 1 else "is"
+        return f"no mechanism told the fastest: {doubted} of {len(first)} that may be {are} doubted"
     names = [str(row["variant"]) for row in first]
     return f"{' and '.join(names) if len(names) == 2 else f'{len(names)} mechanisms'} not told apart as the fastest"
 

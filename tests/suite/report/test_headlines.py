@@ -180,6 +180,23 @@ def test_the_sentence_about_a_place_names_the_fastest_where_there_is_one_and_nob
     assert kinds == {"fastest", "doubted", "some doubted", "level", "alone", "nobody"}
 
 
+def test_a_title_without_a_fastest_counts_what_is_doubted_of_all_that_may_be_it() -> None:
+    counted = 0
+    for seed in TOLD:
+        made, found = made_of(seed)
+        for place, cells in places(found):
+            truth = Truth(made, place)
+            ours, said = truth.contenders(), standing.fastest(cells)
+            if "every time is doubted" in said:
+                assert set(ours) <= truth.doubted
+            elif told := re.search(r"(\d+) of (\d+) that may be (is|are) doubted", said):
+                best = min((name for name in ours if name not in truth.doubted), key=truth.medians.__getitem__)
+                first = {best, *(other for other in ours if other != best and not truth.is_faster(best, other))}
+                assert (int(told[1]), int(told[2])) == (len(first & truth.doubted), len(first))
+                counted += 1
+    assert counted
+
+
 def test_what_is_not_counted_is_named_with_its_lowest_time() -> None:
     for seed in TOLD:
         made, found = made_of(seed)
