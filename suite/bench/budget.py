@@ -24,6 +24,10 @@ _UNEXPECTED = 0.25
 """What is required begins where this share of what it is thought to take is left: it may be quicker than that."""
 _PATIENCE = 5.0
 """Times that a first comparison may take as long as thought, where the budget was spent when it began."""
+_BEYOND_LEAST = 1.2
+"""Times its least that a comparison may take, though what comes after it would need that time."""
+_NEVER_SHORT = 0.05
+"""Share of the budget that any comparison may take all the same: what is cheap gets all its rounds."""
 _WORTH_A_LOOK = 0.05
 """Of a budget that is to be spent, what is left at the end and not worth another look at a comparison."""
 _SHORTEST_LOOK_S = 2.0
@@ -192,7 +196,15 @@ class Budget:
         given = self._sampling(task, least, pending, left_s)
         if not self.strict:
             return given
-        return replace(given, deadline_s=max(left_s, 0.0), foreseen=self._foreseen(task))
+        return replace(given, deadline_s=self._deadline_s(task, least, pending, left_s), foreseen=self._foreseen(task))
+
+    def _deadline_s(self, task: Task, least: Task, pending: Sequence[Task], left_s: float) -> float:
+        """When it has to be done: in time for the required comparisons and audits after it, but never at once."""
+        after = [it for it in pending if it.required and it.kind in ("timing", "masking") and not it.repeats]
+        if task.kind != "timing" or task.repeats or not after:
+            return max(left_s, 0.0)
+        fair_s = max(_BEYOND_LEAST * least.planned_s, _NEVER_SHORT * (self.total_s or 0.0))
+        return max(min(left_s, max(left_s - self._duration(map(self.least, after)), fair_s)), 0.0)
 
     def _sampling(self, task: Task, least: Task, pending: Sequence[Task], left_s: float) -> Task:
         """Its share of what is left when all that fits has been given the least."""

@@ -15,7 +15,7 @@ from suite.bench.request import Asked, Request, understand
 from suite.bench.run import Session
 from suite.core import store
 from suite.core.records import UNITS, Measurement, Record, Skip, encode
-from suite.core.workloads import CLASSIC
+from suite.core.workloads import CLASSIC, PHASES
 from suite.execution.jobs import Ending, Job, News, Node, Ticket
 from variants import canonical
 
@@ -144,7 +144,7 @@ class Simulated:
             round_s += call_s
             spent += 3 * call_s + compile_s + 0.1 * machine.pace
             self._add("first_call", call_s + compile_s, variant=str(spec))
-        sampled = max(task.sampling_s, 6 * round_s)
+        sampled = max(task.sampling_s, 12 * round_s)
         sampled = min(sampled, max(round_s, (task.deadline_s or 1e9) - spent - 4 * round_s))
         for name, call_s in calls.items():
             self._add("latency", call_s, variant=name)
@@ -290,6 +290,18 @@ def test_nothing_required_is_left_out_where_something_else_ran(
         if isinstance(item, Skip) and item.cause == "budget" and required(item.variant, machine)
     }
     assert not (optional and lost)
+
+
+def test_what_is_slow_takes_no_time_that_a_required_comparison_after_it_needs(default: Asked, tmp_path: Path) -> None:
+    # the slowest mechanism in all its rounds, or the compiled form at all: both do not fit
+    machine = Machine(kinds={"timing": 2.5, "compiling": 1.0}, noise=0.0)
+    outcome = simulated(default, machine, tmp_path / "run")
+    timed = {
+        (it.variant, it.phase)
+        for it in outcome.records
+        if isinstance(it, Measurement) and it.quantity == "latency" and required(it.variant, machine)
+    }
+    assert timed == {(name, phase) for name in (*CLASSIC, "parallel+compile") for phase in PHASES}
 
 
 def test_a_run_that_is_cut_short_says_so_with_the_command_for_each_and_is_no_failure(
