@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
 from rich.console import RenderableType
@@ -10,7 +11,20 @@ from rich.console import RenderableType
 from suite.core import folders
 from suite.core.records import Measurement, Record, Skip
 from suite.report import escape, units, wording
-from suite.report.accuracies import MARGIN, WAYS, Accuracies, between, change, interval, points, text, verdict
+from suite.report.accuracies import (
+    MARGIN,
+    POWER,
+    WAYS,
+    Accuracies,
+    Interval,
+    between,
+    change,
+    detectable,
+    interval,
+    points,
+    text,
+    verdict,
+)
 from suite.report.columns import Column, Columns, literal
 
 CEILINGS = {
@@ -20,6 +34,8 @@ CEILINGS = {
 }
 
 FEW_ROWS = 4
+_ALONE = ", alone"
+"""After a verdict that does not hold together with the others of its study."""
 _SHOWN = ("row", "seeds", "accuracy", "change", "verdict", *(f"lost: {title}" for title in WAYS.values()))
 
 
@@ -67,6 +83,7 @@ def study_table(accuracies: Accuracies, study: str) -> pd.DataFrame:
     """The table of a study as text: accuracies, the change from the parent, and what changed padding costs."""
     lines = []
     longer = any(accuracies.of(study, row.label, evaluation="longer") for row in accuracies.trained(study))
+    together = accuracies.told_together(study) | {row.label for row in accuracies.trained(study) if row.is_blindfolded}
     for row in accuracies.trained(study):
         gained = change(accuracies.of(study, row.label), accuracies.of(study, row.parent))
         line = {
@@ -80,7 +97,7 @@ def study_table(accuracies: Accuracies, study: str) -> pd.DataFrame:
             },
             "compared with": f"`{row.parent}`" if row.parent else "",
             "change": points(gained, sign="+") if row.parent and gained.seeds else "",
-            "verdict": verdict(gained) if row.parent and gained.seeds else "",
+            "verdict": _said_of(gained, row.label in together) if row.parent and gained.seeds else "",
         }
         if longer:
             line["on longer sets"] = points(interval(accuracies.of(study, row.label, evaluation="longer").values()))
@@ -105,8 +122,28 @@ def study_table(accuracies: Accuracies, study: str) -> pd.DataFrame:
     return pd.DataFrame(lines).fillna("")
 
 
+def _said_of(gained: Interval, holds: bool) -> str:
+    """The verdict of a change, and whether it is one by itself alone."""
+    found = verdict(gained)
+    return f"{found}{_ALONE}" if found in ("helps", "hurts") and not holds else found
+
+
+def power(accuracies: Accuracies, study: str) -> str:
+    """How large a change has to be for these seeds to tell it, in a sentence; empty where nothing is compared."""
+    sizes = sorted(
+        100 * detectable(gained) for gained in accuracies.changes(study).values() if gained.low < gained.high
+    )
+    if not sizes:
+        return ""
+    about = f"{median(sizes):.1f} points"
+    if len(sizes) > 1:
+        about += f" in the median of {len(sizes)} comparisons, from {sizes[0]:.1f} to {sizes[-1]:.1f}"
+    return f"A change that is told in {100 * POWER:g} of 100 studies of this size: {about}."
+
+
 def sentences(accuracies: Accuracies, study: str) -> list[str]:
     """What the study found, one sentence a comparison, and what it could not tell."""
+    together, count = accuracies.told_together(study), len(accuracies.changes(study))
     said: list[str] = []
     open_: list[str] = []
     alike: dict[str, list[str]] = defaultdict(list)
@@ -122,7 +159,9 @@ def sentences(accuracies: Accuracies, study: str) -> list[str]:
             if found in ("helps", "hurts"):
                 word = "above" if found == "helps" else "below"
                 size = f"{100 * abs(gained.mean):.1f} points {word} `{parent}` {between(gained)}"
-                said.append(f"`{row.label}` ends {size}, over {gained.seeds} seeds.")
+                alone = parent == row.parent and row.label not in together
+                note = f"; by itself alone, not after Holm's correction over {count} comparisons" if alone else ""
+                said.append(f"`{row.label}` ends {size}, over {gained.seeds} seeds{note}.")
             elif gained.seeds > 1 and gained.low == gained.high == 0:
                 alike[parent].append(f"`{row.label}`")
             elif gained.seeds:
@@ -140,6 +179,15 @@ def sentences(accuracies: Accuracies, study: str) -> list[str]:
             said.append(f"`{row.label}` changes by {size}{beside if gained.seeds else ''}.")
     for parent, labels in alike.items():
         said.append(f"As accurate as `{parent}` with every seed: {', '.join(labels)}.")
+    parted = [
+        f"`{row.label}` ({', '.join(f'*{name}* {learnt[name][0]} of {learnt[name][1]}' for name in names)})"
+        for row in rows
+        if (names := accuracies.of_two_kinds(study, row)) and (learnt := accuracies.learnt(study, row))
+    ]
+    if parted:
+        said.append(
+            f"Some seeds learnt a family and others did not, so that a mean is of two kinds: {', '.join(parted)}."
+        )
     if open_:
         said.append("These seeds cannot tell apart: " + "; ".join(open_) + ".")
     return said
@@ -180,7 +228,8 @@ def _page(accuracies: Accuracies, plots: Mapping[str, Sequence[str]], *, title: 
         f"# {title}",
         "",
         "Accuracies are means over seeds in percent, with 95 % t intervals in brackets; a change is paired, since the "
-        "same seed means the same batches. *Helps* and *hurts*: the interval leaves zero out. *No difference seen*: it "
+        "same seed means the same batches. *Helps* and *hurts*: the interval leaves zero out; *alone*: not after "
+        "Holm's correction over all comparisons of the study. *No difference seen*: the interval "
         f"lies within {100 * MARGIN:g} point of zero. *Unclear*: neither. What padding costs is taken on the same "
         "questions, with nothing changed that a correct mask could see: it loses none.",
         "",
@@ -190,6 +239,7 @@ def _page(accuracies: Accuracies, plots: Mapping[str, Sequence[str]], *, title: 
             continue
         lines += [f"## {study}: {accuracies.questions[study]}", ""]
         lines += [f"- {sentence}" for sentence in sentences(accuracies, study)]
+        lines += [f"- {line}" for line in filter(None, [power(accuracies, study)])]
         lines += ["", *(f"![{study}]({path})\n" for path in plots.get(study, ()))]
         lines += [wording.markdown(study_table(accuracies, study)), ""]
     if plots.get("attention"):
@@ -239,7 +289,8 @@ def words(records: Sequence[Record]) -> list[RenderableType]:
         rows = wording.rows(study_table(accuracies, study))
         parts += [literal(f"{study}: {accuracies.questions[study]}", style="bold")]
         parts += [Columns(columns, [[str(row.get(name, "")).strip("`*") for name in _SHOWN] for row in rows])]
-        parts += [literal(sentence.replace("`", "")) for sentence in sentences(accuracies, study)]
+        said = [*sentences(accuracies, study), *filter(None, [power(accuracies, study)])]
+        parts += [literal(sentence.replace("`", "")) for sentence in said]
     return parts
 
 
@@ -248,7 +299,12 @@ def data(records: Sequence[Record]) -> dict[str, object]:
     accuracies = Accuracies(records)
     return {
         "answer": [
-            {"study": study, "question": accuracies.questions[study], "sentences": sentences(accuracies, study)}
+            {
+                "study": study,
+                "question": accuracies.questions[study],
+                "sentences": sentences(accuracies, study),
+                "power": power(accuracies, study),
+            }
             for study in _trained(accuracies)
         ],
         "rows": list(wording.rows(table(accuracies))),

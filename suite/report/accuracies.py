@@ -8,7 +8,7 @@ from typing import Literal
 
 from scipy import stats as scipy_stats
 
-from suite.core import store
+from suite.core import stats, store
 from suite.core.records import Artifact, Measurement, Record, Scalar, Skip
 from suite.report import escape
 
@@ -16,6 +16,8 @@ Verdict = Literal["helps", "hurts", "no difference seen", "unclear"]
 MARGIN = 0.01
 """An interval that lies within a point of accuracy on either side says that there is no difference to speak of."""
 CONFIDENCE = 0.95
+POWER = 0.8
+"""How often a study of the same size is to tell a change that is as large as it says it can detect."""
 WAYS = {"noise_in_pads": "noise in pads", "twice_the_width": "twice the width", "alone": "alone in the batch"}
 """Changes to padding or batch that must change nothing, and what tables call them."""
 BySeed = Mapping[int, float]
@@ -95,6 +97,50 @@ class Accuracies:
         after = self.of(study, row, evaluation=way)
         return {seed: before[seed] - after[seed] for seed in before if seed in after}
 
+    def changes(self, study: str) -> dict[str, Interval]:
+        """By row, its change from its parent; of rows that have one and see both sides."""
+        found = {
+            row.label: change(self.of(study, row.label), self.of(study, row.parent))
+            for row in self.trained(study)
+            if row.parent and not row.is_blindfolded
+        }
+        return {label: gained for label, gained in found.items() if gained.seeds > 1}
+
+    def told_together(self, study: str) -> set[str]:
+        """Rows whose change is told from zero also after Holm's correction over all changes of the study."""
+        # what computes the same, seed by seed, is no comparison that luck could decide
+        changes = {
+            name: gained for name, gained in self.changes(study).items() if gained.mean or gained.low < gained.high
+        }
+        kept = stats.holm([chance(gained) for gained in changes.values()], level=1 - CONFIDENCE)
+        return {label for label, is_kept in zip(changes, kept, strict=True) if is_kept}
+
+    def learnt(self, study: str, row: Row) -> dict[str, tuple[int, int]]:
+        """By family, how many seeds learnt it, and of how many: nearer to all right than to what words alone allow.
+
+        Empty where no ceiling was computed.
+        """
+        ceiling = self.ceilings.get((row.data, "question only"), {})
+        found = {}
+        for family in self.families:
+            by_seed = self.of(study, row.label, family=family)
+            if family in ceiling and by_seed:
+                found[family] = sum(value > (ceiling[family] + 1) / 2 for value in by_seed.values()), len(by_seed)
+        return found
+
+    def of_two_kinds(self, study: str, row: Row) -> list[str]:
+        """Families that some seeds learnt and others did not, with none in the middle third between."""
+        ceiling = self.ceilings.get((row.data, "question only"), {})
+        parted = []
+        for family, (count, seeds) in self.learnt(study, row).items():
+            shares = [
+                (value - ceiling[family]) / (1 - ceiling[family])
+                for value in self.of(study, row.label, family=family).values()
+            ]
+            if 0 < count < seeds and not any(1 / 3 < share < 2 / 3 for share in shares):
+                parted.append(family)
+        return parted
+
     def change_on_longer(self, study: str, row: str) -> Interval:
         """Accuracy on longer sets than in training minus that on sets as long, within seeds."""
         return change(self.of(study, row, evaluation="longer"), self.of(study, row))
@@ -141,6 +187,34 @@ def interval(values: Iterable[float]) -> Interval:
 def change(row: BySeed, parent: BySeed) -> Interval:
     """Accuracy of the row minus its parent's, over the seeds that both have: the same seed saw the same batches."""
     return interval(row[seed] - parent[seed] for seed in row if seed in parent)
+
+
+def _error(difference: Interval) -> float:
+    """The standard error behind an interval of at least two seeds."""
+    quantile = float(scipy_stats.t.ppf(0.5 + CONFIDENCE / 2, difference.seeds - 1))
+    return (difference.high - difference.mean) / quantile
+
+
+def chance(difference: Interval) -> float:
+    """How often seeds alone would show as much, in either direction, where there is no difference; 1 from one seed."""
+    if difference.seeds < 2:
+        return 1.0
+    error = _error(difference)
+    if error < 1e-12:  # the same with every seed
+        return 0.0 if difference.mean else 1.0
+    return 2 * float(scipy_stats.t.sf(abs(difference.mean) / error, difference.seeds - 1))
+
+
+def detectable(difference: Interval) -> float:
+    """The smallest true change that as many seeds, spread as these, tell from zero in four of five studies, about.
+
+    Infinite from one seed.
+    """
+    if difference.seeds < 2:
+        return math.inf
+    freedom = difference.seeds - 1
+    reach = float(scipy_stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) + float(scipy_stats.t.ppf(POWER, freedom))
+    return reach * _error(difference)
 
 
 def verdict(difference: Interval) -> Verdict:

@@ -64,7 +64,8 @@ def answers(accuracies: Accuracies, studies: Sequence[str]) -> list[Answer]:
     """One answer a study, and whether to believe them."""
     made = []
     for study in studies:
-        told = [gain for gain in gains(accuracies, study) if gain["told"] in ("helps", "hurts") and not gain["check"]]
+        together = accuracies.told_together(study)
+        told = [gain for gain in gains(accuracies, study) if gain["row"] in together]
         sentences = ablation.sentences(accuracies, study)
         made.append(
             Answer(
@@ -108,7 +109,8 @@ def answers(accuracies: Accuracies, studies: Sequence[str]) -> list[Answer]:
             mood="good" if fewest >= 5 else "care",
             lines=[
                 "Intervals are t intervals of 95 % over seeds, and changes are paired: the same seed saw the same "
-                "batches. No interval is corrected for how many comparisons there are."
+                "batches. Of many comparisons some leave zero out by luck: what is in the answers above holds "
+                "after Holm's correction over its study, and what does not is said to stand alone."
             ],
         )
     )
@@ -336,18 +338,14 @@ def learnt(accuracies: Accuracies, study: str) -> tuple[list[str], list[list[str
         Column titles, and the rows as text; nothing where no ceiling was measured.
     """
     rows = accuracies.trained(study)
-    ceiling = accuracies.ceilings.get((rows[0].data, "question only"), {}) if rows else {}
-    families = [family for family in accuracies.families if family in ceiling]
+    found = {row.label: accuracies.learnt(study, row) for row in rows}
+    families = [family for family in accuracies.families if any(family in by for by in found.values())]
     if not families:
         return [], []
-    lines = []
-    for row in rows:
-        line = [f"`{row.label}`"]
-        for family in families:
-            by_seed = accuracies.of(study, row.label, family=family)
-            enough = (ceiling[family] + 1) / 2
-            line.append(f"{sum(value > enough for value in by_seed.values())} of {len(by_seed)}")
-        lines.append(line)
+    lines = [
+        [f"`{label}`", *("{} of {}".format(*by[family]) if family in by else "" for family in families)]
+        for label, by in found.items()
+    ]
     return ["row", *families], lines
 
 
@@ -357,7 +355,7 @@ def _study(accuracies: Accuracies, study: str, drawn: Sequence[Figure]) -> Marku
     head, rows = learnt(accuracies, study)
     return render(
         "study.html.jinja",
-        sentences=ablation.sentences(accuracies, study),
+        sentences=[*ablation.sentences(accuracies, study), *filter(None, [ablation.power(accuracies, study)])],
         figures=drawn,
         columns=columns,
         rows=table.to_numpy(dtype=object).tolist(),

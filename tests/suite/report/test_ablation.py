@@ -2,17 +2,19 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from suite.core import store
+from suite.core import stats, store
 from suite.core.answer import Answer, give
 from suite.core.records import Artifact, Finding, Measurement, Record, Skip
 from suite.report import ablation, ablation_plots, attention, page, pareto
-from suite.report.accuracies import Accuracies, Interval, change, interval, verdict
+from suite.report.accuracies import Accuracies, Interval, change, detectable, interval, verdict
 from suite.report.tables import Place
 
 SEEDS = (0.70, 0.72, 0.69, 0.71, 0.73)
@@ -371,3 +373,64 @@ def test_what_does_not_meet_is_named(records: list[Record]) -> None:
         pareto.join(records, run, study="levels", place=place)
     with pytest.raises(ValueError, match="timed nothing at vqa-grid; it timed tiny, forward, cpu"):
         pareto.choose(run, workload="vqa-grid", phase=None, device=None)
+
+
+def drawn(rng: np.random.Generator, changes: Sequence[float], *, seeds: int = 8, spread: float = 0.03) -> Accuracies:
+    """A study whose rows truly differ from pooling by so much."""
+    pool = 0.5 + spread * rng.standard_normal(seeds)
+    made: list[Record] = [described("pool", ""), *accuracies_of("pool", tuple(pool))]
+    for place, true in enumerate(changes):
+        own = pool + true + spread * rng.standard_normal(seeds)
+        made += [described(f"row {place}", "pool"), *accuracies_of(f"row {place}", tuple(own))]
+    return Accuracies(made)
+
+
+def test_of_studies_in_which_nothing_differs_one_in_twenty_tells_something_together() -> None:
+    rng = np.random.default_rng(5)
+    false = sum(bool(drawn(rng, [0.0] * 12).told_together("core")) for _ in range(200))
+    low, high = stats.binomial_interval(false, 200)
+    assert low <= 0.05 <= high or high < 0.05
+    # while by themselves a row of twelve is told in every second study
+    alone = sum(
+        any(verdict(gained) in ("helps", "hurts") for gained in drawn(rng, [0.0] * 12).changes("core").values())
+        for _ in range(200)
+    )
+    assert alone > 0.25 * 200
+
+
+def test_a_change_as_large_as_is_said_to_be_detectable_is_told_in_four_of_five_studies() -> None:
+    rng = np.random.default_rng(6)
+    size = float(np.mean([detectable(drawn(rng, [0.0]).changes("core")["row 0"]) for _ in range(300)]))
+    told = sum(verdict(drawn(rng, [size]).changes("core")["row 0"]) == "helps" for _ in range(400))
+    assert told / 400 == pytest.approx(0.8, abs=0.08)
+    assert math.isinf(detectable(interval([0.1])))
+
+
+def test_a_verdict_that_does_not_hold_together_is_said_to_stand_alone() -> None:
+    steady = (0.0, 0.001, -0.001, 0.0005, -0.0005)
+    made: list[Record] = [described("pool", ""), *accuracies_of("pool", (0.5,) * 5)]
+    for place in range(6):
+        by_luck = tuple(0.5 + value for value in (0.004, 0.02, 0.012, 0.016, 0.02)) if place == 0 else None
+        own = by_luck or tuple(0.5 + (0.01 if value % 2 else -0.01) for value in range(place, place + 5))
+        made += [described(f"row {place}", "pool"), *accuracies_of(f"row {place}", own)]
+    made += [described("sure", "pool"), *accuracies_of("sure", tuple(0.7 + value for value in steady))]
+    accuracies = Accuracies(made)
+    found = ablation.study_table(accuracies, "core").set_index("row")["verdict"]
+    assert (found["`row 0`"], found["`sure`"]) == ("helps, alone", "helps")
+    (sentence,) = (text for text in ablation.sentences(accuracies, "core") if text.startswith("`row 0`"))
+    assert sentence.endswith("by itself alone, not after Holm's correction over 7 comparisons.")
+    assert "told in 80 of 100 studies of this size" in ablation.power(accuracies, "core")
+
+
+def test_a_row_that_learns_a_family_with_some_seeds_is_of_two_kinds_and_one_that_half_learns_it_is_not() -> None:
+    details = {"data": "d", "of": "question only", "family": "pair"}
+    made: list[Record] = [Measurement(task="t", quantity="ceiling", unit="1", value=0.5, details=details)]
+    for row, values in (
+        ("parted", (0.5, 0.98, 0.52, 0.99)),
+        ("between", (0.7, 0.76, 0.74, 0.8)),
+        ("whole", (0.99,) * 4),
+    ):
+        made += [described(row, ""), *accuracies_of(row, values), *accuracies_of(row, values, family="pair")]
+    accuracies = Accuracies(made)
+    (sentence,) = (text for text in ablation.sentences(accuracies, "core") if "two kinds" in text)
+    assert sentence.endswith("of two kinds: `parted` (*pair* 2 of 4).")
