@@ -8,7 +8,8 @@ from rich.text import Text
 from suite.core.workloads import PRESETS, WORKLOADS
 from suite.report.columns import Column, Columns, literal
 from variants.build import option_types
-from variants.registry import mechanisms
+from variants.interface import CoAttention
+from variants.registry import mechanisms, published_names
 from variants.transforms import TRANSFORMS
 
 _TITLES = {
@@ -19,7 +20,6 @@ _TITLES = {
     "workloads": "Workloads",
     "presets": "Presets",
 }
-_PUBLISHED = "published_"
 _COLUMNS = (Column(title=""), Column(title="", words=True))
 
 
@@ -38,28 +38,31 @@ def sections() -> dict[str, dict[str, str]]:
 def words(found: Mapping[str, Mapping[str, str]]) -> list[RenderableType]:
     """`sections`, for a terminal."""
     parts: list[RenderableType] = []
-    for name, lines in folded(found).items():
+    for name, lines in _folded(found).items():
         parts += [Text(), literal(_TITLES[name], style="bold"), Columns(_COLUMNS, list(lines.items()))]
     return parts[1:]
 
 
-def folded(found: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+def _folded(found: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """`sections`, published code in a line each: where it is from, its paper and its options left out."""
     made = {name: dict(lines) for name, lines in found.items()}
-    for name, source in made["mechanisms"].items():
-        if name.startswith(_PUBLISHED):
-            place, _, rest = source.partition("; ")
-            counted = rest.rpartition(" (known")
-            made["mechanisms"][name] = place + (f" (known{counted[2]}" if counted[1] else "")
-    made["options"] = {name: words for name, words in made["options"].items() if not name.startswith(_PUBLISHED)}
-    made["options"][f"{_PUBLISHED}*"] = "the sizes of each, and of many corrected=false: list --json"
+    for name in published_names():
+        mechanism = mechanisms()[name]
+        assert mechanism.origin is not None
+        made["mechanisms"][name] = mechanism.origin.where + _counted(mechanism)
+        made["options"].pop(name, None)
+    made["options"]["published code"] = "the sizes of each, and of many corrected=false: list --json"
     return made
 
 
 def _mechanisms() -> Iterator[tuple[str, str]]:
     for name, mechanism in mechanisms().items():
-        defects = len(mechanism.known_defects)
-        yield name, mechanism.source + (f" (known defects: {defects})" if defects else "")
+        yield name, mechanism.source + _counted(mechanism)
+
+
+def _counted(mechanism: type[CoAttention]) -> str:
+    defects = len(mechanism.known_defects)
+    return f" (known defects: {defects})" if defects else ""
 
 
 def _options() -> Iterator[tuple[str, str]]:

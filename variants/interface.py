@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from variants.masking import blank
+from variants.origin import Origin
 
 
 class Batch(NamedTuple):
@@ -73,6 +74,8 @@ class CoAttention(nn.Module, ABC):
 
     source: ClassVar[str]
     """Paper, section and equations; or the public implementation whose behaviour this is."""
+    origin: ClassVar[Origin | None] = None
+    """Where a published implementation is from; None for mechanisms of ours and of users."""
     parts: ClassVar[tuple[str, ...]] = ()
     """What ``-part`` may remove, each replaced by the plainest thing that keeps the shapes."""
     known_defects: tuple[KnownDefect, ...] = ()

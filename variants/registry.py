@@ -30,6 +30,11 @@ def register(name: str) -> Callable[[M], M]:
     return add
 
 
+def published_names() -> list[str]:
+    """The names of the published implementations."""
+    return [name for name, mechanism in _MECHANISMS.items() if mechanism.origin is not None]
+
+
 def mechanisms() -> dict[str, type[CoAttention]]:
     """Every registered mechanism by name."""
     return dict(_MECHANISMS)

@@ -10,7 +10,7 @@ from suite.ablation.task import Sight
 from suite.audit.defects import DEFECTS
 from suite.core.errors import UserError
 from variants import Skip, canonical, mechanisms
-from variants.build import option_types
+from variants.registry import published_names
 
 WIDTH = 64
 
@@ -44,7 +44,9 @@ class Row:
     @property
     def may_refuse(self) -> bool:
         """Whether it may raise on shapes that it was not written for: code of others, and planted defects."""
-        return self.variant.startswith(("published_", PLANTED))
+        if self.is_local:
+            return self.variant.startswith(PLANTED)
+        return canonical(self.variant).mechanism in published_names()
 
     @property
     def tuned_as(self) -> "Row":
@@ -131,8 +133,7 @@ def _masking() -> tuple[Compared, ...]:
 
     All of them read words as they are, so that nothing masks on their behalf.
     """
-    published = [name for name in mechanisms() if name.startswith("published_")]
-    pairs = [(Row(variant=_at_depth(name), reads="words"), _sound_form(name)) for name in published]
+    pairs = [(Row(variant=_at_depth(name), reads="words"), _sound_form(name)) for name in published_names()]
     planted = [name for name, defect in DEFECTS.items() if defect.execution is None]
     return (
         Compared(row=PARALLEL, parent=None),
@@ -150,24 +151,12 @@ def _masking() -> tuple[Compared, ...]:
     )
 
 
-_SOUND_FORMS = {
-    "published_hiecoatt": PARALLEL,
-    "published_hiecoatt_alternating": Row(variant="alternating", reads="words"),
-    "published_zhangtd_alternating": Row(variant="alternating", reads="words"),
-    "published_skyol5_net": PARALLEL,
-    "published_dcn": Row(variant="dense", reads="words"),
-    "published_mcan": Row(variant=_at_depth("modular"), reads="words"),
-    "published_ban": Row(variant="bilinear[factor=3]", reads="words"),
-    "published_bidaf": Row(variant="flow[projected=false]", reads="words"),
-    "published_allennlp": Row(variant="flow[projected=false]", reads="words"),
-}
-
-
-def _sound_form(published: str) -> Row:
+def _sound_form(name: str) -> Row:
     """What is correct and nearest to a published form: itself corrected where it has that, else one of ours."""
-    if "corrected" in option_types(mechanisms()[published]):
-        return Row(variant=f"{published}[corrected=true]", reads="words")
-    return _SOUND_FORMS.get(published, Row(variant="parallel", reads="words"))
+    origin = mechanisms()[name].origin
+    assert origin is not None
+    variant = origin.beside or origin.ours
+    return PARALLEL if variant == PARALLEL.variant else Row(variant=_at_depth(variant), reads="words")
 
 
 def _precision() -> tuple[Compared, ...]:
@@ -182,7 +171,7 @@ def _precision() -> tuple[Compared, ...]:
 
 def _mechanism() -> tuple[Compared, ...]:
     """Every mechanism; `study` makes them as large as hierarchical co-attention."""
-    names = [name for name in mechanisms() if not name.startswith("published_") and name != "pool"]
+    names = [name for name in mechanisms() if name not in (*published_names(), "pool")]
     rows = [Row(variant=_at_depth(name)) for name in names] + [ALTERNATING]
     return Compared(row=POOL, parent=None), *(Compared(row=row, parent=POOL) for row in rows)
 

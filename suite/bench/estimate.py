@@ -12,7 +12,7 @@ from suite.core.records import ANCHOR, Measurement, Record
 from suite.core.workloads import WORKLOADS, Phase, Workload, named
 from variants import Skip, canonical
 from variants.spec import Spec
-from variants.transforms import products_in
+from variants.transforms import compiles, products_in
 
 _START_S = 0.3
 """A worker process with its first calls."""
@@ -189,10 +189,6 @@ class Speed:
         if key not in self._outlines:
             self._outlines[key] = outline(*key)
         return self._outlines[key]
-
-
-def compiles(spec: Spec) -> bool:
-    return any(word.startswith("compile") for word in spec.transforms)
 
 
 def dtype_of(spec: Spec) -> str:

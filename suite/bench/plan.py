@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from suite.bench.estimate import COMPILER_S, Speed, compiles, dtype_of
+from suite.bench.estimate import COMPILER_S, Speed, dtype_of
 from suite.bench.outline import plain
 from suite.bench.request import Asked, Probe, Wanted
 from suite.core.devices import Device
@@ -17,7 +17,9 @@ from suite.core.stats import FEWEST_ROUNDS
 from suite.core.workloads import PHASES, WORKLOADS, Phase, Workload
 from suite.report import units
 from variants import canonical
+from variants.registry import published_names
 from variants.spec import Spec
+from variants.transforms import compiles
 
 MACHINE = "machine"
 """The task that measures what the device can do; estimates stand on it."""
@@ -425,8 +427,8 @@ def _turn_by_value(task: Task) -> tuple[object, ...]:
     if task.kind == "timing":
         return (0, PHASES.index(task.phase or "forward"), task.planned_s)
     if task.kind == "masking":
-        published = task.label.startswith("published_")
-        return (1, int(published), -task.planned_s)
+        theirs = canonical(task.variants[0]).mechanism in published_names()
+        return (1, int(theirs), -task.planned_s)
     return (2, 0, -task.planned_s)
 
 

@@ -19,6 +19,7 @@ from suite.core.records import ANCHOR
 from suite.core.workloads import PHASES, PRESETS, WORKLOADS, Phase, Preset, Workload, custom, override
 from suite.execution import guest
 from variants import canonical, mechanisms
+from variants.registry import published_names
 from variants.spec import Spec
 
 Probe = Literal["timing", "start", "memory", "cost", "agreement", "masking", "trace"]
@@ -197,7 +198,7 @@ def _understand(request: Request) -> Asked:
         variants=tuple(
             Wanted(spec=spec, required=required, chosen=spec in specs) for spec, required in variants.items()
         ),
-        audited=() if chosen else tuple(spec for spec in map(Spec, _published()) if spec not in variants),
+        audited=() if chosen else tuple(spec for spec in map(Spec, published_names()) if spec not in variants),
         workloads=tuple(_workloads(request, preset)),
         phases=tuple(_known("--phase", name, dict(zip(PHASES, PHASES, strict=True))) for name in request.phases)
         or PHASES,
@@ -280,10 +281,6 @@ def _pairs(option: str, text: str) -> dict[str, str]:
     return pairs
 
 
-def _published() -> list[str]:
-    return [name for name in mechanisms() if name.startswith("published_")]
-
-
 def _users_own(files: Sequence[str]) -> list[str]:
     """The mechanisms of these files; in a process that has loaded them, all that are not of this program."""
     return [
@@ -295,11 +292,10 @@ def _users_own(files: Sequence[str]) -> list[str]:
 
 def _variants_of(preset: Preset) -> Iterator[tuple[Spec, bool]]:
     """Modes in the preset's order: a mode of every mechanism comes before the next mode of any."""
-    published = _published()
     for number, mode in enumerate(preset.modes):
-        for name in published if preset.published else preset.mechanisms:
+        for name in published_names() if preset.published else preset.mechanisms:
             # the budget never puts off a mechanism's first modes, nor any mode of the anchor
             yield canonical(f"{name}{mode}"), number < preset.modes_required or name == ANCHOR
-        if number == 0 and not preset.published and "published_csdn" in published:
+        if number == 0 and not preset.published and "published_csdn" in published_names():
             yield Spec("published_csdn"), False
     yield from ((canonical(name), False) for name in preset.besides)

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from tests.variants.ragged import outputs_and_gradients, ragged, smallest
 from variants import Attended, Batch, Variant, build, mechanisms
+from variants.registry import published_names
 
 ONE_LAYER = {"dense": "dense[heads=2,layers=1]", "modular": "modular[heads=2,layers=1]"}
 """A layer holds as much of the contract as a stack does, sooner."""
 # published implementations behave as published, and the audit holds them to their known defects
-OURS = [ONE_LAYER.get(name, name) for name in sorted(mechanisms()) if not name.startswith("published_")]
+OURS = [ONE_LAYER.get(name, name) for name in sorted(mechanisms()) if name not in published_names()]
 OURS.insert(OURS.index("hierarchical") + 1, "hierarchical[inner=alternating]")
 # plain pooling sees nobody, and neither a modular encoder of the question nor the tokens of a bag see the image
 SEEING = [name for name in OURS if not name.startswith(("pool", "modular", "bags"))]

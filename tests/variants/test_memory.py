@@ -5,8 +5,9 @@ import torch
 
 from tests.variants.ragged import ragged
 from variants import build, mechanisms
+from variants.registry import published_names
 
-OURS = [name for name in mechanisms() if not name.startswith("published_")]
+OURS = [name for name in mechanisms() if name not in published_names()]
 
 
 @pytest.mark.parametrize("name", [*OURS, "parallel[bias=true]", "alternating[bias=true]", "hierarchical[bias=true]"])

@@ -11,19 +11,20 @@ from torch import Tensor, nn
 
 from suite.bench.probes.masking import audit
 from suite.core.records import Finding
-from variants import Attended, Batch, build, load_published, mechanisms
+from variants import Attended, Batch, build, load_published
 from variants.published import corrected
 from variants.published.hiecoatt import PublishedHiecoatt
 from variants.published.mcan import Net
 from variants.published.mcat import MCAT
 from variants.published.transfer import TRANSFERS
+from variants.registry import published_names
 
 # the three levels, unrolled step by step, take too long here: every run audits them
 AUDITED = [
     # one layer shows what six show, in a sixth of the time
     "published_mcan[heads=2,layers=1]" if name == "published_mcan" else name
-    for name in mechanisms()
-    if name.startswith("published_") and name != "published_hiecoatt"
+    for name in published_names()
+    if name != "published_hiecoatt"
 ]
 SECONDS = {f"published_{name}" for name in ("ban", "mcat", "bacpi", "blip2", "flamingo", "perceiver")}
 
@@ -225,16 +226,16 @@ def test_every_source_of_a_mechanism_has_its_weights_moved_here() -> None:
 def test_weights_move_as_published_and_corrected_and_agree_where_nothing_is_padded(source: str) -> None:
     weights, config = weights_of(TODAY[source])
     into = list(TRANSFERS[source])
-    assert into[0].startswith("published_")
-    published, ours = (load_published(source, weights, config=config, into=name) for name in into)
-    assert published.known_defects
+    assert into[0] in published_names()
+    theirs, ours = (load_published(source, weights, config=config, into=name) for name in into)
+    assert theirs.known_defects
     assert not ours.known_defects
-    batch = full(published.image_width, published.question_width)
-    for output, expected, found in zip(Attended._fields, published(batch), ours(batch), strict=True):
+    batch = full(theirs.image_width, theirs.question_width)
+    for output, expected, found in zip(Attended._fields, theirs(batch), ours(batch), strict=True):
         if source == "drugban/banlayer" and "weights" in output:
             continue  # scores, where ours are a distribution
         # two codes leave a constant of 1e-6 or 1e-13 in a sum
-        tolerance = 1e-4 if published.__module__.endswith(".bacpi") else 1e-10
+        tolerance = 1e-4 if theirs.__module__.endswith(".bacpi") else 1e-10
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 

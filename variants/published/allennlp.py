@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from variants.interface import Attended, Batch, CoAttention, one_width
 from variants.masking import blank, pool
+from variants.origin import Origin
 from variants.published.checkpoint import Checkpoint
 from variants.published.defects import EITHER, known
 from variants.registry import register
@@ -117,6 +118,12 @@ class PublishedAllennlp(CoAttention):
     """
 
     source = "allenai/allennlp-models, rc/models/bidaf.py; after Seo et al. 2017, arXiv:1611.01603, section 2"
+    origin = Origin(
+        where="allenai/allennlp-models",
+        differs="scores of padding become 0 and are cut out behind the softmax",
+        ours="flow[projected=false]",
+        source="allennlp/bidaf",
+    )
     known_defects = (
         *known("NaN in a pad survives its weight of zero, and reaches the other side", {"P1n": EITHER}),
         *known(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from variants.interface import Attended, Batch, CoAttention, blanked, one_width
 from variants.masking import masked_softmax as right_softmax
+from variants.origin import Origin
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import EITHER, known
 from variants.registry import register
@@ -232,6 +233,12 @@ class PublishedBacpi(CoAttention):
     """
 
     source = "CSUBioGroup/BACPI, model.py, bidirectional_attention_prediction; Li et al. 2022"
+    origin = Origin(
+        where="CSUBioGroup/BACPI, the authors of the paper",
+        differs="four rounds side by side; a softmax with the maximum of padding and a constant in its sum",
+        ours="published_bacpi[corrected=true]",
+        nearest="parallel",
+    )
     known_defects = (
         *known("NaN in a pad survives its weight of zero", {"P1n": EITHER}),
         *known(

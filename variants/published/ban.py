@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from variants.interface import Attended, Batch, CoAttention
+from variants.origin import Origin
 from variants.published.checkpoint import Checkpoint
 from variants.published.defects import CONTENTS_FOR_MASK, NO_WORD_MATTERS, WORDS_NOT_MASKED
 from variants.registry import register
@@ -198,6 +199,12 @@ class PublishedBan(CoAttention):
     """
 
     source = "jnhwkim/ban-vqa, base_model.py, attention.py, bc.py; Kim et al. 2018, arXiv:1805.07932"
+    origin = Origin(
+        where="jnhwkim/ban-vqa, the authors of the paper",
+        differs="one gain for a whole array of weights; takes regions of zeros for padding; no mask on words",
+        ours="bilinear[factor=3]",
+        source="ban/residual",
+    )
     known_defects = (
         *CONTENTS_FOR_MASK,
         *WORDS_NOT_MASKED,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from variants.interface import Attended, Batch, CoAttention, one_width
+from variants.origin import Origin
 from variants.published.checkpoint import Checkpoint
 from variants.published.defects import NO_MASKS, known
 from variants.registry import register
@@ -68,6 +69,12 @@ class PublishedBidaf(CoAttention):
     """The port's attention flow on a batch; its rows are pooled by the weights that it has over the context itself."""
 
     source = "galsang/BiDAF-pytorch, model/model.py, att_flow_layer; after Seo et al. 2017, arXiv:1611.01603"
+    origin = Origin(
+        where="galsang/BiDAF-pytorch",
+        differs="squeezes that drop a batch of one; words one after another; no mask",
+        ours="flow[projected=false]",
+        source="bidaf/attflow",
+    )
     known_defects = (
         *NO_MASKS,
         *known("one example loses its batch", {"P3": ("alone",), "P8": ("gradients alone",), "P13": ("one example",)}),

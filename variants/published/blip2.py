@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import blank, pool, uniform
+from variants.origin import Origin
 from variants.published.bert import NORM_EPS, Attention, Intermediate, Output, extended
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import EITHER, known
@@ -167,6 +168,12 @@ class PublishedBlip2(CoAttention):
     """
 
     source = "transformers 5.24.0, Blip2QFormerModel; Li et al. 2023, arXiv:2301.12597, section 3.1"
+    origin = Origin(
+        where="transformers 5.24.0, BLIP-2's Q-Former",
+        differs="text beside a ragged image raises; an empty image is read evenly",
+        ours="published_blip2[corrected=true]",
+        nearest="queries",
+    )
     known_defects = (
         *known("NaN in a pad survives its weight of zero", {"P1n": EITHER}),
         *known(

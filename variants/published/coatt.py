@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from variants.interface import Attended, Batch, CoAttention, one_width
 from variants.masking import blank, masked_softmax, valid_from_lengths
+from variants.origin import Origin
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import known
 from variants.published.rows import RowScores
@@ -157,6 +158,12 @@ class PublishedCoatt(CoAttention):
     """
 
     source = "atulkum/co-attention, model.py, CoattentionNet; after Xiong et al. 2017, arXiv:1611.01604, section 2.2"
+    origin = Origin(
+        where="atulkum/co-attention",
+        differs="each softmax over the axis that the paper gives to the other; lengths serve its encoder alone",
+        ours="published_coatt[corrected=true]",
+        nearest="dynamic",
+    )
     known_defects = (
         *known(
             "zeros stand behind the sentinels of short rows, and are read",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from variants.interface import Attended, Batch, CoAttention, one_width
+from variants.origin import Origin
 from variants.published.checkpoint import Checkpoint
 from variants.published.defects import NO_IMAGE_MASK, known
 from variants.registry import register
@@ -76,6 +77,13 @@ class PublishedCsdn(CoAttention):
     """
 
     source = "CSDN article 117292683, ParallelCoAttentionNetwork; after Lu et al. 2016, section 3.3"
+    origin = Origin(
+        where="the PyTorch port of CSDN article 117292683",
+        differs="no tanh on the affinity; a softmax of a softmax on the question; both projections formed twice",
+        ours="parallel[affinity=linear]",
+        source="csdn/parallel",
+        beside="parallel",
+    )
     known_defects = (
         *NO_IMAGE_MASK,
         *known(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from variants.interface import Attended, Batch, CoAttention
+from variants.origin import Origin
 from variants.published.checkpoint import Checkpoint
 from variants.published.defects import known
 from variants.registry import register
@@ -225,6 +226,12 @@ class PublishedDcn(CoAttention):
     """
 
     source = "cvlab-tohoku/Dense-CoAttention-Network, dense_coattn/modules; Nguyen & Okatani 2018, section 3"
+    origin = Origin(
+        where="cvlab-tohoku/Dense-CoAttention-Network, the authors of the paper",
+        differs="fills masked scores with -65504; keeps its attention maps on itself",
+        ours="dense",
+        source="dcn/stack",
+    )
     known_defects = (
         *known(
             "NaN in a pad survives its weight of zero, and poisons the other side",

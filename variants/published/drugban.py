@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
 from variants.masking import joint_softmax, uniform
+from variants.origin import Origin
 from variants.published.ban import BCNet, FCNet, bc_net, fc_net
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import NO_MASKS, known
@@ -71,6 +72,12 @@ class PublishedDrugban(CoAttention):
     """
 
     source = "peizhenbai/DrugBAN, ban.py, BANLayer; Bai et al. 2023, section Methods"
+    origin = Origin(
+        where="peizhenbai/DrugBAN, the authors of the paper",
+        differs="weights are scores without a softmax; one vector for both sides, normed over the batch; no mask",
+        ours="published_drugban[corrected=true]",
+        nearest="bilinear",
+    )
     known_defects = (
         *NO_MASKS,
         *known(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from variants.heads import width_of_heads
 from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_softmax
+from variants.origin import Origin
 from variants.published.bert import joined, split
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import EITHER, EMPTIED, known
@@ -139,6 +140,12 @@ class PublishedGdino(CoAttention):
     """
 
     source = "IDEA-Research/GroundingDINO, fuse_modules.py, BiAttentionBlock; Liu et al. 2023, arXiv:2303.05499"
+    origin = Origin(
+        where="IDEA-Research/GroundingDINO, the authors of the paper",
+        differs="subtracts the largest score of the whole batch and clamps; the residual starts behind the norm",
+        ours="published_gdino[corrected=true]",
+        nearest="bidirectional",
+    )
     known_defects = (
         *known(SHARED_MAXIMUM, {"P3o": ("mates' contents",), "P8": ("gradient at pads",)}),
         *known(SHARED_MAXIMUM, {"P1": ("pads filled",), "P17": ("pads filled",)}, always=False),

@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 
 from variants.interface import Attended, Batch, CoAttention
 from variants.masking import blank
+from variants.origin import Origin
 from variants.published.checkpoint import Checkpoint
 from variants.published.defects import NO_IMAGE_MASK, known
 from variants.registry import register
@@ -396,6 +397,13 @@ class PublishedHiecoattParallel(CoAttention):
     """
 
     source = "jiasenlu/HieCoAttenVQA, misc/attention.lua, parallel_atten; Lu et al. 2016, section 3.3"
+    origin = Origin(
+        where="jiasenlu/HieCoAttenVQA, the authors of the paper",
+        differs="biases; the mask is on the question's softmax alone",
+        ours="parallel[bias=true]",
+        source="hiecoatt/parallel",
+        beside="parallel",
+    )
     known_defects = (
         *NO_IMAGE_MASK,
         *known(
@@ -437,6 +445,13 @@ class PublishedHiecoattAlternating(CoAttention):
     """
 
     source = "jiasenlu/HieCoAttenVQA, misc/attention.lua, alternating_atten; Lu et al. 2016, section 3.3"
+    origin = Origin(
+        where="jiasenlu/HieCoAttenVQA, the authors of the paper",
+        differs="weights of its own for each of the three steps; biases",
+        ours="alternating[bias=true]",
+        source="hiecoatt/alternating",
+        beside="alternating",
+    )
     known_defects = (
         *NO_IMAGE_MASK,
         *known("NaN in a padded word reaches everything", {"P1n": (("pads not finite", "question"),)}),
@@ -466,6 +481,11 @@ class PublishedHiecoatt(CoAttention):
     """
 
     source = "jiasenlu/HieCoAttenVQA, misc/{word,phrase,ques}_level.lua; Lu et al. 2016, section 3"
+    origin = Origin(
+        where="jiasenlu/HieCoAttenVQA, the authors of the paper",
+        differs="tanh after the maximum of the phrase level; a hand-written backward that takes gradient from padding",
+        ours="hierarchical",
+    )
     word_order_matters = True
 
     def __init__(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from variants.interface import Attended, Batch, CoAttention, blanked, one_width
 from variants.masking import masked_softmax
+from variants.origin import Origin
 from variants.published.bert import joined, split
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import EITHER, EMPTIED, known
@@ -165,6 +166,12 @@ class PublishedLightglue(CoAttention):
     """
 
     source = "cvg/LightGlue, lightglue.py, CrossBlock; Lindenberger et al. 2023, arXiv:2306.13643, section 3.1"
+    origin = Origin(
+        where="cvg/LightGlue, the authors of the paper",
+        differs="one projection for both roles and sides; NaN is turned into 0 forwards alone",
+        ours="published_lightglue[corrected=true]",
+        nearest="bidirectional",
+    )
     known_defects = (
         *known(
             "a NaN in the message becomes 0: one in a pad takes all that was read, and one in a real slot is hidden",

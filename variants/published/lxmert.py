@@ -6,6 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from variants.interface import Attended, Batch, CoAttention, blanked, one_width
+from variants.origin import Origin
 from variants.published.bert import Attention, Intermediate, Output, additive
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import ADDED_MASKS
@@ -65,6 +66,12 @@ class PublishedLxmert(CoAttention):
     """
 
     source = "airsplay/lxmert, src/lxrt/modeling.py, LXRTXLayer; Tan & Bansal 2019, arXiv:1908.07490, section 2.2"
+    origin = Origin(
+        where="airsplay/lxmert, the authors of the paper",
+        differs="one attention, its norm included, for both directions; adds -10000 to padding",
+        ours="published_lxmert[corrected=true]",
+        nearest="transformer",
+    )
     known_defects = ADDED_MASKS
 
     def __init__(

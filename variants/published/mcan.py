@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from variants.interface import Attended, Batch, CoAttention
+from variants.origin import Origin
 from variants.published.checkpoint import Checkpoint
 from variants.published.defects import CONTENTS_FOR_MASK, known
 from variants.registry import register
@@ -274,6 +275,12 @@ class PublishedMcan(CoAttention):
     """
 
     source = "MILVLG/mcan-vqa, core/model; Yu et al. 2019, arXiv:1906.10770, section 3"
+    origin = Origin(
+        where="MILVLG/mcan-vqa, the authors of the paper",
+        differs="takes regions of zeros for padding; fills with -1e9; unbiased standard deviation in its norm",
+        ours="modular",
+        source="mcan/net",
+    )
     known_defects = (
         *CONTENTS_FOR_MASK,
         *known("NaN in a padded word survives its weight of zero", {"P1n": (("pads not finite", "question"),)}),

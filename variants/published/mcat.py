@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_softmax, pool, uniform
+from variants.origin import Origin
 from variants.published.bert import joined, split
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import NO_MASKS
@@ -263,6 +264,12 @@ class PublishedMcat(CoAttention):
     """
 
     source = "mahmoodlab/MCAT, models/model_coattn.py; Chen et al. 2021, section 3"
+    origin = Origin(
+        where="mahmoodlab/MCAT, the authors of the paper",
+        differs="its maps are scores before the softmax; the genes' own branch never reads the patches; no mask",
+        ours="published_mcat[corrected=true]",
+        nearest="bags",
+    )
     known_defects = NO_MASKS
 
     def __init__(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from variants.interface import Attended, Batch, CoAttention, blanked, one_width
 from variants.masking import blank, masked_softmax, pool
+from variants.origin import Origin
 from variants.published.bert import joined, split
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import EITHER, NO_MASKS, known
@@ -127,6 +128,12 @@ class PublishedFlamingo(CoAttention):
     """
 
     source = "lucidrains/flamingo-pytorch, PerceiverResampler; Alayrac et al. 2022, arXiv:2204.14198, section 3.1"
+    origin = Origin(
+        where="lucidrains/flamingo-pytorch",
+        differs="the latents read themselves beside the tokens; no mask",
+        ours="published_flamingo[corrected=true]",
+        nearest="queries",
+    )
     known_defects = NO_MASKS
 
     def __init__(
@@ -337,6 +344,12 @@ class PublishedPerceiver(CoAttention):
     """
 
     source = "lucidrains/perceiver-pytorch, perceiver_io.py, PerceiverIO; Jaegle et al. 2022, arXiv:2107.14795"
+    origin = Origin(
+        where="lucidrains/perceiver-pytorch",
+        differs="what is read is not added to the queries; an empty side is read evenly",
+        ours="published_perceiver[corrected=true]",
+        nearest="queries",
+    )
     known_defects = (
         *known("NaN in a pad survives its weight of zero", {"P1n": EITHER}),
         *known(

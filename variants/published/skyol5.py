@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from variants.interface import Attended, Batch, CoAttention, one_width
+from variants.origin import Origin
 from variants.published.checkpoint import Checkpoint
 from variants.published.defects import NO_IMAGE_MASK, NO_WORD_MATTERS, WORDS_NOT_MASKED, known
 from variants.registry import register
@@ -147,6 +148,13 @@ class PublishedSkyol5(CoAttention):
     source = (
         "SkyOL5/VQA-CoAttention, coatt/coattention_net.py, parallel_co_attention; after Lu et al. 2016, section 3.3"
     )
+    origin = Origin(
+        where="SkyOL5/VQA-CoAttention",
+        differs="no tanh on the affinity; 30 hidden units; no mask on either side",
+        ours="parallel[affinity=linear]",
+        source="skyol5/parallel",
+        beside="parallel",
+    )
     known_defects = (
         *NO_IMAGE_MASK,
         *WORDS_NOT_MASKED,
@@ -184,6 +192,11 @@ class PublishedSkyol5Net(CoAttention):
     """
 
     source = "SkyOL5/VQA-CoAttention, coatt/coattention_net.py, CoattentionNet; after Lu et al. 2016, section 3"
+    origin = Origin(
+        where="SkyOL5/VQA-CoAttention, the whole network",
+        differs="no tanh on the affinity; a dilated bigram that skips the neighbour; examples sorted by length",
+        ours="hierarchical",
+    )
     known_defects = (
         *NO_IMAGE_MASK,
         *known(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from variants.heads import width_of_heads
 from variants.interface import Attended, Batch, CoAttention, blanked
+from variants.origin import Origin
 from variants.published.bert import NORM_EPS, Intermediate, additive, attend, joined, split
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import ADDED_MASKS
@@ -150,6 +151,12 @@ class PublishedVilbert(CoAttention):
     """
 
     source = "facebookresearch/vilbert-multi-task, vilbert/vilbert.py, BertConnectionLayer; Lu et al. 2019, section 2.1"
+    origin = Origin(
+        where="facebookresearch/vilbert-multi-task, the authors of the paper",
+        differs="two linear maps that nothing uses; its own norm fails in half precision; adds -10000 to padding",
+        ours="published_vilbert[corrected=true]",
+        nearest="transformer",
+    )
     known_defects = ADDED_MASKS
 
     def __init__(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from variants.interface import Attended, Batch, CoAttention, one_width
+from variants.origin import Origin
 from variants.published.checkpoint import Checkpoint
 from variants.published.defects import NO_IMAGE_MASK, NO_WORD_MATTERS, WORDS_NOT_MASKED, known
 from variants.registry import register
@@ -218,6 +219,13 @@ class PublishedZhangtdParallel(CoAttention):
     """
 
     source = "Zhangtd/Models-reproducing, NIPS2016/selfDef.py, coAttention_para; after Lu et al. 2016, section 3.3"
+    origin = Origin(
+        where="Zhangtd/Models-reproducing",
+        differs="no tanh on the affinity; the mask is accepted and then ignored",
+        ours="parallel[affinity=linear]",
+        source="zhangtd/parallel",
+        beside="parallel",
+    )
     known_defects = (*NO_IMAGE_MASK, *WORDS_NOT_MASKED, *NO_WORD_MATTERS)
 
     def __init__(
@@ -246,6 +254,11 @@ class PublishedZhangtdAlternating(CoAttention):
     """
 
     source = "Zhangtd/Models-reproducing, NIPS2016/selfDef.py, text_attention and coAttention_alt; after Lu et al. 2016"
+    origin = Origin(
+        where="Zhangtd/Models-reproducing",
+        differs="biases per position fix the lengths; the guide is one constant per row, which the softmax cancels",
+        ours="alternating",
+    )
     known_defects = (
         *NO_IMAGE_MASK,
         *WORDS_NOT_MASKED,

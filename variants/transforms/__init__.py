@@ -28,4 +28,9 @@ def products_in(spec: Spec) -> torch.dtype:
     return next((dtype for dtype in chosen if dtype is not None), torch.float32)
 
 
-__all__ = ["AXES", "TRANSFORMS", "Transform", "products_in"]
+def compiles(spec: Spec) -> bool:
+    """Whether one of a variant's transforms compiles it."""
+    return any(TRANSFORMS[word].axis == "compilation" for word in spec.transforms)
+
+
+__all__ = ["AXES", "TRANSFORMS", "Transform", "compiles", "products_in"]

@@ -23,7 +23,7 @@ def _noted(variant: Variant, transform: str, run: Run, note: str) -> Variant:
 
 
 def _published(variant: Variant) -> bool:
-    return variant.spec.mechanism.startswith("published_")
+    return variant.module.origin is not None
 
 
 def _biased(module: CoAttention) -> bool:

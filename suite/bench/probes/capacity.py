@@ -1,6 +1,8 @@
 """How large a batch fits into memory, and whether a workload does, foretold from what small batches take."""
 
+import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import psutil
 import torch
@@ -11,6 +13,8 @@ from suite.core.devices import parse
 from suite.core.failures import refusal
 from suite.core.records import Measurement, Record, Skip
 from suite.core.workloads import Phase, Workload, override
+from variants import canonical
+from variants.transforms import TRANSFORMS
 
 _SAFE = 0.9
 """Of the free memory, what a prediction may use up."""
@@ -128,8 +132,7 @@ def settled(peak: Callable[[int], float], *, least: float, at_most: float) -> tu
 def _peak(name: str, workload: Workload, phase: Phase, device: str) -> float:
     """Bytes at the peak of one call, inputs included."""
     with running_on(device) as parsed:
-        # a compiled variant takes the memory of its eager form, about, and would be compiled for each batch
-        step = prepare(name.partition("+compile")[0], workload, phase, device, turns=1)
+        step = prepare(_uncompiled(name), workload, phase, device, turns=1)
         if parsed.kind == "cpu":
             return cpu_peak(lambda: step(0)) + _inputs(workload)
         torch.cuda.empty_cache()  # what a smaller batch has left behind
@@ -137,6 +140,13 @@ def _peak(name: str, workload: Workload, phase: Phase, device: str) -> float:
         step(0)
         torch.cuda.synchronize()
         return float(torch.cuda.max_memory_allocated())
+
+
+def _uncompiled(name: str) -> str:
+    """A compiled variant takes the memory of what was compiled, about, and would be compiled for each batch."""
+    spec = canonical(name)
+    kept = itertools.takewhile(lambda word: TRANSFORMS[word].axis != "compilation", spec.transforms)
+    return str(replace(spec, transforms=tuple(kept)))
 
 
 def _at(workload: Workload, batch: int) -> Workload:

@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from suite.bench.probes.step import About, Step
 from suite.core.records import Finding, Measurement, Record
-from variants.transforms import products_in
+from variants.transforms import compiles, products_in
 
 _PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mv", "aten::convolution")
 _DTYPES = {"float": "float32", "c10::Half": "float16", "c10::BFloat16": "bfloat16", "double": "float64"}
@@ -70,8 +70,7 @@ def prove(step: Step, compiled: Compilation, about: About) -> Iterator[Record]:
 
     Runs the step once under the profiler, so it comes after the timing.
     """
-    transforms = step.variant.spec.transforms
-    asks_compilation = any(word.startswith("compile") for word in transforms)
+    asks_compilation = compiles(step.variant.spec)
     dtypes, regions, kernels = _seen(step)
     against: list[str] = []
     if asks_compilation and not (compiled.graphs and compiled.lowered):

@@ -10,30 +10,17 @@ from suite.bench.probes.step import About, running_on
 from suite.core.records import Measurement
 from suite.core.workloads import WORKLOADS
 from variants import Attended, Batch, CoAttention, build, mechanisms
-from variants.build import option_types
 from variants.published import corrected
+from variants.spec import parse
 
 WIDTH = 32
-SOURCES = {
-    "published_csdn": ("csdn/parallel", "parallel"),
-    "published_skyol5": ("skyol5/parallel", "parallel"),
-    "published_zhangtd_parallel": ("zhangtd/parallel", "parallel"),
-    "published_hiecoatt_parallel": ("hiecoatt/parallel", "parallel"),
-    "published_hiecoatt_alternating": ("hiecoatt/alternating", "alternating"),
-    "published_dcn": ("dcn/stack", "dense"),
-    "published_mcan": ("mcan/net", "modular"),
-    "published_ban": ("ban/residual", "bilinear"),
-    "published_bidaf": ("bidaf/attflow", "flow"),
-    "published_allennlp": ("allennlp/bidaf", "flow"),
-}
-"""Where the weights of the published layer are those of ours: its component, and our mechanism."""
 
 
 def deviate(name: str, device: str, *, task: str, seed: int = 0) -> Iterator[Measurement]:
     """How far a published implementation is from ours with the same weights, padded and not.
 
     Args:
-        name: of a variant; those that are neither in `SOURCES` nor have a corrected form of their own yield nothing.
+        name: of a variant; those whose origin names no weights, nor have a corrected form of their own, yield nothing.
         device: label.
         task: of the records.
         seed: of the weights.
@@ -42,16 +29,19 @@ def deviate(name: str, device: str, *, task: str, seed: int = 0) -> Iterator[Mea
         ``deviation_from_corrected``, the largest of the outputs' on a batch padded on both sides; in its details
         each output's, and ``unpadded``, the same without any padding. Relative to the RMS of ours.
     """
-    itself = "corrected" in option_types(mechanisms()[name]) if name in mechanisms() else False
-    if name not in SOURCES and not itself:
+    origin = mechanisms()[name].origin if name in mechanisms() else None
+    if origin is None:
+        return
+    ours_as = parse(origin.ours)
+    itself = ours_as.mechanism == name
+    if not origin.source and not itself:
         return
     with running_on(device) as parsed, torch.no_grad():
         theirs = build(name, width=WIDTH, seed=seed).module.eval()
         if itself:  # under the same names, so from the same seed
-            ours = build(f"{name}[corrected=true]", width=WIDTH, seed=seed).module.eval()
+            ours = build(ours_as, width=WIDTH, seed=seed).module.eval()
         else:
-            source, mechanism = SOURCES[name]
-            ours = corrected(theirs, source, into=mechanism).eval()
+            ours = corrected(theirs, origin.source, into=ours_as.mechanism).eval()
         shape = replace(
             WORKLOADS["tiny"], image_width=WIDTH, question_width=WIDTH, image_fill=0.6, question_fill=0.6, batch=8
         )

@@ -12,6 +12,7 @@ from statistics import median
 
 import torch
 
+from suite.bench.outline import plain
 from suite.bench.probes import conditions, contract, honesty, mode
 from suite.bench.probes.clocks import Clock, clock_of
 from suite.bench.probes.settings import Watch
@@ -60,8 +61,9 @@ class Deadline:
         if self._end is None or name not in self._foreseen:
             return None
         call_s, compile_s = self._foreseen[name]
+        eager = str(plain(canonical(name)))
         for lane in lanes:
-            if lane.name == name.partition("+")[0] and lane.name in self._foreseen:
+            if lane.name == eager and lane.name in self._foreseen:
                 call_s *= lane.call_s / max(self._foreseen[lane.name][0], 1e-6)
         others_s = sum(lane.turn_s for lane in lanes)
         needed_s = compile_s + call_s + LEAST_ROUNDS * (call_s + others_s) + _PROOFS * (call_s + others_s)

@@ -4,17 +4,19 @@ import pytest
 
 from suite.bench.probes import masking, published
 from suite.core.records import Measurement
-from suite.report.published import ORIGINS
-from variants import mechanisms
+from variants import canonical, mechanisms
 from variants.build import option_types
+from variants.published import TRANSFERS
 
 RIGHT_ON_FINITE_PADS = {
     f"published_{name}" for name in ("dcn", "lxmert", "vilbert", "gdino", "lightglue", "allennlp", "blip2", "perceiver")
 }
+ORIGINS = {name: made.origin for name, made in mechanisms().items() if made.origin is not None}
+SOURCES = [name for name, origin in ORIGINS.items() if origin.source]
 CORRECTED = [name for name, made in mechanisms().items() if "corrected" in option_types(made)]
 
 
-@pytest.mark.parametrize("name", [*published.SOURCES, *CORRECTED])
+@pytest.mark.parametrize("name", [*SOURCES, *CORRECTED])
 def test_padding_alone_sets_a_published_layer_apart_from_ours(name: str) -> None:
     (found,) = published.deviate(name, "cpu", task="t")
     assert found.value is not None
@@ -34,9 +36,12 @@ def test_padding_alone_sets_a_published_layer_apart_from_ours(name: str) -> None
         assert unpadded < 2e-5  # float32, another order of summation
 
 
-def test_the_page_names_the_mechanism_that_was_compared() -> None:
-    for name, (_, ours) in published.SOURCES.items():
-        assert ORIGINS[name].ours.partition("[")[0] == ours
+def test_an_origin_names_weights_that_fit_ours_or_a_corrected_form_of_its_own() -> None:
+    for name, origin in ORIGINS.items():
+        ours = canonical(origin.ours)
+        assert str(ours) == origin.ours
+        assert (ours.mechanism == name) == (name in CORRECTED)
+        assert not origin.source or ours.mechanism in TRANSFERS[origin.source]
 
 
 def test_the_audit_of_a_published_implementation_measures_it() -> None:
