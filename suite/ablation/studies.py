@@ -172,8 +172,9 @@ def _precision() -> tuple[Compared, ...]:
 def _mechanism() -> tuple[Compared, ...]:
     """Every mechanism; `study` makes them as large as hierarchical co-attention."""
     names = [name for name in mechanisms() if name not in (*published_names(), "pool")]
-    rows = [Row(variant=_at_depth(name)) for name in names] + [ALTERNATING]
-    return Compared(row=POOL, parent=None), *(Compared(row=row, parent=POOL) for row in rows)
+    rows = [*map(_trainable, names), ALTERNATING]
+    pool = _trainable(POOL.variant)
+    return Compared(row=pool, parent=None), *(Compared(row=row, parent=pool) for row in rows)
 
 
 def _parts() -> tuple[Compared, ...]:
@@ -204,10 +205,10 @@ def _depth() -> tuple[Compared, ...]:
 def _trainable(name: str) -> Row:
     """A mechanism reading what it learns from within a study's epochs.
 
-    On LSTM states MCAN of one to four layers ends a short training no better than mean pooling, and a part that is
-    left out of it tells nothing.
+    Phrases: eight seeds of ``parallel`` end within 4 points of each other on them, and within 11 on LSTM states, on
+    which MCAN is no better than mean pooling. Hierarchical co-attention has all levels of its own.
     """
-    return Row(variant=_at_depth(name), reads="words" if name == "modular" else "question")
+    return Row(variant=_at_depth(name), reads="question" if name == PARALLEL.variant else "phrases")
 
 
 def _beside_pooling(row: Row) -> tuple[Compared, ...]:
