@@ -36,7 +36,9 @@ def around(text: str, path: Path) -> tuple[str, str]:
 
 
 def made_of(references: Path) -> str:
-    """A table per workload of each reference run: every mechanism, its fastest form, and whether it is right.
+    """Every mechanism, its fastest form, and whether it is right: the newest reference run of each kind of device.
+
+    A table per workload.
 
     Raises:
         UserError: there is no reference run.
@@ -44,12 +46,16 @@ def made_of(references: Path) -> str:
     found = sorted(path.parent for path in references.glob(f"*/{store.FILE}"))
     if not found:
         raise UserError(f"{references} holds no run: measure one with python run_all.py --out {references}/<device>")
+    described = {folder: folders.environment_or_nothing(folder) for folder in found}
+    shown: set[str] = set()
     parts = []
-    for folder in found:
-        environment = folders.environment_or_nothing(folder)
-        device, torch = (str(environment.get(name, "unknown")) for name in ("device", "torch"))
+    for folder in sorted(found, key=lambda folder: str(described[folder].get("started", "")), reverse=True):
+        device, torch = (str(described[folder].get(name, "unknown")) for name in ("device", "torch"))
         made = tables.make(store.read(folder))
-        for (workload, label), cells in made.cells.groupby(["workload", "device"], sort=False):
+        kinds = {label: label.partition("[")[0].partition(":")[0] for label in made.cells["device"].unique()}
+        newest = made.cells[~made.cells["device"].map(kinds).isin(shown)]
+        shown |= set(kinds.values())
+        for (workload, label), cells in newest.groupby(["workload", "device"], sort=False):
             parts.append(
                 f"{device}, torch {torch}; `{workload}` on `{label}`, from "
                 f"[{folder.name}](results/reference/{folder.name}/REPORT.md):\n\n"

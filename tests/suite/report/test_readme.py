@@ -1,5 +1,6 @@
 """The README's table is what the command writes from the committed reference runs."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,16 @@ def test_the_table_has_a_row_for_every_mechanism_with_its_fastest_form(reference
     assert "broken in 1 of 6 forms" in rows["dense"]
     assert "known defects" in rows["published_csdn"]
     assert "ours: `parallel` ×1.59" in rows["published_csdn"]
+
+
+def test_of_runs_on_devices_of_one_kind_the_newest_is_shown(references: Path, tmp_path: Path) -> None:
+    for name, started in (("a", "2026-01-02"), ("b", "2026-01-03"), ("c", "2026-01-01")):
+        shutil.copytree(references / "two-cores", tmp_path / name)
+        (tmp_path / name / "environment.json").write_text(f'{{"device": "{name}", "started": "{started}"}}')
+    lines = (tmp_path / "c" / store.FILE).read_text().replace('"device":"cpu"', '"device":"cuda"')
+    (tmp_path / "c" / store.FILE).write_text(lines.replace('"device": "cpu"', '"device": "cuda"'))
+    headings = [line.partition(",")[0] for line in readme.made_of(tmp_path).splitlines() if ", torch " in line]
+    assert headings == ["b", "c"]
 
 
 def test_what_stands_around_the_marks_is_kept(references: Path, tmp_path: Path) -> None:
