@@ -121,7 +121,8 @@ def run(
     """Measure latency, memory, cost, agreement and masking, and leave a run folder with the report."""
     from suite.execution import guest
 
-    guest.warm_up()  # beside the same for this process, which takes as long
+    # beside the same for this process, which takes as long
+    guest.warm_up(compiler=not variants or any("compile" in name for name in variants))
     from suite.bench import run as session
     from suite.bench.request import Request
     from suite.bench.where import Where

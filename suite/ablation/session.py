@@ -30,8 +30,8 @@ from suite.core.answer import SPOKEN, Manner
 from suite.core.errors import UserError
 from suite.core.records import Measurement, Record, decode
 from suite.core.records import Skip as Skipped
+from suite.execution import guest, loop
 from suite.execution import jobs as execution
-from suite.execution import loop
 from suite.execution.local import Local, visible_gpus
 from suite.execution.loop import Running
 from suite.report import outcome, units
@@ -158,6 +158,7 @@ def start(
 
 def here(request: Request, folder: Path, cache: Path) -> execution.Executor:
     """This machine: a training on each of its CPUs, or on each of its GPUs."""
+    guest.warm_up(compiler=True)  # every optimizer of torch loads it
     cores = environment.usable_cores()
     if request.device == "cuda":
         return Local(folder, cache, gpus=visible_gpus(cores))

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats as scipy_stats
+from scipy import special  # scipy.stats takes longer to load than all else here: only where it is needed
 
 Verdict = Literal["faster", "slower", "same", "unclear"]
 Floats = NDArray[np.float64]
@@ -89,7 +89,7 @@ class Ratio:
             return 1.0
         if reach == 0:
             return 0.0
-        return float(scipy_stats.t.sf(distance * _t(self.freedom) / reach, min(self.freedom, 1e6)))
+        return float(special.stdtr(min(self.freedom, 1e6), -distance * _t(self.freedom) / reach))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -438,6 +438,8 @@ def apart(medians: Sequence[float], base_medians: Sequence[float], *, margin: fl
 
     One process of each side says nothing of how much processes differ, so two of each are the fewest.
     """
+    from scipy import stats as scipy_stats
+
     own, base = np.log(medians), np.log(base_medians)
     count = min(len(own), len(base))
     estimate = math.exp(float(np.mean(own) - np.mean(base))) if count else math.nan
@@ -551,6 +553,8 @@ def _quartile_distance(values: Floats) -> float:
 
 def binomial_interval(count: int, trials: int) -> tuple[float, float]:
     """Exact (Clopper-Pearson) 95 % interval of a probability, from ``count`` of ``trials``; 0 to 1 without trials."""
+    from scipy import stats as scipy_stats
+
     if trials == 0:
         return 0.0, 1.0
     interval = scipy_stats.binomtest(count, trials).proportion_ci(confidence_level=CONFIDENCE, method="exact")
@@ -562,6 +566,8 @@ def naive_verdict(samples: Sequence[float], base_samples: Sequence[float]) -> Ve
 
     It takes samples that share their neighbours for independent ones, and calls drift a difference. Here for show.
     """
+    from scipy import stats as scipy_stats
+
     if scipy_stats.mannwhitneyu(samples, base_samples).pvalue >= 1 - CONFIDENCE:
         return "unclear"
     return "slower" if np.median(samples) > np.median(base_samples) else "faster"
@@ -603,7 +609,7 @@ def _signed_rank_quantile(count: int) -> int:
 @lru_cache(maxsize=4096)
 def _t(freedom: float) -> float:
     """How many standard errors reach to the end of an interval."""
-    return float(scipy_stats.t.ppf((1 + CONFIDENCE) / 2, min(freedom, 1e6)))
+    return float(special.stdtrit(min(freedom, 1e6), (1 + CONFIDENCE) / 2))
 
 
 def _first_order_time(values: Floats) -> float:

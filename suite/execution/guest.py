@@ -31,11 +31,13 @@ from suite.core.errors import UserError, printable
 from suite.execution import keeper, tether
 from suite.execution.jobs import Cause, Ending
 
-PRELOADED = (
+PRELOADED = [
     "suite.execution.tether",
-    *("torch", "torch._dynamo", "torch.profiler", "torch.utils.flop_counter", "scipy.stats", "psutil", "typer"),
-)
+    *("torch", "torch.profiler", "torch.utils.flop_counter", "scipy.special", "psutil", "typer"),
+]
 """Imported once, before the processes fork off; none of them starts a thread or a device."""
+COMPILER = "torch._dynamo"
+"""Takes longer to load than all of these: a guest that needs it and finds it missing loads it itself."""
 ROOT = Path(__file__).parents[2]
 LONGEST_START_S = 300.0
 """After which a process that did not begin counts as hung: the first one waits for torch to be loaded."""
@@ -63,14 +65,20 @@ def context() -> ForkServerContext | SpawnContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(list(PRELOADED))
+    made.set_forkserver_preload(PRELOADED)
     return made
 
 
-def warm_up() -> None:
-    """Begin to load torch for the guests, beside whatever the caller does next."""
+def warm_up(*, compiler: bool = False) -> None:
+    """Begin to load torch for the guests, beside whatever the caller does next.
+
+    Args:
+        compiler: whether several of them will need it: ``torch.compile``, and every optimizer of ``torch.optim``.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return
+    if compiler and COMPILER not in PRELOADED:
+        PRELOADED.append(COMPILER)
     context()
     path = os.environ.get("PYTHONPATH", "")
     asked = {

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from scipy import stats as scipy_stats
 from torch.utils.benchmark import Timer
 
 from suite.bench.probes import conditions, timing
@@ -176,6 +175,8 @@ def _interrupted(timed: Mapping[str, Measurement]) -> bool:
 
 def line(timed: Mapping[str, Measurement]) -> tuple[float, float]:
     """Slope of measured over known seconds, and R²; on CUDA the known ones are in thousands of cycles."""
+    from scipy import stats as scipy_stats  # which takes long to load
+
     known, measured = [], []
     for name, record in timed.items():
         spec = parse(name)

@@ -54,7 +54,7 @@ def start(
     folder = out or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-selfcheck-{chosen}"
     if (folder / store.FILE).exists():
         raise UserError(f"{folder} holds a run already: choose another folder")
-    guest.warm_up()
+    guest.warm_up(compiler="mode" in (topics or TOPICS))
     console = manner.console()
     started = time.monotonic()
     with benches.opened(folder, chosen, full=full, trials=trials, console=console) as bench:

@@ -109,7 +109,7 @@ cli.main()
 def test_an_argument_that_would_change_nothing_is_refused_in_one_line(
     arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("suite.execution.guest.warm_up", lambda: None)
+    monkeypatch.setattr("suite.execution.guest.warm_up", lambda **_: None)
     result = CliRunner().invoke(cli.app, list(arguments))
     assert isinstance(result.exception, UserError), result.exception
     assert message in str(result.exception)
@@ -141,7 +141,11 @@ def refused(error: OSError, monkeypatch: pytest.MonkeyPatch) -> int:
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(("list", "--json"), 0), (("run", "nosuch", "--json"), 2), (("--json", "--version"), 2)],
+    [
+        pytest.param(("list", "--json"), 0, marks=pytest.mark.slow),
+        pytest.param(("run", "nosuch", "--json"), 2, marks=pytest.mark.slow),
+        (("--json", "--version"), 2),
+    ],
 )
 def test_a_program_gets_one_object_whatever_happens(arguments: tuple[str, ...], code: int) -> None:
     done = subprocess.run(

@@ -1,10 +1,10 @@
 """Proof of mode: that what was timed is what its name says."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch._dynamo.utils import calculate_time_spent, counters
 from torch.profiler import ProfilerActivity, profile
 
 from suite.bench.probes.step import About, Step
@@ -45,6 +45,10 @@ class Compilation:
 
 def compilations() -> Counts:
     """The counters now."""
+    if "torch._dynamo" not in sys.modules:  # it takes longer to load than all of torch, and nothing was compiled
+        return Counts(graphs=0, breaks=0, lowered=0, compiling_s=0.0)
+    from torch._dynamo.utils import calculate_time_spent, counters
+
     inductor = counters["inductor"]
     return Counts(
         graphs=counters["stats"]["unique_graphs"],
