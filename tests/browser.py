@@ -53,9 +53,14 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         for command, parameters in (
             ("Emulation.setDeviceMetricsOverride", metrics),
-            ("Emulation.setEmulatedMedia", {"features": [scheme]}),
+            ("Emulation.setEmulatedMedia", {"media": "", "features": [scheme]}),
         ):
             self._ask("POST", "goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def print_on(self, width: int) -> None:
+        """The same page as paper of a width shows it."""
+        self.resize(width)
+        self._ask("POST", "goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {"media": "print"}})
 
     def press(self, key: str, code: str = "") -> None:
         """A key of the keyboard, such as ``Tab`` or ``Enter``."""

@@ -135,10 +135,19 @@ def doubts(cells: pd.DataFrame) -> list[str]:
     by_letter: dict[str, list[str]] = {}
     for reason, letter in footnotes(cells).items():
         by_letter.setdefault(letter, []).append(reason)
-    return [
-        f"{letter}: {reasons[0]}" + (f" (and {len(reasons) - 1} more with other numbers)" if len(reasons) > 1 else "")
-        for letter, reasons in by_letter.items()
-    ]
+    return [f"{letter}: {_with_others(alike)}" for letter, alike in by_letter.items()]
+
+
+def reasons(trust: str) -> str:
+    """The reasons of one cell, those that differ in numbers alone as one: ``samples spread by 26% (and 3 more …)``."""
+    by_kind: dict[str, list[str]] = {}
+    for reason in trust.split("; ") if trust else ():
+        by_kind.setdefault(_kind(reason), []).append(reason)
+    return "; ".join(_with_others(alike) for alike in by_kind.values())
+
+
+def _with_others(alike: list[str]) -> str:
+    return alike[0] + (f" (and {len(alike) - 1} more with other numbers)" if len(alike) > 1 else "")
 
 
 def markdown(table: pd.DataFrame, *, right: Collection[str] = ()) -> str:

@@ -100,7 +100,7 @@ def shaped(executions: Iterable[str]) -> Spec:
 
 
 def _legend(title: str) -> Spec:
-    return {"title": title, "orient": "top", "columns": {"expr": "narrow ? 3 : 8"}}
+    return {"title": title, "orient": "top", "columns": {"expr": "narrow ? 2 : 8"}}
 
 
 def logarithmic(
@@ -110,16 +110,17 @@ def logarithmic(
     ends: tuple[float, float],
     *,
     base: int = 10,
-    inner: tuple[float, float] | None = None,
+    until: str = "",
 ) -> Spec:
-    """A logarithmic axis with few round marks, and none outside of ``inner``, where something else stands."""
+    """A logarithmic axis with few round marks; it ends where an expression says, or with the chart."""
+    room = {"range": [0, {"expr": until}]} if until else {}
     return {
         "field": field,
         "type": "quantitative",
-        "scale": {"type": "log", "domain": list(ends), "nice": False, "clamp": False},
+        "scale": {"type": "log", "domain": list(ends), "nice": False, "clamp": False, **room},
         "axis": {
             "title": title,
-            "values": marks(*(inner or ends), base=base),
+            "values": marks(*ends, base=base),
             "labelExpr": label,
             "labelOverlap": True,
         },

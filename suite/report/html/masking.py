@@ -32,6 +32,13 @@ class Fold(NamedTuple):
     names: tuple[str, ...]
     verdicts: tuple[str, ...]
 
+    @property
+    def rest(self) -> str:
+        """What a narrow screen says of the properties that it does not list."""
+        said = {"holds": "hold", "not applicable": "do not apply"}
+        counts = [(self.verdicts.count(verdict), words) for verdict, words in said.items()]
+        return ", ".join(f"{count} properties {words}" for count, words in counts if count)
+
 
 def screen(masking: pd.DataFrame, records: Sequence[Record]) -> tuple[Screen, list[Figure]] | None:
     """The matrix and the plot of movements; None where nothing was audited."""
@@ -170,6 +177,7 @@ def movement_points(records: Iterable[Record]) -> list[Datum]:
             "value": charts.rounded(finding.value),
             "limit": charts.rounded(finding.limit),
             "wrong": finding.verdict if finding.verdict != "holds" else "holds",
+            "short": finding.quantity,
             "said": f"{_property(finding)}: {_output(finding)} {_size(finding.value or 0.0)}",
             "summary": finding.summary,
             "doubt": "",
@@ -243,7 +251,11 @@ def _movement_spec(values: Sequence[Datum]) -> Spec:
             "mark": {"type": "text", "align": align, "dx": shift, "fontSize": 11, "limit": {"expr": "width * 0.4"}},
             "encoding": {
                 "x": {"field": "at", "type": "quantitative"},
-                "text": {"field": "said"},
+                "text": {
+                    "condition": {"test": "narrow", "field": "short", "type": "nominal"},
+                    "field": "said",
+                    "type": "nominal",
+                },
                 "opacity": charts.fades(),
             },
         }

@@ -2,7 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const cells = data.cells || { columns: [], places: [], phases: [], rows: [] };
-  const choice = { place: cells.places[0] || "", phase: cells.phases[0] || "", precision: "all", measure: "latency" };
+  const choice = { place: cells.places[0] || "", phase: cells.phases[0] || "", precision: "all", measure: "latency", traced: (data.traced || [["", ""]])[0]?.[1] || "" };
   let selected = "";
   const views = new Map(); // by figure, what draws it
   const make = (tag, properties = {}, ...inside) => {
@@ -20,7 +20,7 @@
       background: "transparent", font, view: { stroke: null },
       axis: { labelColor: ink, titleColor: quiet, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 11.5,
         titleFontSize: 11.5, titleFontWeight: "normal" },
-      legend: { labelColor: ink, titleColor: quiet, labelFontSize: 11.5, titleFontSize: 11.5, titleFontWeight: "normal", symbolStrokeColor: quiet },
+      legend: { labelColor: ink, titleColor: quiet, labelFontSize: 11.5, titleFontSize: 11.5, titleFontWeight: "normal", symbolStrokeColor: quiet, symbolBaseFillColor: quiet, symbolBaseStrokeColor: quiet },
       header: { labelColor: ink, titleColor: quiet, labelFontSize: 12 }, text: { color: ink, fontSize: 11 },
       rule: { color: ink }, title: { color: ink },
     };
@@ -95,11 +95,18 @@
 
   // ---- one variant, everywhere
   const bar = document.getElementById("selection");
+  const show_trace_of = (name) => {
+    const step = (data.traced || []).find(([variant]) => variant === name), select = document.querySelector('select[data-choice="traced"]');
+    if (!step || !select || choice.traced.startsWith(`${name} · `)) return;
+    select.value = choice.traced = step[1];
+    apply();
+  };
   const choose = (name) => {
     selected = selected === name ? "" : name;
     bar.hidden = !selected;
     document.getElementById("selected-name").textContent = selected;
     document.querySelectorAll("tr[data-variant]").forEach((row) => row.classList.toggle("chosen", row.dataset.variant.split("\n").includes(selected)));
+    show_trace_of(selected);
     tellAll();
   };
   document.getElementById("selection-none").addEventListener("click", () => choose(selected));
@@ -220,7 +227,10 @@
             return make("th", { scope: "row" }, button);
           }
           const text = text_of(row[at + 3]);
-          return make("td", { className: cells.columns[at].number ? (text.length > 34 ? "words" : "number") : text.length > 30 ? "words" : "", textContent: text });
+          const cell = make("td", { className: cells.columns[at].number ? (text.length > 34 ? "words" : "number") : text.length > 30 ? "words" : "", textContent: text });
+          cell.dataset.label = cells.columns[at].title;
+          if (text === "" || text === "–") cell.classList.add("nothing");
+          return cell;
         }));
         line.dataset.variant = name;
         return line;

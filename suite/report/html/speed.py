@@ -111,7 +111,7 @@ def _point(row: Row, measure: str, *, rank: int) -> Datum:
         "error": units.error(number(row, "agreement_error")),
         "masking": str(row["masking"]) or units.MISSING,
         "doubt": str(row["trust"]),
-        "why": str(row["trust"]) or "none",
+        "why": wording.reasons(str(row["trust"])) or "none",
         "excuse": "" if value is not None else _excuse(row, measure),
     }
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -13,10 +13,8 @@ from suite.report.html.charts import Datum, Spec
 from suite.report.html.document import Figure
 from suite.report.wording import Row, number
 
-_ROOM = 0.8
-"""Of an axis' length, again, for the names beside the points."""
-_NAMES_AT = 0.6
-"""Where the names begin, as a share of the width."""
+_ROW_PX = 15
+"""Of a name and the room around it."""
 
 
 class Axis(NamedTuple):
@@ -106,19 +104,36 @@ def _point(row: Row, x: Axis, y: Axis, *, best: bool) -> Datum:
     }
 
 
-def named_points(values: Sequence[Datum], x: Axis, y: Axis, *more: Spec) -> Spec:
-    """Points with all their names in a column beside them, each joined to its point."""
-    x_ends = charts.ends((value["x"] for value in values), above=_ROOM)
-    inner = charts.ends(value["x"] for value in values)
-    # at this height names of a usual size do not meet
-    height = max(300, 15 * len(values) + 30)
-    y_ends = charts.ends((value["y"] for value in values), below=0.08, above=0.08)
-    placed = with_names(values, y_ends, least=14 / height)
-    joins, names = _names(x_ends, "variant")
+def _height(names: int) -> int:
+    """At this height names of a usual size do not meet."""
+    return max(200, _ROW_PX * names + 30)
+
+
+def _beside(names: Sequence[str]) -> str:
+    """Where a column begins that is as wide as the longest name, as an expression; never beyond the middle."""
+    return f"max(width * 0.5, width - {6.6 * max(map(len, names), default=0) + 34:.0f})"
+
+
+def named_points(values: Sequence[Datum], x: Axis, y: Axis, *more: Spec, roofs: Sequence[float] = ()) -> Spec:
+    """Points with all their names in a column beside them, each joined to its point.
+
+    Args:
+        values: a datum each, as `_point` makes them.
+        x: the quantity to the right.
+        y: the quantity upwards.
+        more: layers below the points.
+        roofs: what the vertical axis has to reach beside the points.
+    """
+    x_ends = charts.ends(value["x"] for value in values)
+    height = _height(len(values))
+    y_ends = charts.ends([*(value["y"] for value in values), *roofs], below=0.08, above=0.08)
+    placed = with_names(values, y_ends, least=(_ROW_PX - 1) / height)
+    beside = _beside([str(value["variant"]) for value in values])
+    joins, names = _names(beside, "variant")
     colour = charts.coloured(value["precision"] for value in values)
     quiet = {"condition": {"test": "!datum.best", "value": charts.QUIET}, **colour}
     point = charts.point(
-        x=charts.logarithmic("x", x.title, x.label, x_ends, base=x.base, inner=inner),
+        x=charts.logarithmic("x", x.title, x.label, x_ends, base=x.base, until=beside),
         y=charts.logarithmic("y", y.title, y.label, y_ends, base=y.base),
         color=quiet,
         fill=quiet,
@@ -157,60 +172,73 @@ def roofline(cells: pd.DataFrame) -> Figure | None:
         for row in rows
     ]
     place, phase = place_of(rows[0]), str(rows[0]["phase"])
+    levels = _levels(rows)
     return Figure(
         id=f"roofline-{place}-{phase}",
         title=f"{scatter.shares(shown)} ({place}, {phase})",
-        spec=named_points(values, INTENSITY, SPEED, *_roofs(rows)),
+        spec=named_points(values, INTENSITY, SPEED, *_roofs(rows, levels), roofs=list(levels.values())),
         says="The roofs are what this machine was measured to do: below the slanted line a variant waits for memory, "
         "below a level one for arithmetic. A level line is the fastest route for its type of number.",
         when={"place": place, "phase": phase},
     )
 
 
-def _roofs(rows: Sequence[Row]) -> list[Spec]:
-    """For each dtype the least time of its cells gives the roof that they lie under."""
-    roofs: dict[str, float] = {}
-    copies: list[float] = []
+def _levels(rows: Sequence[Row]) -> dict[str, float]:
+    """By type, the FLOP/s that its fastest route allows: for each the least time of its cells gives the roof."""
+    found: dict[str, float] = {}
     for row in rows:
-        share, speed, name = number(row, "of_machine"), number(row, "flop_per_s"), str(row["variant"])
-        if not share or not speed:
-            continue
-        if row["bound"] == "arithmetic":
-            dtype = tables.dtype_of(name)
-            roofs[dtype] = max(roofs.get(dtype, 0.0), speed / share)
-        else:
-            copies.append(speed / share / (number(row, "intensity") or math.inf))
+        share, speed = number(row, "of_machine"), number(row, "flop_per_s")
+        if share and speed and row["bound"] == "arithmetic":
+            dtype = tables.dtype_of(str(row["variant"]))
+            found[dtype] = max(found.get(dtype, 0.0), speed / share)
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def _roofs(rows: Sequence[Row], levels: Mapping[str, float]) -> list[Spec]:
+    """A level line for each type, with its name; a slanted one for what has to be moved."""
+    copies = [
+        speed / share / intensity
+        for row in rows
+        if row["bound"] != "arithmetic"
+        and (share := number(row, "of_machine"))
+        and (speed := number(row, "flop_per_s"))
+        and (intensity := number(row, "intensity"))
+    ]
     layers: list[Spec] = []
-    for dtype, roof in sorted(roofs.items(), key=lambda item: item[1]):
-        said = f"{dtype}: {units.per_second(roof, 'FLOP')}"
-        layers += _roof([{"x": None, "y": charts.rounded(roof), "said": said}], level=True)
+    if levels:
+        layers += _level([(dtype, roof) for dtype, roof in levels.items()])
     if copies:
-        intensities = [number(row, "intensity") or 0.0 for row in rows]
-        low, high = charts.ends(intensities, above=_ROOM)
-        top = max([*roofs.values(), *(number(row, "flop_per_s") or 0.0 for row in rows)])
+        low, high = charts.ends(number(row, "intensity") or 0.0 for row in rows)
+        top = max([*levels.values(), *(number(row, "flop_per_s") or 0.0 for row in rows)])
+        # a line from edge to edge bends on these axes where it is cut, so that it ends where the highest roof begins
         ends = (low, max(min(high, top / max(copies)), low))
-        line = [{"x": charts.rounded(end), "y": charts.rounded(end * max(copies)), "said": ""} for end in ends]
-        layers += _roof(line, level=False)
+        line = [{"x": charts.rounded(end), "y": charts.rounded(end * max(copies))} for end in ends]
+        mark: Spec = {"type": "line", "strokeDash": [5, 3], "color": charts.QUIET, "clip": True}
+        x, y = ({"field": name, "type": "quantitative"} for name in ("x", "y"))
+        layers.append({"data": {"values": line}, "mark": mark, "encoding": {"x": x, "y": y}})
     return layers
 
 
-def _roof(line: Sequence[Mapping[str, Any]], *, level: bool) -> list[Spec]:
+def _level(roofs: Sequence[tuple[str, float]]) -> list[Spec]:
+    """The level lines, the lowest first; a name that would meet the one below it stands further right."""
+    values: list[Datum] = []
+    for dtype, roof in roofs:
+        near = bool(values) and roof < values[-1]["y"] * 1.6
+        said = f"{dtype}: {units.per_second(roof, 'FLOP')}"
+        values.append({"y": charts.rounded(roof), "said": said, "turn": values[-1]["turn"] + 1 if near else 0})
     y = {"field": "y", "type": "quantitative"}
-    if not level:
-        mark: Spec = {"type": "line", "strokeDash": [5, 3], "color": charts.QUIET, "clip": True}
-        return [
-            {
-                "data": {"values": list(line)},
-                "mark": mark,
-                "encoding": {"x": {"field": "x", "type": "quantitative"}, "y": y},
-            }
-        ]
     rule: Spec = {"mark": {"type": "rule", "strokeDash": [5, 3], "color": charts.QUIET}, "encoding": {"y": y}}
-    text: Spec = {
-        "mark": {"type": "text", "align": "left", "dy": -6, "fontSize": 10.5, "color": charts.QUIET},
-        "encoding": {"y": y, "x": {"value": 4}, "text": {"field": "said"}},
-    }
-    return [{"data": {"values": list(line)}, **layer} for layer in (rule, text)]
+    texts: list[Spec] = [
+        {
+            "transform": [{"filter": f"datum.turn === {turn}"}],
+            "mark": {"type": "text", "align": "left", "dy": -6, "fontSize": 10.5, "color": charts.QUIET},
+            "encoding": {
+                "y": y, "x": {"value": {"expr": f"4 + {turn} * (narrow ? 118 : 150)"}}, "text": {"field": "said"},
+            },
+        }
+        for turn in sorted({value["turn"] for value in values})
+    ]  # fmt: skip
+    return [{"data": {"values": values}, **layer} for layer in (rule, *texts)]
 
 
 MOST_SWEEPS = 12
@@ -252,14 +280,15 @@ def _growth_spec(seen: pd.DataFrame, quantity: str, axis: str, slopes: Mapping[s
     for value in values:
         if value["x"] >= last.get(value["variant"], {"x": 0})["x"]:
             last[value["variant"]] = value
-    x_ends = charts.ends((value["x"] for value in values), above=_ROOM)
+    x_ends = charts.ends(value["x"] for value in values)
     y_ends = charts.ends((value["y"] for value in values), below=0.08, above=0.08)
-    height = max(300, 15 * len(last) + 30)
+    height = _height(len(last))
     named = [
         value | {"name": _with_power(value["variant"], slopes, symbol)}
-        for value in with_names(list(last.values()), y_ends, least=14 / height)
+        for value in with_names(list(last.values()), y_ends, least=(_ROW_PX - 1) / height)
     ]
-    x_axis = charts.logarithmic("x", scatter.axis_label(axis), charts.COUNT, x_ends)
+    beside = _beside([value["name"] for value in named])
+    x_axis = charts.logarithmic("x", scatter.axis_label(axis), charts.COUNT, x_ends, until=beside)
     x_axis["axis"]["values"] = sorted({value["x"] for value in values})
     line: Spec = {
         "mark": {"type": "line", "strokeWidth": 1.4, "point": {"size": 22}},
@@ -272,21 +301,20 @@ def _growth_spec(seen: pd.DataFrame, quantity: str, axis: str, slopes: Mapping[s
             "tooltip": charts.tooltip({"variant": "variant", "said": f"{axis}, {cost.title}"}),
         },
     }
-    return charts.chart(values, *_names(x_ends, "name", data={"values": named}), line, height=height)
+    return charts.chart(values, *_names(beside, "name", data={"values": named}), line, height=height)
 
 
 def _with_power(name: str, slopes: Mapping[str, float], symbol: str) -> str:
     return f"{name}  {symbol}^{slopes[name]:.2f}" if name in slopes else name
 
 
-def _names(x_ends: tuple[float, float], text: str, **more: object) -> list[Spec]:
-    """A column of names, and a thin line from each to its point."""
-    at = charts.rounded(x_ends[0] * (x_ends[1] / x_ends[0]) ** _NAMES_AT)
+def _names(at: str, text: str, **more: object) -> list[Spec]:
+    """A column of names from a width on, and a thin line from each to its point."""
     joins: Spec = {
         "mark": {"type": "rule", "strokeWidth": 0.6},
         "encoding": {
             "x": {"field": "x", "type": "quantitative"},
-            "x2": {"datum": at},
+            "x2": {"value": {"expr": at}},
             "y": {"field": "y", "type": "quantitative"},
             "y2": {"field": "name_y"},
             "color": {"value": charts.QUIET},
@@ -296,10 +324,10 @@ def _names(x_ends: tuple[float, float], text: str, **more: object) -> list[Spec]
     names: Spec = {
         "mark": {
             "type": "text", "align": "left", "dx": 4, "fontSize": 11, "cursor": "pointer",
-            "limit": {"expr": f"width * {1 - _NAMES_AT:.2f} - 6"},
+            "limit": {"expr": f"width - {at} - 6"},
         },
         "encoding": {
-            "x": {"datum": at, "type": "quantitative"},
+            "x": {"value": {"expr": at}},
             "y": {"field": "name_y", "type": "quantitative"},
             "text": {"field": text},
             "color": {"condition": {"test": "datum.best", "value": {"expr": "ink"}}, "value": charts.QUIET},

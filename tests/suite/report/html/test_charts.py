@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from suite.report import tables
-from suite.report.html import cells, charts, raw, speed
+from suite.report import tables, wording
+from suite.report.html import cells, charts, raw, speed, tradeoffs
 from tests.suite.report import synthetic
 
 CONTROLS = [name for name in synthetic.MECHANISMS if name in ("pool", "cross")]
@@ -108,3 +108,35 @@ def test_a_field_is_a_text_or_a_number_with_its_text(here: pd.DataFrame) -> None
             if column["number"] and field[0] is not None:
                 assert math.isfinite(field[0])
                 assert field[1]
+
+
+def test_the_roofs_lie_within_the_axis_that_they_are_drawn_on(here: pd.DataFrame) -> None:
+    figure = next((one for one in tradeoffs.figures(here) if one.id.startswith("roofline")), None)
+    assert figure is not None
+    layers = figure.spec["layer"]
+    assert isinstance(layers, list)
+    roofs = [value["y"] for layer in layers for value in layer.get("data", {}).get("values", ())]
+    (axis,) = (layer["encoding"]["y"]["scale"] for layer in layers if "scale" in layer["encoding"].get("y", {}))
+    low, high = axis["domain"]
+    assert roofs
+    assert all(low < roof < high for roof in roofs)
+
+
+def test_names_stand_beside_the_axis_and_not_on_it(here: pd.DataFrame) -> None:
+    for figure in tradeoffs.figures(here):
+        layers = figure.spec["layer"]
+        assert isinstance(layers, list)
+        (end,) = (
+            layer["encoding"]["x"]["scale"]["range"][1]["expr"]
+            for layer in layers
+            if "scale" in layer["encoding"].get("x", {})
+        )
+        (names,) = (layer for layer in layers if layer["encoding"].get("text", {}).get("field") in ("variant", "name"))
+        assert names["encoding"]["x"] == {"value": {"expr": end}}
+
+
+def test_doubts_that_differ_in_numbers_alone_are_one() -> None:
+    assert wording.reasons("") == ""
+    assert wording.reasons("spread by 3%; throttled; spread by 4%; spread by 5%") == (
+        "spread by 3% (and 2 more with other numbers); throttled"
+    )

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from suite.core import store
+from suite.core import folders, store
 from suite.core.records import Finding, Measurement
-from suite.report import page
+from suite.report import tables
+from suite.report.html import bench
 from tests import browser
 from tests.browser import Browser
 from tests.suite.report import synthetic
@@ -33,7 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ]
         )  # fmt: skip
     (folder / "environment.json").write_text('{"processor": "two <b>cores</b>", "torch": "2.13.0"}')
-    page.write(folder)
+    records = store.read(folder)
+    bench.write(folder, tables.make(records), records, folders.environment_or_nothing(folder))
     return folder
 
 
@@ -145,3 +147,29 @@ def test_all_that_is_clicked_can_be_reached_by_keyboard(window: Browser, folder:
         )
     assert {"phase", "measure", "SUMMARY"} <= set(seen)
     assert any(name in synthetic.MECHANISMS for name in seen), seen
+
+
+def test_on_a_telephone_rows_are_cards_that_say_their_columns(window: Browser, folder: Path) -> None:
+    see_all(window, folder, 420)
+    for part in ("nav ul", ".table .scroll", ".matrix.scroll"):
+        wider = "const part = document.querySelector(arguments[0]); return part.scrollWidth - part.clientWidth"
+        assert window.run(wider, part) <= 0, f"{part} scrolls sideways"
+    said = window.run(
+        "const cell = document.querySelector('.table tbody td[data-label]');"
+        "return getComputedStyle(cell, '::before').content"
+    )
+    assert "latency" in said
+    quiet = window.run("return [...document.querySelectorAll('.matrix td.quiet')].map((cell) => cell.offsetWidth)")
+    assert quiet
+    assert not any(quiet), "what holds is counted and not listed"
+
+
+def test_printed_charts_are_no_wider_than_the_paper(window: Browser, folder: Path) -> None:
+    see_all(window, folder, 1280)
+    window.print_on(700)
+    over = (
+        "return [...document.querySelectorAll('figure:not([hidden]) svg')]"
+        ".map((chart) => chart.getBoundingClientRect().right - innerWidth)"
+    )
+    assert max(window.run(over)) <= 0
+    assert window.run("return getComputedStyle(document.querySelector('nav')).display") == "none"
