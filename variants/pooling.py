@@ -6,6 +6,7 @@ import torch
 
 from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_mean
+from variants.regions import region
 from variants.registry import register
 
 
@@ -28,8 +29,9 @@ class Pool(CoAttention):
 
     def attend(self, batch: Batch) -> Attended:
         """As ``forward``, for features that are blank on padding already."""
-        image, image_weights = masked_mean(batch.image, batch.image_valid)  # [B, V], [B, N]
-        question, question_weights = masked_mean(batch.question, batch.question_valid)  # [B, Q], [B, T]
+        with region("pooling"):
+            image, image_weights = masked_mean(batch.image, batch.image_valid)  # [B, V], [B, N]
+            question, question_weights = masked_mean(batch.question, batch.question_valid)  # [B, Q], [B, T]
         return Attended(
             image.unsqueeze(1), question.unsqueeze(1), image_weights.unsqueeze(1), question_weights.unsqueeze(1)
         )

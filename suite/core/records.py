@@ -125,7 +125,7 @@ UNITS: Mapping[str, Unit] = {
                 "gemm_time",
                 "copy_time",
             ),
-            *("task_time", "harness_time", "time_left", "run_time"),
+            *("task_time", "harness_time", "time_left", "run_time", "traced_step"),
         ),
         "s",
     ),

@@ -12,6 +12,7 @@ from suite.bench.inputs import make_batch
 from suite.core import devices
 from suite.core.workloads import Phase, Workload
 from variants import Attended, Batch, Variant, build
+from variants.regions import region
 
 _INPUT_BYTES = 2**30
 """Inputs rotate as long as they take no more than this together."""
@@ -49,11 +50,14 @@ class Step:
         batch = self.inputs[turn % len(self.inputs)]
         self.calls += 1
         if not self.learns:
-            with torch.no_grad():
+            with torch.no_grad(), region("forward"):
                 return self.variant.call(batch)
-        outputs = self.variant.call(batch)
+        with region("forward"):
+            outputs = self.variant.call(batch)
         reached = [output for output in outputs if output.requires_grad]
-        torch.autograd.backward(reached, self._cotangents(reached))
+        cotangents = self._cotangents(reached)
+        with region("backward"):
+            torch.autograd.backward(reached, cotangents)
         return outputs
 
     def clear(self) -> None:

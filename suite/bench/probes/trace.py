@@ -1,22 +1,27 @@
-"""A profiler trace per variant, for TensorBoard and Perfetto."""
+"""A profiler trace per variant, for TensorBoard and Perfetto, and where its time goes, for the page."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule, tensorboard_trace_handler
 
+from suite.bench.probes import regions
 from suite.bench.probes.step import About, prepared, running_on
-from suite.core.records import Artifact
+from suite.core.records import Artifact, Measurement, Scalar
 from suite.core.workloads import Phase, Workload
 
 FOLDER = "traces"
 
 
-def record(name: str, workload: Workload, phase: Phase, device: str, *, task: str, folder: Path) -> Iterator[Artifact]:
+def record(
+    name: str, workload: Workload, phase: Phase, device: str, *, task: str, folder: Path
+) -> Iterator[Artifact | Measurement]:
     """Trace a warm step into ``traces/<variant>/<workload>-<phase>-<device>.<time>.pt.trace.json.gz``.
 
-    One directory per variant makes each a run of its own in TensorBoard.
+    One directory per variant makes each a run of its own in TensorBoard. The step's time on the host is a measurement,
+    whose ``regions`` say where it went, and where that of the device did; the profiler itself is in both.
     """
     about = About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
     with running_on(device) as parsed:
@@ -27,17 +32,29 @@ def record(name: str, workload: Workload, phase: Phase, device: str, *, task: st
         handler = tensorboard_trace_handler(
             str(directory), worker_name=plain_words(f"{workload}-{phase}-{device}"), use_gzip=True
         )
+        found: list[regions.Row] = []
+
+        def ready(profiler: profile) -> None:
+            handler(profiler)
+            found.extend(regions.regions(profiler.events()))  # type: ignore[no-untyped-call]  # a list of events
+
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if parsed.kind == "cuda" else [])]
         if not step.calls:
             step(0)
             step.clear()
-        with profile(
-            activities=activities,
-            schedule=schedule(wait=0, warmup=1, active=1, repeat=1),  # a step, which TensorBoard's overview asks for
-            on_trace_ready=handler,
-            record_shapes=True,
-            profile_memory=True,
-        ) as profiler:
+        parts = nullcontext() if "compile" in name else regions.parts_named(step.variant.module)
+        with (
+            parts,
+            profile(
+                activities=activities,
+                schedule=schedule(
+                    wait=0, warmup=1, active=1, repeat=1
+                ),  # a step, which TensorBoard's overview asks for
+                on_trace_ready=ready,
+                record_shapes=True,
+                profile_memory=True,
+            ) as profiler,
+        ):
             for _ in ("warm-up", "traced"):
                 step(0)
                 if parsed.kind == "cuda":
@@ -46,6 +63,15 @@ def record(name: str, workload: Workload, phase: Phase, device: str, *, task: st
                 profiler.step()
     for path in sorted(set(directory.iterdir()) - before):
         yield Artifact(quantity="trace", path=str(path.relative_to(folder)), **about)
+    if found:
+        rows: list[list[Scalar]] = [list(row) for row in found]
+        yield Measurement(
+            quantity="traced_step",
+            unit="s",
+            value=sum(row[1] for row in found),
+            details={"regions": rows},
+            **about,
+        )
 
 
 def plain_words(name: str) -> str:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from suite.core import folders
 from suite.core.records import Record
 from suite.report import summary, wording
-from suite.report.html import cells, masking, raw, speed, tradeoffs, verdict
+from suite.report.html import cells, icicle, masking, raw, speed, tradeoffs, verdict
 from suite.report.html.document import FILE, Figure, Page, Screen, document, render
 from suite.report.tables import Tables
 
@@ -51,7 +51,12 @@ def page(folder: Path, made: Tables, records: Sequence[Record], environment: Map
         if drawn:
             figures += drawn
             screens.append(Screen(id=name, title=title, body=_drawn(drawn)))
-    screens.append(Screen(id="behind", title="Why believe it", body=_behind(made)))
+    steps = icicle.traced(records)
+    if steps:
+        figures += [step.figure for step in steps]
+        body = icicle.screen_body(steps)
+        screens.append(Screen(id="time", title="Where the time goes", short="Time", body=body))
+    screens.append(Screen(id="behind", title="Why believe it", body=_behind(made, traces=not steps)))
     return Page(
         title=folder.resolve().name,
         about=about(made, environment),
@@ -61,6 +66,7 @@ def page(folder: Path, made: Tables, records: Sequence[Record], environment: Map
             "cells": held,
             "samples": raw.samples(records),
             "raw": raw.chart(),
+            "traced": [(step.label.partition(" · ")[0], step.label) for step in steps],
             "findings": found,
             "statements": statements,
             "properties": made.masking.attrs.get("titles", {}),
@@ -71,13 +77,13 @@ def page(folder: Path, made: Tables, records: Sequence[Record], environment: Map
 MOST_SKIPS = 300
 
 
-def _behind(made: Tables) -> Markup:
-    """What the machine can do, what stands behind each time, and what was not measured."""
+def _behind(made: Tables, *, traces: bool) -> Markup:
+    """What the machine can do, what stands behind each time, and what was not measured; its traces where asked for."""
     skips = [
         (", ".join(str(name) or "all" for name in dict.fromkeys(group["variant"])), str(reason), str(remedy))
         for (reason, remedy), group in made.skips.groupby(["reason", "remedy"], sort=False)
     ]
-    found = _traces(made)
+    found = _traces(made) if traces else []
     stopped = made.conditions["stopped"].value_counts().to_dict() if not made.conditions.empty else {}
     return render(
         "behind.html.jinja",
