@@ -1,11 +1,12 @@
 """The command line, behind ``python run_all.py`` and ``coattention``: what may be asked, and how it ends."""
 
+import itertools
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -13,6 +14,9 @@ from typer.core import TyperCommand, TyperGroup
 import suite
 from suite.core import errors, exits, interrupts, process, streams
 from suite.core.errors import UserError
+
+if TYPE_CHECKING:
+    from suite.core.answer import Manner
 
 _OF_THE_PROGRAM = ("--help", "-h", "--version", "--install-completion", "--show-completion")
 """Options that stand without a command; any other belongs to ``run``."""
@@ -196,8 +200,13 @@ def report(
 
 @_command()
 def compare(
-    old: Annotated[Path, typer.Argument(help="A run folder, or a committed reference: the baseline.")],
-    new: Annotated[Path, typer.Argument(help="The run folder to judge.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="OLD NEW ...",
+            help="Run folders: the baseline and the one to judge; or many, oldest first, to see how each time moved.",
+        ),
+    ],
     across_machines: Annotated[
         bool, typer.Option("--across-machines", help="Compare runs of different machines all the same.")
     ] = False,
@@ -221,12 +230,16 @@ def compare(
         float | None, typer.Option(help="For --remeasure: seconds after which a call counts as hung; 120 if left out.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where the page goes; NEW/against-<name of OLD> if left out.")
+        Path | None,
+        typer.Option(help="Where the page goes; NEW/against-<name of OLD> if left out, LAST/history for many."),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare two runs: a verdict per cell, a table, a plot, exit 3 on a regression and 6 on a mere suspect."""
+    """Compare two runs: a verdict per cell, a table, a plot, exit 3 on a regression and 6 on a mere suspect.
+
+    Of more than two runs: how each time moved, and its changes told from noise; exit 3 where one ends slower.
+    """
     from suite.core import compare as comparing
     from suite.core import store
     from suite.core.answer import Answer, Manner, give
@@ -237,9 +250,16 @@ def compare(
     if remeasure is None:
         given = {"--with": bool(with_), "--budget": budget is not None, "--timeout": timeout is not None}
         _refuse("compare measures nothing without --remeasure", given)
+    if len(runs) < 2:
+        raise UserError(f"compare {runs[0]}: expected two run folders or more, the oldest first")
     if not across_machines:
-        comparing.check_machines(old, new)
+        for earlier, later in itertools.pairwise(runs):
+            comparing.check_machines(earlier, later)
     limit = comparing.share(fail_above)
+    if len(runs) > 2:
+        _refuse("of more than two runs nothing is measured again", {"--remeasure": remeasure is not None})
+        raise typer.Exit(_history(runs, limit, out, manner))
+    old, new = runs
     sides = store.read(old), store.read(new)
     comparison = comparing.compare(*sides, fail_above=limit, settings=comparing.changed_settings(old, new))
     interrupted = False
@@ -259,6 +279,30 @@ def compare(
         data={"page": page, "interrupted": interrupted} | changes.data(comparison),
     )
     raise typer.Exit(give(found, manner))
+
+
+def _history(runs: list[Path], limit: float, out: Path | None, manner: "Manner") -> int:
+    """What many runs say together, told and left as a page; the exit code."""
+    from suite.core import folders, store
+    from suite.core.answer import Answer, give
+    from suite.core.history import Run, history
+    from suite.report import movements
+    from suite.report.html import moved
+
+    if len({folder.resolve() for folder in runs}) < len(runs):
+        raise UserError("compare: one run is named twice; expected different ones, the oldest first")
+    read = []
+    for folder in runs:
+        about = folders.environment_or_nothing(folder)
+        commit, started = (str(about.get(name, "")) for name in ("commit", "started"))
+        read.append((Run(folder.resolve().name, commit, started), store.read(folder)))
+    found = history(read, fail_above=limit)
+    page = moved.write(found, folders.made(out, ".") if out else folders.made(runs[-1], "history"))
+    code = exits.REGRESSION if found.slower else exits.DONE if found.series else exits.NOTHING_MEASURED
+    answer = Answer(
+        code=code, words=movements.words(found), last=str(page), data={"page": page} | movements.data(found)
+    )
+    return give(answer, manner)
 
 
 @_command()
