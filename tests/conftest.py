@@ -20,8 +20,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_only |= config.option.benchmark
+    # without its samples a saved run cannot be compared with another one surely
+    config.option.benchmark_save_data |= config.option.benchmark
     # the project's own settings turn timing off, so that a plain `pytest` does not time
     config.option.benchmark_enable |= config.option.benchmark_only
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print medians, intervals and verdicts in place of pytest-benchmark's own table, which has neither."""
+    config = terminalreporter.config
+    session = config._benchmarksession  # type: ignore[attr-defined]  # pytest-benchmark keeps it there
+    columns_asked = any(str(argument).startswith("--benchmark-columns") for argument in config.invocation_params.args)
+    if not (config.option.benchmark and session.groups) or session.verbose or columns_asked:
+        return
+    from tests.benchmarks import summary
+
+    now = summary.cells(bench.as_dict(include_data=True) for bench in session.benchmarks)
+    earlier = {path.stem: summary.cells(found.values()) for path, found in (session.compared_mapping or {}).items()}
+    terminalreporter.section("benchmark", sep="-")
+    terminalreporter.write_line(summary.text(now, earlier, width=terminalreporter._tw.fullwidth))
+    session.quiet = True
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:

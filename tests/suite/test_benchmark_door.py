@@ -66,6 +66,18 @@ def test_the_machine_is_described_without_its_name(two_runs: tuple[dict[str, Any
 
 def test_two_runs_can_be_compared(two_runs: tuple[dict[str, Any], str]) -> None:
     printed = two_runs[1]
-    assert printed.count("(NOW)") == 4
-    assert printed.count("(0001_first)") == 4
     assert "machine_info is different" not in printed
+    assert printed.count("now / before (95 %)") == 2
+    assert printed.count("over parallel\n") == 2, "parallel+bf16 is compared through the anchor, at both places"
+    assert printed.count("its own times") == 2
+
+
+def test_a_table_has_medians_intervals_rounds_and_verdicts_within_120_columns(
+    two_runs: tuple[dict[str, Any], str],
+) -> None:
+    table = two_runs[1].partition("- benchmark -")[2]
+    assert max(map(len, table.splitlines())) <= 120
+    head = next(line for line in table.splitlines() if line.startswith("variant"))
+    assert [
+        title for title in ("median", "95 % interval", "rounds", "over parallel", "verdict") if title not in head
+    ] == []
