@@ -1,36 +1,61 @@
 """Weights in a file as people save them: found wherever they stand in it, and nothing in it is ever run.
 
-Read are what ``torch.save`` wrote, as far as torch's loader of weights alone goes, and safetensors. What else a file
-may be, a whole pickled module or a TorchScript archive, is told from its contents and named in the refusal.
+Read are what ``torch.save`` wrote, as far as torch's loader of weights alone goes, safetensors, and the index of either
+where weights are spread over several files. What else a file may be, a whole pickled module or a TorchScript archive or
+a page of the web, is told from its contents and named in the refusal.
 """
 
 import argparse
+import datetime
 import os
 import re
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from suite.core import folders
 from suite.core.errors import UserError
 from suite.core.records import shown, visible
 
 _PREFERRED = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights", "params")
 """What people call the weights, the commonest first: it decides where a file holds several."""
-_DEEPEST = 4
+_DEEPEST = 16
+_LONGEST_LIST = 64
+_SCALARS = (int, float, str, bytes, type(None))
 _OPTIMISERS = re.compile(r"optim|sched|scaler|amp|rng|callbacks|loops|hparams|hyper", re.IGNORECASE)
 """Names under which tensors stand that are no weights."""
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)|Unsupported (?:global|class)[: ]+(?:GLOBAL )?([\w.]+)")
 _MODULES = ("torch.nn.", "__main__.", "models.", "model.")
 _MOST_NAMED = 4
+_OTHERS = {
+    b"version https://git-lfs": "a pointer of Git LFS, and not what it points to: git lfs pull brings that",
+    b"<": "a page of the web or XML, such as a download leaves that asks for a password",
+    b"\x1f\x8b": "compressed with gzip: gunzip it first",
+    b"BZh": "compressed with bzip2: bunzip2 it first",
+    b"\xfd7zXZ": "compressed with xz: unxz it first",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd: unzstd it first",
+    b"\x89HDF": "a file of HDF5, as Keras saves: convert it first",
+    b"GGUF": "a file of GGUF: convert it first",
+    b"\x93NUMPY": "an array of numpy without a name: expected weights by name",
+}
+"""How other files begin that lie where weights are expected, and what they are."""
+_SHARD = re.compile(r".*-\d+-of-\d+\.\w+")
+_PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_COUNTS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+"""What may stand among weights and is none, such as how many batches were seen."""
 _HARMLESS = [
     argparse.Namespace,
+    *(datetime.datetime, datetime.date, datetime.timedelta, datetime.timezone),
+    *(PurePosixPath, type(Path())),
     np.dtype,
     np._core.multiarray.scalar,  # type: ignore[attr-defined]  # what a saved accuracy of numpy is made with
     *(type(np.dtype(kind)) for kind in ("bool", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")),
@@ -48,7 +73,7 @@ class Weights:
 
 
 def read(path: Path, *, key: str = "") -> Weights:
-    """The weights in a file.
+    """The weights in a file; of one of several whose index lies beside them, the weights in all.
 
     Args:
         path: the file.
@@ -57,11 +82,17 @@ def read(path: Path, *, key: str = "") -> Weights:
     Raises:
         UserError: it cannot be read, loading it would run code, or it holds no weights, or several; says why.
     """
+    index = _index_of(path) if _SHARD.fullmatch(path.name) else None
+    return Weights(named=_spread(index), where="") if index is not None else _read(path, key)
+
+
+def _read(path: Path, key: str) -> Weights:
+    """The weights in one file, or in those that it is the index of."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise UserError(f"{path} is no ordinary file: expected weights")
         with path.open("rb") as file:
-            start = file.read(9)
+            start = file.read(64)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: expected a file that torch.save wrote, or safetensors") from error
     size_B = path.stat().st_size
@@ -69,11 +100,49 @@ def read(path: Path, *, key: str = "") -> Weights:
         raise UserError(f"{path} is empty: expected a file that torch.save wrote, or safetensors")
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size_B:
         weights = Weights(named=_safetensors(path), where="")
+    elif start.lstrip().startswith(b"{"):
+        return Weights(named=_spread(path), where="")
     else:
         weights = _among(path, _loaded(path), key)
     for name, weight in weights.named.items():
         _check(path, name, weight)
+    if not any(weight.dtype in _PLAIN for weight in weights.named.values()):
+        kinds = ", ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in weights.named.values()}))
+        raise UserError(f"{path}: every tensor in it is of {kinds}: expected weights in a floating-point dtype")
     return weights
+
+
+def _index_of(path: Path) -> Path | None:
+    """The index beside a file that says which weights lie in it and which in others."""
+    for index in sorted(path.parent.glob("*.index.json")):
+        with suppress(UserError):
+            if path.name in _homes(index).values():
+                return index
+    return None
+
+
+def _homes(path: Path) -> dict[str, str]:
+    """Of an index: by weight, the file that it lies in."""
+    index = folders.json_of(path)
+    homes = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(homes, dict) or not homes or not all(isinstance(home, str) for home in homes.values()):
+        raise UserError(f"{path}: JSON, which holds no weights: expected them, or the index of files that do")
+    return homes
+
+
+def _spread(path: Path) -> dict[str, Tensor]:
+    """Weights that lie in several files, by the index that says which lies where."""
+    homes = _homes(path)
+    named: dict[str, Tensor] = {}
+    for home in dict.fromkeys(homes.values()):
+        shard = folders.inside(path.parent, home)
+        if shard.suffix == ".json":
+            raise UserError(f"{path}: expected files of weights, and {visible(home)} is none")
+        named |= _read(shard, "").named
+    missing = [name for name in homes if name not in named]
+    if missing:
+        raise UserError(f"{path}: {_few([shown(name) for name in missing])} stands in no file that the index names")
+    return {name: named[name] for name in homes}
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -104,13 +173,33 @@ def _refuse_archives(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
+            damaged = next((entry.filename for entry in archive.infolist() if not _whole(archive, entry)), None)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return  # torch says what is wrong with it
     if any(re.fullmatch(r"[^/]+/(constants\.pkl|code/.*)", name) for name in names):
         raise UserError(
             f"{path} is a TorchScript archive, which is a program: save weights alone, "
             f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt')"
         )
+    if names and not any(name.endswith("data.pkl") for name in names):
+        raise UserError(
+            f"{path} is a zip archive that torch.save did not write; it holds {_few([visible(name) for name in names])}"
+        )
+    if damaged is not None:
+        raise UserError(f"{path} is damaged: {visible(damaged)} in it is not what was written; copy or fetch it again")
+
+
+def _whole(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+    """Whether a part of an archive is what its checksum says: torch does not look when it reads."""
+    if not entry.CRC or entry.compress_type != zipfile.ZIP_STORED:  # it may store none, and it never packs
+        return True
+    try:
+        with archive.open(entry) as part:
+            while part.read(2**20):
+                pass
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        return False
+    return True
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -129,9 +218,14 @@ def _reason(path: Path, error: Exception) -> str:
         )
     if isinstance(error, MemoryError):
         return "does not fit into memory"
-    said = visible(str(error)).split(". ")[0][:120].strip()
+    told = re.search(r"WeightsUnpickler error: (.*)", str(error))
+    said = visible(told[1] if told else str(error)).split(". ")[0][:120].strip()
     with path.open("rb") as file:
-        kind = "torn" if file.read(2) == b"PK" else "no file of weights"
+        start = file.read(64)
+    for beginning, other in _OTHERS.items():
+        if start.lstrip(b" \r\n\t\xef\xbb\xbf").startswith(beginning):
+            return other
+    kind = "torn" if start.startswith(b"PK") and not zipfile.is_zipfile(path) else "no file of weights"
     return f"{kind}: expected a file that torch.save wrote, of weights alone ({said or type(error).__name__})"
 
 
@@ -167,21 +261,31 @@ def _among(path: Path, found: Any, key: str) -> Weights:
         raise UserError(f"{path}: weights under {_listed(kept)}: choose with --key {best[0]}")
     loose = {} if not isinstance(found, Mapping) else {k: v for k, v in found.items() if isinstance(v, Tensor)}
     if loose and all(isinstance(name, str) for name in loose):
-        return Weights(named=loose, where="")  # what stands among them, such as an epoch, is no weight
+        return Weights(named=loose, where="")  # what stands among them, such as a list of losses, is no weight
     raise UserError(
         f"{path}: {_what(found)}; expected weights by name, by themselves or under a key such as state_dict"
     )
 
 
 def _places(found: Any, where: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-    """Every mapping from names to tensors and nothing else, with the names that lead to it."""
-    if not isinstance(found, Mapping) or not found or depth > _DEEPEST or not all(isinstance(k, str) for k in found):
+    """Every mapping from names to tensors, with the names, or places in a list, that lead to it.
+
+    Plain values that stand among them, such as an epoch, are left out.
+    """
+    if depth > _DEEPEST:
         return
-    if all(isinstance(value, Tensor) for value in found.values()):
-        yield where, found
+    if isinstance(found, list | tuple) and len(found) <= _LONGEST_LIST:
+        found = dict(enumerate(found))
+    if not isinstance(found, Mapping) or not found:
+        return
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    others = (value for name, value in found.items() if name not in tensors)
+    if tensors and all(isinstance(name, str) for name in tensors) and all(isinstance(it, _SCALARS) for it in others):
+        if any(value.dim() for value in tensors.values()):  # a loss and an accuracy are no weights
+            yield where, tensors
         return
     for name, value in found.items():
-        yield from _places(value, f"{where}.{name}" if where else name, depth + 1)
+        yield from _places(value, f"{where}.{name}" if where else str(name), depth + 1)
 
 
 def _rank(where: str) -> tuple[int, int]:
@@ -205,5 +309,11 @@ def _check(path: Path, name: str, weight: Tensor) -> None:
     """A weight is a dense tensor whose numbers are stored; what is stored may not be finite, which is said later."""
     if weight.layout != torch.strided or weight.is_quantized or weight.is_meta:
         raise UserError(f"{path}: {shown(name)} is not a dense tensor: expected plain weights")
+    if weight.dtype not in (*_PLAIN, *_COUNTS):
+        kind = str(weight.dtype).removeprefix("torch.")
+        raise UserError(
+            f"{path}: {shown(name)} is of {kind}, whose numbers alone are no weights: expected float16, bfloat16, "
+            "float32 or float64"
+        )
     if weight.numel() * weight.element_size() > weight.untyped_storage().nbytes():
         raise UserError(f"{path}: {shown(name)} claims {weight.numel()} numbers, more than are stored")

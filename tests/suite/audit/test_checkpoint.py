@@ -1,6 +1,7 @@
 """A published checkpoint in one command: audited, corrected, timed."""
 
 import argparse
+import gzip
 import importlib.util
 import json
 import os
@@ -9,7 +10,9 @@ import random
 import re
 import struct
 import zipfile
+from collections import defaultdict
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +95,12 @@ FORMS: dict[str, tuple[Callable[[Named], object], str]] = {
     "parameters": (lambda w: {k: torch.nn.Parameter(v) for k, v in w.items()}, ""),
     "half": (lambda w: {k: v.half() for k, v in w.items()}, ""),
     "flat": (lambda w: w | {"epoch": 7}, ""),
+    "flat, under a name": (lambda w: {"net": w | {"epoch": 7}, "best": {"loss": torch.tensor(0.3)}}, ""),
+    "in a tuple": (lambda w: (w, {"epoch": 3}), ""),
+    "in a list": (lambda w: {"models": [w]}, ""),
+    "beside numbers for names": (lambda w: {0: None, "model": w}, ""),
+    "with a date and a path": (lambda w: {"w": w, "when": datetime.now(UTC), "where": Path("x")}, ""),
+    "with what counts batches": (lambda w: {"model": w, "n": torch.tensor(7)}, ""),
 }
 
 
@@ -120,6 +129,13 @@ REFUSED: dict[str, tuple[Callable[[Named], object], str]] = {
     "nothing": (lambda w: {}, "an empty mapping"),
     "no tensors": (lambda w: {"model": {"a": 3}}, "a mapping of 'model': dict"),
     "two": (lambda w: {"a": w, "b": w}, "weights under 'a', 'b': choose with --key a"),
+    "whole numbers": (lambda w: {k: v.int() for k, v in w.items()}, "every tensor in it is of int32"),
+    "complex": (lambda w: {k: v.to(torch.complex64) for k, v in w.items()}, "'W_b' is of complex64"),
+    "quarter": (
+        lambda w: {k: v.to(torch.float8_e4m3fn) for k, v in w.items()},
+        "'W_b' is of float8_e4m3fn|no file of weights",
+    ),
+    "a defaultdict": (lambda w: {"w": w, "x": defaultdict(list, a=[1])}, "would run .*collections.defaultdict"),
     "sparse": (lambda w: {"w": torch.eye(3).to_sparse()}, "'w' is not a dense tensor"),
     "not a number": (lambda w: w | {"W_b": w["W_b"] * NAN}, r"NaN or infinite: W_b \(256 of 256\)"),
     "infinite": (lambda w: w | {"W_b": w["W_b"] / 0}, r"NaN or infinite: W_b \(256 of 256\)"),
@@ -166,6 +182,63 @@ def test_what_is_no_file_of_weights_is_told(saved: Path, tmp_path: Path) -> None
         checkpoint.read(tmp_path / "script.pt")
     with pytest.raises(UserError, match="torn: expected a file"):
         checkpoint.read(tmp_path / "torn.pt")
+
+
+def test_what_another_file_is_is_told_from_how_it_begins(saved: Path, tmp_path: Path) -> None:
+    found = {
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n": "a pointer of Git LFS",
+        b"\n<!DOCTYPE html><html>Sign in": "a page of the web",
+        gzip.compress(saved.read_bytes()): "compressed with gzip",
+        b'{"weights": [1, 2]}': "JSON, which holds no weights",
+        b"\x89HDF\r\n\x1a\n": "a file of HDF5",
+    }
+    for content, said in found.items():
+        (tmp_path / "w.bin").write_bytes(content)
+        with pytest.raises(UserError, match=said):
+            checkpoint.read(tmp_path / "w.bin")
+    np.savez(tmp_path / "w.npz", a=np.zeros(3))
+    with pytest.raises(UserError, match=r"a zip archive that torch\.save did not write; it holds a\.npy"):
+        checkpoint.read(tmp_path / "w.npz")
+
+
+def test_a_damaged_file_is_not_taken_for_other_weights(saved: Path, tmp_path: Path) -> None:
+    torch.save(weights_of(saved), tmp_path / "w.pt")
+    with zipfile.ZipFile(tmp_path / "w.pt") as archive:
+        entry = max(archive.infolist(), key=lambda item: item.file_size)
+        inside = archive.read(entry)
+    whole = (tmp_path / "w.pt").read_bytes()
+    at = whole.index(inside)
+    (tmp_path / "w.pt").write_bytes(whole[: at + 9] + bytes([whole[at + 9] ^ 1]) + whole[at + 10 :])
+    with pytest.raises(UserError, match="is damaged: w/data/"):
+        checkpoint.read(tmp_path / "w.pt")
+    torch.serialization.set_crc32_options(False)
+    try:  # whoever saves without checksums has none to be held against
+        torch.save(weights_of(saved), tmp_path / "w.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert checkpoint.read(tmp_path / "w.pt").keys() == weights_of(saved).keys()
+
+
+def test_weights_in_several_files_are_read_by_their_index(saved: Path, tmp_path: Path) -> None:
+    named = list(weights_of(saved).items())
+    homes = {}
+    for number in (1, 2):
+        part = dict(named[number - 1 :: 2])
+        torch.save(part, tmp_path / f"model-0000{number}-of-00002.bin")
+        homes |= dict.fromkeys(part, f"model-0000{number}-of-00002.bin")
+    index = tmp_path / "model.bin.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": homes}))
+    for path in (index, tmp_path / "model-00002-of-00002.bin"):
+        assert checkpoint.read(path).keys() == dict(named).keys()
+    for wrong, said in (
+        ({"a": "../out.bin"}, "leads out of the folder"),
+        ({"a": index.name}, "is none"),
+        ({"a": "model-00001-of-00002.bin"}, "'a' stands in no file"),
+        ({"a": 3}, "JSON, which holds no weights"),
+    ):
+        index.write_text(json.dumps({"weight_map": wrong}))
+        with pytest.raises(UserError, match=said):
+            checkpoint.read(index)
 
 
 def test_safetensors_are_read_or_ask_for_their_package(saved: Path, tmp_path: Path) -> None:
