@@ -158,6 +158,9 @@ def list_(
         list[Path] | None, typer.Option("--with", help="A file that registers mechanisms of your own; may be repeated.")
     ] = None,
     json: Json = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="The names of the mechanisms alone, each on a line.")
+    ] = False,
 ) -> None:
     """Show mechanisms, options, parts, transforms, workloads and presets, each with a line."""
     from suite import catalogue
@@ -167,7 +170,9 @@ def list_(
     if with_:
         request.introduce([str(path) for path in with_])
     found = catalogue.sections()
-    raise typer.Exit(give(Answer(code=exits.DONE, words=catalogue.words(found), data=found), Manner(json=json)))
+    names = "\n".join(found["mechanisms"]) if quiet else ""
+    answer = Answer(code=exits.DONE, words=catalogue.words(found), last=names, data=found)
+    raise typer.Exit(give(answer, Manner(json=json, quiet=quiet)))
 
 
 @_command()

@@ -13,6 +13,7 @@ from suite import cli
 from suite.core import exits
 from suite.core.errors import UserError
 from suite.core.records import Measurement, Record
+from variants import mechanisms
 
 ROOT = Path(__file__).parents[2]
 FLAGS = {
@@ -154,6 +155,11 @@ def test_a_program_gets_one_object_whatever_happens(arguments: tuple[str, ...], 
     answer = json.loads(done.stdout)
     assert done.returncode == answer["exit_code"] == code, done.stderr
     assert ("error" in answer) == (code != 0)
+
+
+def test_a_quiet_list_is_names_alone_which_a_script_can_ask_for() -> None:
+    done = CliRunner().invoke(cli.app, ["list", "--quiet"])
+    assert set(done.stdout.split()) == set(done.stdout.splitlines()) == set(mechanisms())
 
 
 def test_the_version_is_told_without_loading_torch() -> None:
