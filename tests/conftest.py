@@ -1,8 +1,13 @@
 """``pytest --benchmark``: times the variants through pytest-benchmark, whose own options all work beside it."""
 
+import os
 from typing import Any
 
 import pytest
+
+# read when torch is loaded, here and in all that is started: more threads wait for each other on small tensors, which
+# is most of what a test takes where other work has the cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

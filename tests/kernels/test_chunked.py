@@ -14,6 +14,7 @@ from variants.kernels import packed
 from variants.kernels.chunked import Chunks
 from variants.registry import published_names
 
+pytestmark = pytest.mark.slow  # recomputing in chunks loads torch's compiler
 MECHANISMS = sorted(set(mechanisms()) - set(published_names()))
 
 

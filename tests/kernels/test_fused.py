@@ -35,6 +35,7 @@ def python(*arguments: str, interpret: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     TRITON < (3, 7),
     reason="Triton's interpreter before 3.7 fails with NumPy 2.4",
@@ -42,11 +43,7 @@ def python(*arguments: str, interpret: str) -> str:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("chosen", "least"),
-    [
-        ("odd_sizes and 17", 1),
-        pytest.param("not audit", 50, marks=pytest.mark.slow),
-        pytest.param("audit and parallel and not several", 1, marks=pytest.mark.slow),
-    ],
+    [("not audit", 50), ("audit and parallel and not several", 1)],
 )
 def test_the_interpreter_finds_the_kernels_right(chosen: str, least: int) -> None:
     said = python("pytest", "tests/kernels/check_fused.py", "-q", "-x", "-k", chosen, interpret="1")

@@ -175,6 +175,7 @@ def test_no_device_is_called_measured_that_was_not() -> None:
     assert measured("no such device") == "none"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
 def test_without_a_device_the_script_says_so() -> None:
     found = subprocess.run(

@@ -18,6 +18,7 @@ OURS.insert(OURS.index("hierarchical") + 1, "hierarchical[inner=alternating]")
 # plain pooling sees nobody, and neither a modular encoder of the question nor the tokens of a bag see the image
 SEEING = [name for name in OURS if not name.startswith(("pool", "modular", "bags"))]
 PRECISIONS = ["", "+fp16", "+bf16", "+amp_fp16", "+amp_bf16"]
+LANES = [word if word in ("", "+bf16") else pytest.param(word, marks=pytest.mark.slow) for word in PRECISIONS]
 WIDTH = 8
 
 
@@ -39,7 +40,7 @@ def refilled(batch: Batch, fillers: tuple[float, ...]) -> Batch:
     return batch._replace(**fields)
 
 
-@pytest.fixture(params=PRECISIONS, ids=lambda precision: precision or "float32", scope="module")
+@pytest.fixture(params=LANES, ids=lambda precision: precision or "float32", scope="module")
 def precision(request: pytest.FixtureRequest) -> str:
     return request.param
 

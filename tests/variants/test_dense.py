@@ -92,6 +92,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_mechanism_is_its_paper_on_ragged_rows(name: str) -> None:
     assert_follows(CASES[name], name, ragged(6, 5))

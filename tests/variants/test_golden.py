@@ -53,6 +53,7 @@ def meta(**changes: Any) -> Any:
     return np.array(json.dumps(json.loads(str(array("meta"))) | changes))
 
 
+@pytest.mark.slow
 def test_every_golden_file_is_matched() -> None:
     done = subprocess.run([sys.executable, TESTS / "golden.py", *FILES], capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()

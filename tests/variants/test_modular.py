@@ -92,11 +92,13 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_mechanism_is_its_paper_on_ragged_rows(name: str) -> None:
     assert_follows(CASES[name], name, ragged(4, 6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_mechanism_is_its_paper_on_equal_widths(name: str) -> None:
     assert_follows(CASES[name], name, ragged(6, 6))

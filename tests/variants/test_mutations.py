@@ -37,6 +37,7 @@ def detaching_scores(scores: Tensor, valid: Tensor) -> Tensor:
 VALIDITY = (ignoring_validity, inverting_validity)
 SCORES = (applying_it_twice, flattening_scores, detaching_scores)
 ATTENDING = ("parallel", "alternating", "cross", "hierarchical", "hierarchical[inner=alternating]")
+LANES = [ATTENDING[0], *(pytest.param(name, marks=pytest.mark.slow) for name in ATTENDING[1:])]
 
 
 def substitute(monkeypatch: pytest.MonkeyPatch, broken: Softmax) -> None:
@@ -52,7 +53,7 @@ def substitute(monkeypatch: pytest.MonkeyPatch, broken: Softmax) -> None:
 
 
 @pytest.mark.parametrize("broken", [*VALIDITY, *SCORES], ids=lambda broken: broken.__name__)
-@pytest.mark.parametrize("name", ATTENDING)
+@pytest.mark.parametrize("name", LANES)
 def test_an_oracle_notices_a_broken_softmax(name: str, broken: Softmax, monkeypatch: pytest.MonkeyPatch) -> None:
     substitute(monkeypatch, broken)
     with pytest.raises(AssertionError):

@@ -56,6 +56,7 @@ def full(batch: Batch) -> Batch:
 
 
 # a feature width turned into a number is no concern: the weights fix it
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Converting a tensor to a Python:torch.jit.TracerWarning")
 @pytest.mark.filterwarnings("ignore:.*max:torch.jit.TracerWarning")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
@@ -113,6 +114,7 @@ def test_the_forward_derivative_is_the_slope(name: str, rows: str, grad: bool) -
     torch.testing.assert_close(slope, difference / (2 * step), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_shapes_can_be_asked_for_without_data(name: str) -> None:
     module, batch = mechanism(name), ragged(6, 6)

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from suite.bench.probes.masking import audit
-from suite.core.records import Finding
+from tests.audited import findings
 from variants import Attended, Batch, build, load_published
 from variants.published import corrected
 from variants.published.hiecoatt import PublishedHiecoatt
@@ -26,16 +25,16 @@ AUDITED = [
     for name in published_names()
     if name != "published_hiecoatt"
 ]
-SECONDS = {f"published_{name}" for name in ("ban", "mcat", "bacpi", "blip2", "flamingo", "perceiver")}
+QUICK = ("published_csdn", "published_allennlp")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SECONDS else name for name in AUDITED]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in AUDITED]
 )
 def test_known_defects_are_what_the_audit_finds_no_more_and_no_less(name: str) -> None:
-    findings = [record for record in audit(name, "cpu", task="test") if isinstance(record, Finding)]
-    assert [finding.summary for finding in findings if finding.verdict == "broken"] == []
-    assert any(finding.verdict == "known" for finding in findings)
+    found = findings(name)
+    assert [finding.summary for finding in found if finding.verdict == "broken"] == []
+    assert any(finding.verdict == "known" for finding in found)
 
 
 GOLDEN = Path(__file__).parents[1] / "golden"

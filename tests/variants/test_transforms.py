@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 from torch import Tensor
-from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.functional import pad
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -56,6 +55,8 @@ LATER = [
 
 @pytest.mark.parametrize("name", [*CASES, *LATER])
 def test_a_mechanism_is_traced_whole_once_for_each_shape(name: str) -> None:
+    from torch._dynamo.testing import CompileCounterWithBackend  # loads the compiler, which the quick lane is without
+
     module = build(name, width=6).module.double()
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(lambda batch: module(batch), backend=counter, fullgraph=True, dynamic=False, **isolation())

@@ -121,6 +121,7 @@ def test_no_other_file_is_opened_through_one(tmp_path: Path) -> None:
             features.find(hdf5(tmp_path / name / "train36.hdf5", fill), "train")
 
 
+@pytest.mark.slow
 def test_what_is_no_array_of_an_image_is_refused_unread(tmp_path: Path) -> None:
     path = folder(tmp_path, [{"x": x(64, 36)}]) / "train2014/COCO_train2014_000000000000.jpg.npz"
     regions = features.find(tmp_path, "train")

@@ -139,6 +139,7 @@ def test_nobody_is_nearest_to_itself() -> None:
     assert ANSWERS[scenes.answers(drawn, np.array([furthest]), one, one)[0]] == "square"
 
 
+@pytest.mark.slow
 def test_the_blind_ceiling_is_the_best_guess_per_wording() -> None:
     examples = generate(100_000, seed=(12,))
     ceilings = oracle.blind_ceilings()

@@ -47,6 +47,7 @@ def killed_after(epoch: int):
     return progress
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hierarchical", "hierarchical+bf16", "sound normalised"])
 def test_a_killed_training_ends_where_an_unbroken_one_does_to_the_last_bit(name: str, tmp_path: Path) -> None:
     unbroken = make(name)

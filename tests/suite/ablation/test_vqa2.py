@@ -436,6 +436,7 @@ def test_a_root_that_is_a_file_is_named(tmp_path: Path) -> None:
         Vqa2Task(root=str(file)).check()
 
 
+@pytest.mark.slow
 def test_equal_parameters_are_those_of_the_data() -> None:
     shape = Shape(image_width=64, vocabulary=1000, classes=200)
     fitted = study("mechanism", controls=False, scale=2, shape=shape)

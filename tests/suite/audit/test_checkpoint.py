@@ -265,6 +265,7 @@ def test_an_unknown_source_is_refused_before_its_file_is_opened() -> None:
     assert "'no/such' is no source of a mechanism; known are csdn/parallel" in str(done.exception)
 
 
+@pytest.mark.slow
 def test_one_command_audits_corrects_and_times(saved: Path) -> None:
     done = CliRunner().invoke(
         app,

@@ -1,5 +1,8 @@
 """The audit audited: every planted defect is caught by what should catch it, and correct mechanisms raise no alarm."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 
 from suite.audit import evidence
@@ -14,7 +17,12 @@ from suite.audit.selfcheck import NEEDED, REASONS, accusations, false_alarms, on
 from variants import KnownDefect, build, mechanisms
 
 
-@pytest.mark.parametrize("name", DEFECTS)
+def one_in(count: int, names: Iterable[str]) -> list[Any]:
+    """All of them, of which one in so many are for the quick lane."""
+    return [name if at % count == 0 else pytest.param(name, marks=pytest.mark.slow) for at, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("name", one_in(6, DEFECTS))
 def test_a_planted_defect_is_caught_by_the_properties_that_should(name: str) -> None:
     defect = DEFECTS[name]
     subject = subject_of(defect)
@@ -24,15 +32,13 @@ def test_a_planted_defect_is_caught_by_the_properties_that_should(name: str) -> 
     assert traits(subject, outcomes) == kept, "its signature is old: run_all.py selfcheck masking --write"
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
 def test_correct_mechanisms_raise_no_alarm(seed: int) -> None:
     assert [(name, outcome.examined.id, outcome.worst) for _, name, outcome in false_alarms([seed])] == []
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if number % 5 == 0 else pytest.param(name, marks=pytest.mark.slow) for number, name in enumerate(INNOCENTS)],
-)
+@pytest.mark.parametrize("name", one_in(12, INNOCENTS))
 def test_a_correct_module_of_any_convention_is_not_accused(name: str) -> None:
     assert [said for _, _, said in accusations([0], [name]) if said] == []
 
@@ -45,6 +51,7 @@ def test_every_detector_is_some_defects_only_catcher_or_has_its_reason() -> None
     assert set(REASONS) & alone == set()  # a reason is for those that are not
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mask on the softmax only", "softmax twice", "fill of -1e9", "masked_fill(-inf)"])
 def test_signatures_are_those_that_the_defects_show_and_name_them_again(name: str) -> None:
     (found,) = plant_all([name])
@@ -55,6 +62,7 @@ def test_signatures_are_those_that_the_defects_show_and_name_them_again(name: st
     assert all(name in [defect.name for defect in named[id]] for id in found.broken)
 
 
+@pytest.mark.slow
 def test_only_catchers_are_defects_with_one_broken_property() -> None:
     caught = list(plant_all(["pads zeroed by a product", "mask read as a length"]))
     alone = only_catchers(caught)

@@ -103,6 +103,7 @@ def test_a_full_disk_loses_the_records_of_one_task_and_no_line_of_another(tmp_pa
     assert store.read(tmp_path) == RECORDS
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_records_are_stored_and_read_in_a_gibibyte(tmp_path: Path) -> None:
     program = f"""
 import re
@@ -142,6 +143,7 @@ def calls_to_keep(folder: Path, *, tasks: int) -> int:
     return pstats.Stats(profile).total_calls  # type: ignore[attr-defined,no-any-return]  # it is there
 
 
+@pytest.mark.slow
 def test_twice_the_records_take_twice_the_work(tmp_path: Path) -> None:
     once, twice = (calls_to_keep(tmp_path / str(tasks), tasks=tasks) for tasks in (200, 400))
     assert 1.8 < twice / once < 2.2

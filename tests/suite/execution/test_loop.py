@@ -168,7 +168,7 @@ def pieces(count: int, *, alone: float, seed: int = 0) -> list[Piece]:
     ]
 
 
-@pytest.mark.parametrize("alone", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("alone", [0.0, pytest.param(0.3, marks=pytest.mark.slow), 1.0])
 def test_ten_thousand_pieces_on_two_hundred_nodes_end_within_a_tenth_of_the_ideal(alone: float) -> None:
     # the longest first, as plans have them
     made = sorted(pieces(10_000, alone=alone), key=lambda piece: -piece.takes_s)

@@ -134,6 +134,7 @@ def test_the_table_holds_every_row_family_and_evaluation_in_base_units(records: 
     assert len(made) == 4 * (3 + 4)
 
 
+@pytest.mark.slow
 def test_the_page_says_what_helps_what_leaks_cost_and_what_was_not_trained(folder: Path) -> None:
     text = (page.write(folder).parent / "REPORT.md").read_text()
     assert "`hierarchical` ends 20.0 points above `pool` [20.0, 20.0], over 5 seeds." in text

@@ -36,6 +36,7 @@ def test_a_run_is_three_frames_in_one_line() -> None:
     assert set(samples["unit"]) == {"s"}
 
 
+@pytest.mark.slow
 def test_frames_need_neither_torch_nor_the_variants() -> None:
     program = (
         "import sys, suite; assert 'pandas' not in sys.modules\n"

@@ -20,9 +20,9 @@ from tests.suite.report import arbitrary
 from tests.suite.report.arbitrary import Run
 
 pytestmark = pytest.mark.slow
-PLOTTED = range(8)
+PLOTTED = range(5)
 """Runs whose plots are drawn; sentences are cheaper."""
-TOLD = range(90)
+TOLD = range(40)
 CONTROLS, PUBLISHED = arbitrary.CONTROLS, arbitrary.PUBLISHED
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from suite.bench.probes.masking import audit
 from suite.core.records import Finding
+from tests.audited import findings
 
 LACKS = {
     "P15": "one execution",
@@ -12,13 +13,14 @@ LACKS = {
 """What a plain eager mechanism has nothing to be examined on."""
 
 
-def verdicts(name: str, *, seed: int = 0) -> dict[str, Finding]:
-    return {
-        finding.quantity: finding for finding in audit(name, "cpu", task="t", seed=seed) if isinstance(finding, Finding)
-    }
+def verdicts(name: str) -> dict[str, Finding]:
+    return {finding.quantity: finding for finding in findings(name)}
 
 
-@pytest.mark.parametrize("name", ["parallel", "alternating", "hierarchical", "cross"])
+@pytest.mark.parametrize(
+    "name",
+    ["parallel", *(pytest.param(name, marks=pytest.mark.slow) for name in ("alternating", "hierarchical", "cross"))],
+)
 def test_a_correct_mechanism_holds_everywhere_in_eager_float32(name: str) -> None:
     found = verdicts(name)
     assert {
@@ -46,13 +48,15 @@ def test_longer_scenes_of_another_width_hold_too_and_show_what_is_known() -> Non
         assert shown <= {finding.quantity for finding in found if finding.verdict == "known"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["published_csdn", "published_zhangtd_alternating", "published_hiecoatt_parallel"])
 def test_a_published_implementation_shows_what_it_declares_and_nothing_else(name: str) -> None:
-    found = [finding for finding in audit(name, "cpu", task="t") if isinstance(finding, Finding)]
+    found = findings(name)
     assert [finding.summary for finding in found if finding.verdict in ("broken", "unclear")] == []
     assert "P1" in {finding.quantity for finding in found if finding.verdict == "known"}
 
 
+@pytest.mark.slow
 def test_exact_properties_are_judged_bit_for_bit_in_narrow_types() -> None:
     found = verdicts("parallel+bf16")
     assert [(found[id].value, found[id].limit) for id in ("P1", "P1n")] == [(0.0, 0.0), (0.0, 0.0)]

@@ -2,8 +2,9 @@
 
 import pytest
 
-from suite.bench.probes import masking, published
+from suite.bench.probes import published
 from suite.core.records import Measurement
+from tests.audited import audited
 from variants import canonical, mechanisms
 from variants.build import option_types
 from variants.published import TRANSFERS
@@ -44,12 +45,9 @@ def test_an_origin_names_weights_that_fit_ours_or_a_corrected_form_of_its_own() 
         assert not origin.source or ours.mechanism in TRANSFERS[origin.source]
 
 
+@pytest.mark.slow
 def test_the_audit_of_a_published_implementation_measures_it() -> None:
-    found = [
-        record.quantity
-        for record in masking.audit("published_skyol5", "cpu", task="t")
-        if isinstance(record, Measurement)
-    ]
+    found = [record.quantity for record in audited("published_skyol5") if isinstance(record, Measurement)]
     assert found == ["deviation_from_corrected"]
 
 

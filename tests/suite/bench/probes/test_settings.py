@@ -31,7 +31,11 @@ ABOUT = About(task="t", variant="own", workload="tiny", phase="forward", device=
         (lambda: torch.set_default_device("meta"), "the default device (cpu to meta)"),
         (lambda: torch.set_grad_enabled(False), "whether gradients are recorded (True to False)"),
         (lambda: torch.set_autocast_enabled("cpu", True), "autocast"),
-        (lambda: torch.use_deterministic_algorithms(True), "deterministic algorithms"),
+        pytest.param(
+            lambda: torch.use_deterministic_algorithms(True),
+            "deterministic algorithms",
+            marks=pytest.mark.slow,  # torch loads its compiler to say so there, too
+        ),
         (lambda: torch.set_float32_matmul_precision("medium"), "the precision of products"),
         (lambda: torch.autograd.set_detect_anomaly(True), "anomaly detection"),
         (lambda: setattr(torch.backends.mkldnn, "enabled", False), "oneDNN"),

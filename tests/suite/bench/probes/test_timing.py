@@ -160,6 +160,7 @@ def test_products_in_another_precision_than_the_name_says_are_caught(
 
 
 # torch's own compiler uses what torch has deprecated
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_a_compiled_variant_proves_its_graphs_and_compiles_no_more_in_the_rounds(tiny: Workload) -> None:
     records = list(

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 from markupsafe import Markup
 
@@ -47,6 +47,7 @@ def test_titles_are_text() -> None:
     assert "The &lt;answer&gt;" in made()
 
 
+@settings(max_examples=30)
 @given(
     some.recursive(
         some.text() | some.integers() | some.none(),
