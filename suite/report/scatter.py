@@ -98,9 +98,13 @@ def growth(line: pd.DataFrame, quantity: str) -> Drawn | None:
     made = style.figure(title, 2.5 * rows + 1.1)
     grid = made.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     values = sorted(seen["value"].unique())
+    # one form a panel needs no names beside its line: the panel's own says it
+    alone = all(own["variant"].nunique() == 1 for _, own in panels_of)
+    room = 0.06 if alone else 0.85
     for (parent, own), axes in zip(panels_of, grid.flat, strict=False):
         axes.set(xscale="linear" if axis.endswith("fill") else "log", yscale="log")
-        axes.set_title(str(parent), fontsize=8.5, fontweight="bold")
+        said = _power(str(own["variant"].iloc[0]), own, seen, quantity, slopes, symbol) if alone else ""
+        axes.set_title(f"{parent}{said}", fontsize=8.5, fontweight="bold")
         for name, other in seen[seen["variant"] == seen["parent"]].groupby("variant"):
             if _panel_of(str(name)) != parent:
                 axes.plot(other["value"], other[quantity], color=style.FAINT, linewidth=0.9, zorder=1)
@@ -111,17 +115,17 @@ def growth(line: pd.DataFrame, quantity: str) -> Drawn | None:
                 x, y = number(row, "value"), number(row, quantity)
                 if x is not None and y is not None:
                     style.point(axes, x, y, row, size=4)
-        axes.xaxis.set_major_locator(FixedLocator(_apart(values)))
+        axes.xaxis.set_major_locator(FixedLocator(_apart(values, room)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.set_xlim(*_room_for_names(values, logarithmic=not axis.endswith("fill")))
+        axes.set_xlim(*_with_room(values, room, logarithmic=not axis.endswith("fill")))
     for index, axes in enumerate(grid.flat):
         axes.set_axis_on() if index < panels_of.ngroups else axes.set_axis_off()
         if index + columns >= panels_of.ngroups:
             axes.set_xlabel(axis_label(axis))
             axes.xaxis.set_tick_params(labelbottom=True)
         style.log_axis(axes.yaxis, text, base=2 if text is units.round_binary else 10)
-    for (_, own), axes in zip(panels_of, grid.flat, strict=False):
+    for (_, own), axes in zip(panels_of, grid.flat, strict=False) if not alone else ():
         _name_lines(axes, own, seen, quantity, slopes, symbol)
     for axes in grid[:, 0]:
         axes.set_ylabel(cost)
@@ -142,20 +146,21 @@ def _panel_of(parent: str) -> str:
     return "published" if parent.startswith("published_") else parent
 
 
-def _apart(values: Sequence[float]) -> list[float]:
-    """Those of the values whose labels do not run into each other."""
+def _apart(values: Sequence[float], room: float) -> list[float]:
+    """Those of the values whose labels do not run into each other, on an axis with so much room beside them."""
     kept: list[float] = []
     for value in reversed(values):
-        if not kept or kept[-1] / value > (values[-1] / values[0]) ** 0.12:
+        if not kept or kept[-1] / value > (values[-1] / values[0]) ** (0.1 * (1.06 + room)):
             kept.append(value)
     return kept[::-1]
 
 
-def _room_for_names(values: Sequence[float], *, logarithmic: bool) -> tuple[float, float]:
+def _with_room(values: Sequence[float], room: float, *, logarithmic: bool) -> tuple[float, float]:
+    """The ends of an axis, with so much of its length at the right as well."""
     first, last = values[0], values[-1]
     if not logarithmic:
-        return first - 0.06 * (last - first), last + 0.85 * (last - first)
-    return first * (last / first) ** -0.06, last * (last / first) ** 0.85
+        return first - 0.06 * (last - first), last + room * (last - first)
+    return first * (last / first) ** -0.06, last * (last / first) ** room
 
 
 def _name_lines(
@@ -164,19 +169,25 @@ def _name_lines(
     """Each line's name and slope at its end, moved apart where ends meet."""
     low, high = axes.get_ylim()
     ends = []
-    whole = _whole(seen)
     for name, group in cells.groupby("variant", sort=False):
         short = "+".join(("", *tables.transforms_of(str(name)))) or "eager float32"
         short = short if not str(name).startswith("published_") else str(name).removeprefix("published_")
         height = np.log(group[quantity].iloc[-1] / low) / np.log(high / low)
-        power = f"  {symbol}$^{{{slopes[str(name)]:.2f}}}$" if str(name) in slopes else ""
-        if symbol.endswith("fill"):  # a share of real slots has no law of powers
-            power = f"  {units.factor(_change(group, quantity))}" if str(name) in whole else ""
+        power = _power(str(name), group, seen, quantity, slopes, symbol)
         ends.append((height, short + power, style.PRECISIONS[style.precision_of(str(name))]))
     ends.sort()
     heights = moved_apart([height for height, _, _ in ends], 0.078)
     for height, (_, said, colour) in zip(heights, ends, strict=True):
         axes.text(0.58, height, said, transform=axes.transAxes, va="center", fontsize=7, color=colour)
+
+
+def _power(
+    name: str, line: pd.DataFrame, seen: pd.DataFrame, quantity: str, slopes: Mapping[str, float], symbol: str
+) -> str:
+    """By which power a line grows; of a share of real slots, which has no law of powers, by how much."""
+    if symbol.endswith("fill"):
+        return f"  {units.factor(_change(line, quantity))}" if name in _whole(seen) else ""
+    return f"  {symbol}^{slopes[name]:.2f}" if name in slopes else ""
 
 
 def moved_apart(heights: Sequence[float], least: float) -> list[float]:

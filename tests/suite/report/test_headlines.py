@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from suite.core import latencies, stats, store
 from suite.core.records import Finding, Measurement, Record
@@ -333,6 +334,13 @@ def test_no_variant_exceeds_the_machine_and_the_plot_of_shares_spans_all_its_poi
     assert flagged
 
 
+def texts_of(figure: Figure) -> Iterator[str]:
+    """What is written in the panels and above them."""
+    for axes in figure.axes:
+        yield from (text.get_text() for text in axes.texts)
+        yield from (axes.get_title(loc=side) for side in ("left", "center"))
+
+
 @pytest.mark.parametrize("quantity", ["latency_s", "peak_memory_bytes"])
 def test_the_powers_in_a_title_bound_those_of_every_panel(quantity: str) -> None:
     drawn_ones = 0
@@ -344,8 +352,7 @@ def test_the_powers_in_a_title_bound_those_of_every_panel(quantity: str) -> None
                 continue
             drawn_ones += 1
             figure, title = drawn
-            written = [float(power) for axes in figure.axes for text in axes.texts
-                       for power in re.findall(r"\^\{(-?[\d.]+)\}", text.get_text())]  # fmt: skip
+            written = [float(power) for text in texts_of(figure) for power in re.findall(r"\^(-?[\d.]+)", text)]
             said = re.search(r"to the power (-?[\d.]+)(?: \(\S+\))?(?: to (-?[\d.]+))?", title)
             if said is None:
                 assert "to the power not known" in title
@@ -377,8 +384,7 @@ def test_the_changes_over_a_share_of_real_slots_bound_those_of_every_panel(axis:
     drawn = scatter.growth(line, "latency_s")
     assert drawn is not None
     figure, title = drawn
-    written = [float(times) for axes in figure.axes for text in axes.texts
-               for times in re.findall(r"×([\d.]+)", text.get_text())]  # fmt: skip
+    written = [float(times) for text in texts_of(figure) for times in re.findall(r"×([\d.]+)", text)]  # fmt: skip
     said = [float(times) for times in re.findall(r"×([\d.]+)", title)]
     assert len(written) == 4, "what has no time at one end has no change over the sweep"
     assert said == [min(written), max(written)]
