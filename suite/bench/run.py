@@ -17,6 +17,7 @@ from rich.progress import Progress, TaskID
 from suite.bench import environment, nodes, worker
 from suite.bench import where as locations
 from suite.bench.budget import AGAIN, LEAST_S, Budget
+from suite.bench.description import describe
 from suite.bench.estimate import Speed
 from suite.bench.plan import MACHINE, Plan, Task, command, machine_tasks, plan, put_off
 from suite.bench.probes.step import About
@@ -25,7 +26,7 @@ from suite.bench.where import HERE, Where
 from suite.core import interrupts, store, user_files
 from suite.core.answer import SPOKEN, Manner
 from suite.core.errors import UserError, printable
-from suite.core.records import ANCHOR, FAILURES, Measurement, Record, Skip, decode
+from suite.core.records import ANCHOR, FAILURES, Description, Measurement, Record, Skip, decode
 from suite.execution import guest, loop
 from suite.execution.jobs import Ending, Executor, Job
 from suite.execution.local import Local, visible_gpus
@@ -191,6 +192,7 @@ class Session:
             stored = {
                 (skip.task, skip.variant, skip.workload, skip.device) for skip in self._known if isinstance(skip, Skip)
             }
+            self._describe(skip.variant for skip in made.skips if skip.variant)
             self._store(
                 [skip for skip in made.skips if (skip.task, skip.variant, skip.workload, skip.device) not in stored]
             )
@@ -209,10 +211,10 @@ class Session:
     def work(self, tasks: Iterable[Task], progress: Progress | None = None) -> None:
         """Work through tasks, whatever becomes of their jobs; those that were finished before are passed over."""
         self._bar = (progress, progress.add_task("", total=1.0, left="")) if progress else None
+        left = [self._without_culprits(task) for task in tasks if task.name not in self._done]
+        self._describe(name for task in left for name in task.variants)
         try:
-            loop.work(
-                [self._without_culprits(task) for task in tasks if task.name not in self._done], self._executor, self
-            )
+            loop.work(left, self._executor, self)
         finally:
             if self._bar is not None:
                 self._bar[0].remove_task(self._bar[1])
@@ -351,6 +353,13 @@ class Session:
 
         peaks = tables.make(self._known).peaks
         return bool((peaks.loc[peaks["device"] == device, "reached_by"] != "").any())
+
+    def _describe(self, names: Iterable[str]) -> None:
+        """Put on record what the names of variants say, before anything else is said of them."""
+        known = {record.variant for record in self._known if isinstance(record, Description)}
+        new = [describe(name) for name in dict.fromkeys(names) if name not in known]
+        if new:
+            self._store(new)
 
     def _store(self, records: Sequence[Record]) -> None:
         self._writer.write(records)

@@ -29,6 +29,7 @@ SELFCHECK = "selfcheck"
 Unit = Literal["s", "B", "1"]
 Verdict = Literal["holds", "broken", "unclear", "not applicable", "not judged", "known"]
 Severity = Literal["wrong", "fragile"]
+Role = Literal["mechanism", "control", "published"]
 Cause = Literal["choice", "impossible", "budget", "error", "timeout", "memory", "killed", "prerequisite"]
 Scalar = str | int | float | bool | None
 Detail = Scalar | Sequence[Scalar] | Sequence[Sequence[Scalar]]
@@ -108,7 +109,33 @@ class Artifact(Cell):
     """Relative to the run folder."""
 
 
-Record = Measurement | Finding | Skip | Artifact
+@dataclass(frozen=True, kw_only=True)
+class Description(Cell):
+    """What a variant's name says, so that who reads the records need not read it, and where published code is from."""
+
+    kind: ClassVar[str] = "description"
+    mechanism: str
+    parent: str
+    """The same mechanism, options and parts in eager float32, which speed-ups are over."""
+    role: Role = "mechanism"
+    """What may be the fastest, a control that people would use instead, or what others published."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Of the mechanism, those that are not as usual."""
+    transforms: Mapping[str, str] = field(default_factory=dict)
+    """By axis, in the order in which they apply, such as ``precision: bf16``."""
+    dtype: str = "float32"
+    """Of its matrix products."""
+    where: str = ""
+    """Of published code: whose it is."""
+    differs: str = ""
+    """Of published code: what it does that its paper does not say."""
+    ours: str = ""
+    """Of published code: the variant that computes the same with its masks right."""
+    nearest: str = ""
+    """Of published code: the mechanism of ours that does the same job."""
+
+
+Record = Measurement | Finding | Skip | Artifact | Description
 FAILURES = ("error", "timeout", "memory", "killed")
 UNITS: Mapping[str, Unit] = {
     **dict.fromkeys(
@@ -346,6 +373,12 @@ def _details(name: str, value: object) -> dict[str, Detail]:
     return {visible(key): _detail(key, item) for key, item in value.items()}
 
 
+def _words(name: str, value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise _wrong(name, value, "an object")
+    return {_word(name, key): _word(key, item) for key, item in value.items()}
+
+
 def _detail(name: str, value: object, depth: int = 2) -> Any:
     if isinstance(value, str):
         return visible(value)
@@ -411,9 +444,11 @@ _DETAILS: Mapping[str, Mapping[str, Callable[[str, Any], object]]] = {
     "deviation_from_corrected": {"unpadded": _number},
 }
 """Details without which there is no page, by quantity."""
+_word = _matching(r"[\w.+-]{1,100}", "a word of a variant's name")
+_VARIANT_NAME = _matching(_VARIANT, "a variant's name, such as parallel+bf16")
 _CELL: dict[str, Callable[[str, Any], object]] = {
     "task": _text,
-    "variant": _matching(_VARIANT, "a variant's name, such as parallel+bf16"),
+    "variant": _VARIANT_NAME,
     "workload": _workload,
     "phase": _one_of(("", *workloads.PHASES)),
     "device": _matching(r"((cpu|cuda)(\[threads=[1-9][0-9]{0,5}\])?)?", "cpu, cpu[threads=2] or cuda"),
@@ -447,6 +482,10 @@ _CHECKS: dict[type[Record], Mapping[str, Callable[[str, Any], object]]] = {
         "details": _details,
     },
     Artifact: _CELL | {"path": _path},
+    Description: {name: check for name, check in _CELL.items() if name != "quantity"}
+    | {"mechanism": _VARIANT_NAME, "parent": _VARIANT_NAME, "ours": _VARIANT_NAME, "nearest": _VARIANT_NAME}
+    | {"role": _one_of(get_args(Role)), "options": _words, "transforms": _words}
+    | {"dtype": _text, "where": _text, "differs": _text},
 }
 _REQUIRED = {
     cls: {item.name for item in fields(cls) if item.default is MISSING and item.default_factory is MISSING}

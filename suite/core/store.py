@@ -12,7 +12,7 @@ from typing import IO, Self
 
 from suite.core import folders
 from suite.core.errors import UserError
-from suite.core.records import FAILURES, FORMAT, Measurement, Record, Skip, decode, encode, shown, visible
+from suite.core.records import FAILURES, FORMAT, Description, Measurement, Record, Skip, decode, encode, shown, visible
 
 FILE = "records.jsonl"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -120,6 +120,8 @@ def drop_unfinished(folder: Path) -> None:
 def _closes(record: Record) -> bool:
     match record:
         case Measurement(quantity="task_time") | Measurement(task="run"):  # what a run says of itself stands alone
+            return True
+        case Description():  # of the variants of a task, before it begins
             return True
         case Skip(quantity="all"):  # stored on its own: a variant left out from the start, or the end of a process
             return True

@@ -19,8 +19,8 @@ from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS, Experiment, HPar
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from suite.core import folders
-from suite.core.records import Measurement, Record
-from suite.report import tables, wording
+from suite.core.records import Description, Measurement, Record
+from suite.report import wording
 from suite.report.tables import Tables
 from suite.report.wording import Row, number
 
@@ -66,7 +66,8 @@ def write(
     series = _series(records)
     for variant, cells in list(made.cells.groupby("variant", sort=False))[:MOST_VARIANTS]:
         rows = wording.rows(cells)
-        _store(folder, _run_of(str(variant)), at, [*_session(str(variant), rows, at), *series.get(str(variant), ())])
+        session = _session(made.described[str(variant)], rows, at)
+        _store(folder, _run_of(str(variant)), at, [*session, *series.get(str(variant), ())])
 
 
 def _run_of(variant: str) -> str:
@@ -119,9 +120,9 @@ def _series(records: Iterable[Record]) -> dict[str, list[Point]]:
     return found
 
 
-def _session(variant: str, rows: Sequence[Row], at: float) -> Iterator[Point]:
+def _session(described: Description, rows: Sequence[Row], at: float) -> Iterator[Point]:
     """The variant with its options, and every number of it, for the table of hparams."""
-    options = _options(variant)
+    options = _options(described)
     tags = {}
     for row in rows:
         for name, (tag, said) in _NUMBERS.items():
@@ -150,16 +151,11 @@ def _session(variant: str, rows: Sequence[Row], at: float) -> Iterator[Point]:
         yield 0, Summary.Value(tag=tag, simple_value=value)
 
 
-def _options(variant: str) -> dict[str, str]:
+def _options(described: Description) -> dict[str, str]:
     """What a variant's name says of it, part by part."""
-    parent = tables.parent_of(variant)
-    transforms = tables.transforms_of(variant)
-    made = {"variant": variant, "mechanism": tables.mechanism_of(variant), "transforms": "+".join(transforms) or "none"}
-    inside = parent.partition("[")[2].partition("]")[0]
-    for option in filter(None, inside.split(",")):
-        name, _, value = option.partition("=")
-        made[name] = value
-    return made
+    transforms = "+".join(described.transforms.values()) or "none"
+    made = {"variant": described.variant, "mechanism": described.mechanism, "transforms": transforms}
+    return made | dict(described.options)
 
 
 def _pictures(plots: Sequence[Path]) -> Iterator[Point]:

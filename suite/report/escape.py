@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from suite.core.records import Artifact, Finding, Measurement, Record, Skip
+from suite.core.records import Artifact, Description, Finding, Measurement, Record, Skip
 from suite.report.tables import Tables
 
 T = TypeVar("T")
@@ -71,6 +71,8 @@ def record(given: Record) -> Record:
             return replace(given, reason=prose(given.reason), details=_details(given.details))
         case Measurement(trust=trust) if trust or given.details:
             return replace(given, trust=tuple(map(prose, trust)), details=_details(given.details))
+        case Description():
+            return replace(given, where=prose(given.where), differs=prose(given.differs))
         case Measurement() | Artifact():
             return given
 
@@ -95,7 +97,7 @@ def tables(made: Tables) -> Tables:
 def _frame(frame: pd.DataFrame) -> pd.DataFrame:
     changed = frame.copy()
     for column in frame.columns:
-        if column != "remedy" and not pd.api.types.is_numeric_dtype(frame[column]):
+        if column not in ("remedy", "form") and not pd.api.types.is_numeric_dtype(frame[column]):
             changed[column] = [prose(value) if isinstance(value, str) else value for value in frame[column]]
     return changed
 

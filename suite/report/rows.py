@@ -54,7 +54,7 @@ def latency(cells: pd.DataFrame) -> Drawn | None:
         axes.set_xlabel(_FIGURES[frozenset(gains)], fontsize=7.5)
         _place(axes, labels)
         style.log_axis(axes.xaxis, units.round_seconds)
-    style.legend(made, cells["variant"], [style.doubted()] if (cells["trust"] != "").any() else [])
+    style.legend(made, cells, [style.doubted()] if (cells["trust"] != "").any() else [])
     return made, title
 
 
@@ -124,7 +124,7 @@ def memory(cells: pd.DataFrame) -> Drawn | None:
         _place(axes, labels)
         style.log_axis(axes.xaxis, units.round_binary, base=2)
     kept = Line2D([], [], color=style.INK, marker="|", linestyle="", markersize=8, label="saved for backward")
-    style.legend(made, cells["variant"], [kept] if cells["saved_for_backward_bytes"].notna().any() else [])
+    style.legend(made, cells, [kept] if cells["saved_for_backward_bytes"].notna().any() else [])
     return made, title
 
 

@@ -23,7 +23,6 @@ def error(cells: pd.DataFrame) -> Drawn | None:
     shown = shown[(shown["speedup"] > 0) & (shown["agreement_error"] > 0)].copy()
     if shown.empty:
         return None
-    shown["transforms"] = ["+" + "+".join(tables.transforms_of(str(name))) for name in shown["variant"]]
     title = f"{_gains(shown)} ({_where(cells)})"
     phases = [phase for phase in PHASES if (shown["phase"] == phase).any()]
     made = style.figure(title, 4.3)
@@ -44,7 +43,7 @@ def error(cells: pd.DataFrame) -> Drawn | None:
         style.log_axis(axes.xaxis, lambda value: f"×{value:g}")
         style.log_axis(axes.yaxis, lambda value: f"{value:.0e}")
     panels[0].set_ylabel("error relative to float64 (lower is better)")
-    style.legend(made, shown["variant"], [style.doubted()] if (shown["trust"] != "").any() else [])
+    style.legend(made, shown, [style.doubted()] if (shown["trust"] != "").any() else [])
     return made, title
 
 
@@ -57,9 +56,9 @@ def _gains(shown: pd.DataFrame) -> str:
     for some, where in ((shown, "largest median gain"), (exact, "and at an error like float32")):
         if some.empty:
             continue
-        gains = some.groupby("transforms", sort=False)["speedup"].median()
+        gains = some.groupby("form", sort=False)["speedup"].median()
         best = str(gains.idxmax())
-        own = some[some["transforms"] == best]
+        own = some[some["form"] == best]
         if best != named:
             text += f"; {where}: {best}, {_between(own['speedup'])} over {len(own)}"
             text += "" if named else f", error {_errors(own['agreement_error'])}"
@@ -92,7 +91,8 @@ def growth(line: pd.DataFrame, quantity: str) -> Drawn | None:
     symbol = SYMBOLS.get(axis, axis)
     slopes = tables.slopes(seen, quantity)
     title = growth_title(slopes, cost, quantity, symbol, seen)
-    panels_of = seen.groupby(seen["parent"].map(_panel_of), sort=False)
+    seen = seen.assign(panel=seen["parent"].where(seen["role"] != "published", "published"))
+    panels_of = seen.groupby("panel", sort=False)
     columns = min(3, panels_of.ngroups)
     rows = -(-panels_of.ngroups // columns)
     made = style.figure(title, 2.5 * rows + 1.1)
@@ -105,11 +105,10 @@ def growth(line: pd.DataFrame, quantity: str) -> Drawn | None:
         axes.set(xscale="linear" if axis.endswith("fill") else "log", yscale="log")
         said = _power(str(own["variant"].iloc[0]), own, seen, quantity, slopes, symbol) if alone else ""
         axes.set_title(f"{parent}{said}", fontsize=8.5, fontweight="bold")
-        for name, other in seen[seen["variant"] == seen["parent"]].groupby("variant"):
-            if _panel_of(str(name)) != parent:
-                axes.plot(other["value"], other[quantity], color=style.FAINT, linewidth=0.9, zorder=1)
-        for name, group in own.groupby("variant", sort=False):
-            colour = style.PRECISIONS[style.precision_of(str(name))]
+        for _, other in seen[(seen["variant"] == seen["parent"]) & (seen["panel"] != parent)].groupby("variant"):
+            axes.plot(other["value"], other[quantity], color=style.FAINT, linewidth=0.9, zorder=1)
+        for _, group in own.groupby("variant", sort=False):
+            colour = style.colour_of(str(group["precision"].iloc[0]))
             axes.plot(group["value"], group[quantity], color=colour, linewidth=1.3, zorder=2)
             for row in wording.rows(group) if len(values) <= MOST_MARKS else ():
                 x, y = number(row, "value"), number(row, quantity)
@@ -129,7 +128,7 @@ def growth(line: pd.DataFrame, quantity: str) -> Drawn | None:
         _name_lines(axes, own, seen, quantity, slopes, symbol)
     for axes in grid[:, 0]:
         axes.set_ylabel(cost)
-    style.legend(made, seen["variant"], [style.doubted()] if (seen["trust"] != "").any() else [])
+    style.legend(made, seen, [style.doubted()] if (seen["trust"] != "").any() else [])
     return made, title
 
 
@@ -140,10 +139,6 @@ def axis_label(axis: str) -> str:
     return {"fill": "share of slots that are real"}.get(
         axis, f"share of {axis.removesuffix('_fill')} slots that are real"
     )
-
-
-def _panel_of(parent: str) -> str:
-    return "published" if parent.startswith("published_") else parent
 
 
 def _apart(values: Sequence[float], room: float) -> list[float]:
@@ -170,11 +165,12 @@ def _name_lines(
     low, high = axes.get_ylim()
     ends = []
     for name, group in cells.groupby("variant", sort=False):
-        short = "+".join(("", *tables.transforms_of(str(name)))) or "eager float32"
-        short = short if not str(name).startswith("published_") else str(name).removeprefix("published_")
+        first = wording.rows(group.head(1))[0]
+        # a panel of ours has one mechanism, that of published code many
+        short = str(name if first["role"] == "published" else first["form"] or "eager float32")
         height = np.log(group[quantity].iloc[-1] / low) / np.log(high / low)
         power = _power(str(name), group, seen, quantity, slopes, symbol)
-        ends.append((height, short + power, style.PRECISIONS[style.precision_of(str(name))]))
+        ends.append((height, short + power, style.colour_of(str(first["precision"]))))
     ends.sort()
     heights = moved_apart([height for height, _, _ in ends], 0.078)
     for height, (_, said, colour) in zip(heights, ends, strict=True):
@@ -273,7 +269,7 @@ def roofline(cells: pd.DataFrame) -> Drawn | None:
                 assert high is not None
                 axes.plot([low, high], [height] * 2, color=style.QUIET, linewidth=0.9, zorder=2)
                 style.point(axes, share, height, row, size=4)
-    style.legend(made, shown["variant"], [style.doubted()] if (shown["trust"] != "").any() else [])
+    style.legend(made, shown, [style.doubted()] if (shown["trust"] != "").any() else [])
     return made, title
 
 

@@ -9,23 +9,13 @@ from collections.abc import Sequence
 import pandas as pd
 
 from suite.core import stats
+from suite.core.described import CONTROLS
 from suite.core.records import ANCHOR
 from suite.report import units, wording
 from suite.report.wording import Row, number
 
-CONTROLS = ("pool", "cross")
-"""What people would use instead: in every table, but never its winner."""
 MOST_NAMED = 3
 """Names in a sentence; the others are counted."""
-
-
-def may_win(mechanism: str) -> bool:
-    """Whether it is neither a control nor published code."""
-    return mechanism not in CONTROLS and not is_published(mechanism)
-
-
-def is_published(mechanism: str) -> bool:
-    return mechanism.startswith("published_")
 
 
 def to_anchor(row: Row) -> stats.Ratio | None:
@@ -62,7 +52,7 @@ def contenders(cells: pd.DataFrame) -> list[Row]:
     """What may win at one place and has a speed to show, the lowest median first."""
     # plain rows, since a large run has hundreds of places and each filter of a table takes a third of a millisecond
     shown = [row for row in wording.rows(cells) if number(row, "latency_s") is not None and not row["hidden"]]
-    ours = [row for row in shown if may_win(str(row["mechanism"]))]
+    ours = [row for row in shown if row["role"] == "mechanism"]
     return sorted(ours, key=lambda row: number(row, "latency_s") or 0.0)
 
 
@@ -150,10 +140,12 @@ def _not_counted(cells: pd.DataFrame) -> str:
     timed = [row for row in wording.rows(cells) if number(row, "latency_s") is not None and not row["hidden"]]
     timed.sort(key=lambda row: number(row, "latency_s") or 0.0)
     parts = []
-    for control in CONTROLS:
-        forms = [row for row in timed if row["mechanism"] == control]
+    controls = [row for row in timed if row["role"] == "control"]
+    names = dict.fromkeys((*CONTROLS, *(str(row["mechanism"]) for row in controls)))
+    for control in names:
+        forms = [row for row in controls if row["mechanism"] == control]
         parts += [f"{row['variant']} {_short_time(row)}" for row in forms[:1]]
-    published = [row for row in timed if is_published(str(row["mechanism"]))]
+    published = [row for row in timed if row["role"] == "published"]
     lowest = f"the lowest of {len(published)} published: " if len(published) > 1 else ""
     parts += [f"{lowest}{row['variant']} {_short_time(row)}" for row in published[:1]]
     return f" Not counted: {', '.join(parts)}." if parts else ""

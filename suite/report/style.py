@@ -6,7 +6,7 @@ in a README's 900 pixels, with forty variants too, because figures grow in heigh
 
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -20,16 +20,17 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from suite.report import standing, wording
-from suite.report.tables import mechanism_of, parent_of, transforms_of
+from suite.core.records import Role
+from suite.report import wording
+from suite.report.tables import EAGER, FULL
 
 WIDTH_IN = 9.0
 DOTS_PER_INCH = 200
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 BLUE, ORANGE, GREEN, RED, PINK, _BROWN, _ROSE, GREY, _YELLOW, SKY = sns.color_palette("colorblind").as_hex()
-PRECISIONS = {"float32": BLUE, "bf16": ORANGE, "fp16": GREEN, "amp_bf16": PINK, "amp_fp16": SKY}
+PRECISIONS = {FULL: BLUE, "bf16": ORANGE, "fp16": GREEN, "amp_bf16": PINK, "amp_fp16": SKY}
 EXECUTIONS = {
-    "eager": "o",
+    EAGER: "o",
     "compile": "D",
     "compile_tuned": "P",
     "fused": "^",
@@ -71,12 +72,14 @@ def figure(title: str, height_in: float) -> Figure:
     return made
 
 
-def precision_of(variant: str) -> str:
-    return next((word for word in transforms_of(variant) if word in PRECISIONS), "float32")
+def colour_of(precision: str) -> str:
+    """Of a precision; those that have none of their own share one."""
+    return str(PRECISIONS.get(precision, GREY))
 
 
-def execution_of(variant: str) -> str:
-    return next((word for word in transforms_of(variant) if word in EXECUTIONS), "eager")
+def shape_of(execution: str) -> str:
+    """Of a way to run; those that have none of their own share one."""
+    return EXECUTIONS.get(execution, "d")
 
 
 def log_axis(axis: Axis, text: Callable[[float], str], *, base: int = 10) -> None:
@@ -102,14 +105,8 @@ class Line(NamedTuple):
     """What to write above it, where it is the first of its block."""
 
 
-BLOCKS = ("mechanisms", "controls", "published code")
-
-
-def block_of(mechanism: str) -> str:
-    """What may win, what people would use instead, and what others published."""
-    if standing.may_win(mechanism):
-        return BLOCKS[0]
-    return BLOCKS[2] if standing.is_published(mechanism) else BLOCKS[1]
+BLOCKS: Mapping[Role, str] = {"mechanism": "mechanisms", "control": "controls", "published": "published code"}
+"""What may win, what people would use instead, and what others published."""
 
 
 def lines(cells: pd.DataFrame, *, by: str) -> list[Line]:
@@ -124,19 +121,23 @@ def lines(cells: pd.DataFrame, *, by: str) -> list[Line]:
     # a variant's number is its least over phases; without one it comes last
     typical = {str(name): float(value) for name, value in cells.groupby("variant", sort=False)[by].min().items()}
     ranks = {name: (value != value, value) for name, value in typical.items()}
+    known = {str(row["variant"]): row for row in wording.rows(cells)}
     families: dict[str, list[str]] = {}
+    roles: dict[str, object] = {}
     for name in typical:
-        families.setdefault(parent_of(name), []).append(name)
+        parent = str(known[name]["parent"])
+        families.setdefault(parent, []).append(name)
+        roles[parent] = known[name]["role"]
     made: list[Line] = []
     height = 0.0
-    for block in BLOCKS:
-        own = [parent for parent in families if block_of(mechanism_of(parent)) == block]
+    for role, block in BLOCKS.items():
+        own = [parent for parent in families if roles[parent] == role]
         above = block if own and len(families) > len(own) else ""
         height -= 1.1 if above else 0.0
         for parent in sorted(own, key=lambda parent: min(ranks[name] for name in families[parent])):
             forms = sorted(families[parent], key=lambda name: (name != parent, ranks[name]))
             for index, name in enumerate(forms):
-                label = name if index == 0 else name.removeprefix(parent)
+                label = name if index == 0 else str(known[name]["form"])
                 made.append(Line(name, height, label, above))
                 above = ""
                 height -= 1.0
@@ -152,7 +153,7 @@ def name_rows(axes: Axes, rows: Sequence[Line]) -> None:
     """Names at the left, and above each block what it is."""
     axes.set_yticks([row.height for row in rows], [row.label for row in rows])
     for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
-        tick.set_fontweight("bold" if not row.label.startswith("+") else "normal")
+        tick.set_fontweight("bold" if row.label == row.variant else "normal")
     axes.set_ylim(rows[-1].height - 0.8, rows[0].height + (1.9 if rows[0].block else 0.8))
     for row in rows:
         if row.block:
@@ -164,24 +165,27 @@ def name_rows(axes: Axes, rows: Sequence[Line]) -> None:
     axes.grid(visible=False, axis="y")
 
 
-def legend(made: Figure, variants: Iterable[str], extra: Sequence[Line2D] = ()) -> None:
+def legend(made: Figure, cells: pd.DataFrame, extra: Sequence[Line2D] = ()) -> None:
     """What colours and shapes stand for, below the figure; only those that occur."""
-    names = list(map(str, variants))
     handles = [
-        Line2D([], [], color=colour, marker="o", linestyle="", label=word)
-        for word, colour in PRECISIONS.items()
-        if any(precision_of(name) == word for name in names)
+        Line2D([], [], color=colour_of(word), marker="o", linestyle="", label=word)
+        for word in in_order(cells["precision"], PRECISIONS)
     ]
     handles += [
-        Line2D([], [], color=QUIET, marker=shape, linestyle="", label=word)
-        for word, shape in EXECUTIONS.items()
-        if any(execution_of(name) == word for name in names)
+        Line2D([], [], color=QUIET, marker=shape_of(word), linestyle="", label=word)
+        for word in in_order(cells["execution"], EXECUTIONS)
     ]
     handles += extra
     made.legend(
         handles=handles, loc="outside lower left", ncols=min(len(handles), 10), frameon=False,
         handletextpad=0.1, columnspacing=0.9, fontsize=7.5,
     )  # fmt: skip
+
+
+def in_order(words: Iterable[object], known: Mapping[str, object]) -> list[str]:
+    """Those that occur, once each: known ones in their order, then the others as they came."""
+    found = dict.fromkeys(map(str, words))
+    return [*(word for word in known if word in found), *(word for word in found if word not in known)]
 
 
 def doubted() -> Line2D:
@@ -193,9 +197,8 @@ def doubted() -> Line2D:
 
 def point(axes: Axes, x: float, y: float, row: wording.Row, *, size: float = 5.5) -> None:
     """A variant's mark: coloured by precision, shaped by execution, hollow where there is a reason for doubt."""
-    variant = str(row["variant"])
-    colour = PRECISIONS[precision_of(variant)]
+    colour = colour_of(str(row["precision"]))
     axes.plot(
-        [x], [y], marker=EXECUTIONS[execution_of(variant)], color=colour, markersize=size, linestyle="",
+        [x], [y], marker=shape_of(str(row["execution"])), color=colour, markersize=size, linestyle="",
         markerfacecolor="white" if row["trust"] else colour, markeredgewidth=1.1, zorder=3,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from suite.core.workloads import PHASES
-from suite.report import published, standing, tables, units, wording
+from suite.report import published, standing, units, wording
 from suite.report.wording import Row, number
 
 WORST_FIRST = ("broken", "known", "unclear", "not judged", "holds")
@@ -149,8 +149,7 @@ def _told(rows: Sequence[Row]) -> str:
     first = standing.leaders(rows)
     if len(first) > 1:
         return "not told apart"
-    transforms = tables.transforms_of(str(first[0]["variant"]))
-    if not transforms:
+    if not first[0]["form"]:
         return "eager float32"
     gain = number(first[0], "speedup")
-    return f"`{'+'.join(('', *transforms))}`" + (f" {units.factor(gain)}" if gain else "")
+    return f"`{first[0]['form']}`" + (f" {units.factor(gain)}" if gain else "")

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from suite.core import latencies, stats, workloads
+from suite.core.described import Descriptions
 from suite.core.exits import HARNESS
 from suite.core.latencies import Latencies, Place, doubts
-from suite.core.records import ANCHOR, FAILURES, Artifact, Cell, Finding, Measurement, Record, Skip
+from suite.core.records import ANCHOR, FAILURES, Artifact, Cell, Description, Finding, Measurement, Record, Skip
 
 K = TypeVar("K", bound=Hashable)
 SEVERITY = ("broken", "known", "unclear", "not judged", "holds", "not applicable")
@@ -51,18 +52,18 @@ _MEASURED = {
     "recompiles": "recompiles",
 }
 CELL_COLUMNS = (
-    *("workload", "phase", "device", "variant", "mechanism"),
+    *("workload", "phase", "device", "variant", "mechanism", "role", "form", "precision", "execution", "dtype"),
     *("latency_s", "latency_low_s", "latency_high_s", "spread", "samples", "processes", "examples_per_s"),
     *("parent", "speedup", "speedup_low", "speedup_high", "speedup_rounds", "verdict"),
     *("over_anchor", "over_anchor_low", "over_anchor_high", "over_anchor_rounds", "over_anchor_verdict"),
     *_MEASURED.values(),
     *("flop_per_s", "of_machine", "of_machine_low", "of_machine_high", "bound"),
-    *("masking", "agreement", "hidden", "known", "trust", "skipped", "remedy"),
+    *("masking", "agreement", "hidden", "known", "trust", "skipped", "remedy", "ours", "nearest"),
 )
 
 GROWTH_COLUMNS = (
-    *("workload", "phase", "device", "variant", "mechanism", "parent", "latency_s", "examples_per_s"),
-    *("peak_memory_bytes", "hidden", "trust"),
+    *("workload", "phase", "device", "variant", "mechanism", "role", "form", "precision", "execution", "parent"),
+    *("latency_s", "examples_per_s", "peak_memory_bytes", "hidden", "trust"),
 )
 """What a sweep repeats of its cells."""
 
@@ -90,6 +91,8 @@ class Tables:
     """How much the ratio of two times differs between processes, as its intervals have it."""
     conditions: pd.DataFrame
     """One row per timed cell: the task whose records hold its samples, why sampling stopped, and what was seen."""
+    described: Descriptions
+    """What the name of each variant says, and where published code is from."""
 
 
 _FIRST = ("parallel", "alternating", "hierarchical", "cross", "pool", "dense", "modular")
@@ -105,16 +108,18 @@ def make(records: Iterable[Record]) -> Tables:
     skips = [record for record in by_kind[Skip] if isinstance(record, Skip)]
     artifacts = [record for record in by_kind[Artifact] if isinstance(record, Artifact)]
     peaks = _peaks(measurements)
-    cells, peaks = _cells(measurements, findings, skips, peaks)
+    described = Descriptions(by_kind[Description])
+    cells, peaks = _cells(measurements, findings, skips, peaks, described)
     return Tables(
         cells=cells,
         findings=_findings(findings),
-        masking=_masking(findings),
+        masking=_masking(findings, described),
         skips=_skips(skips),
         growth=_growth(cells),
         peaks=peaks,
         conditions=_conditions(measurements),
         scatter=Latencies(measurements).scatter,
+        described=described,
         artifacts=pd.DataFrame(
             [(item.quantity, item.variant, item.workload, item.phase, item.device, item.path) for item in artifacts],
             columns=["quantity", "variant", "workload", "phase", "device", "path"],
@@ -122,18 +127,25 @@ def make(records: Iterable[Record]) -> Tables:
     )
 
 
-def mechanism_of(variant: str) -> str:
-    """The first word of a variant's name."""
-    return re.split(r"[\[+-]", variant, maxsplit=1)[0]
+EAGER, FULL = "eager", "float32"
+"""How a variant runs, and its precision, where no transform says otherwise."""
 
 
-def parent_of(variant: str) -> str:
-    """The same mechanism, options and parts in eager float32."""
-    return variant.partition("+")[0]
-
-
-def transforms_of(variant: str) -> tuple[str, ...]:
-    return tuple(variant.split("+")[1:])
+def _named(described: Description) -> dict[str, object]:
+    """What the columns of a cell say of its variant."""
+    words = described.transforms
+    return {
+        "variant": described.variant,
+        "mechanism": described.mechanism,
+        "role": described.role,
+        "parent": described.parent,
+        "form": "".join(f"+{word}" for word in words.values()),
+        "precision": words.get("precision", FULL),
+        "execution": next((word for axis, word in words.items() if axis != "precision"), EAGER),
+        "dtype": described.dtype,
+        "ours": described.ours,
+        "nearest": described.nearest,
+    }
 
 
 def property_order(name: str) -> tuple[int, int, str]:
@@ -143,7 +155,11 @@ def property_order(name: str) -> tuple[int, int, str]:
 
 
 def _cells(
-    measurements: Sequence[Measurement], findings: Sequence[Finding], skips: Sequence[Skip], peaks: pd.DataFrame
+    measurements: Sequence[Measurement],
+    findings: Sequence[Finding],
+    skips: Sequence[Skip],
+    peaks: pd.DataFrame,
+    described: Descriptions,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     times = Latencies(measurements)
     measured: dict[tuple[Place, str], dict[str, Measurement]] = defaultdict(dict)
@@ -155,7 +171,7 @@ def _cells(
     timed = [
         (place, variant) for place, tasks in times.places.items() for variant in dict.fromkeys(chain(*tasks.values()))
     ]
-    ratios = _ratios(timed, times)
+    ratios = _ratios(timed, times, described)
     skipped = {
         (_place(skip), skip.variant): skip
         for skip in skips
@@ -164,11 +180,7 @@ def _cells(
     judged = _Judgements(findings)
     rows = []
     for place, variant in dict.fromkeys((*timed, *measured, *skipped)):
-        row: dict[str, object] = place._asdict() | {
-            "variant": variant,
-            "mechanism": mechanism_of(variant),
-            "parent": parent_of(variant),
-        }
+        row: dict[str, object] = place._asdict() | _named(described[variant])
         trust: list[str] = []
         own = times.timed(place, variant)
         if own:
@@ -220,11 +232,13 @@ def _latency(variant: str, place: Place, times: Latencies) -> dict[str, object]:
     return row
 
 
-def _ratios(timed: Iterable[tuple[Place, str]], times: Latencies) -> dict[tuple[Place, str], dict[str, object]]:
+def _ratios(
+    timed: Iterable[tuple[Place, str]], times: Latencies, described: Descriptions
+) -> dict[tuple[Place, str], dict[str, object]]:
     """Over its own eager form and over the anchor, with verdicts that hold together in the table of one place."""
     tables: dict[Place, list[tuple[str, str, stats.Ratio]]] = defaultdict(list)
     for place, variant in timed:
-        for prefix, base in (("speedup", parent_of(variant)), ("over_anchor", ANCHOR)):
+        for prefix, base in (("speedup", described[variant].parent), ("over_anchor", ANCHOR)):
             ratio = times.ratio(place, variant, base) if base != variant else None
             if ratio is not None:
                 tables[place].append((variant, prefix, ratio))
@@ -282,11 +296,11 @@ def _said(findings: Sequence[Finding]) -> str:
     return ""
 
 
-def _rank(mechanism: str) -> int:
+def _rank(mechanism: str, role: str) -> int:
     """The paper's mechanisms, the others, somebody's own, the published implementations; as they came otherwise."""
     if mechanism in _FIRST:
         return _FIRST.index(mechanism)
-    return len(_FIRST) + mechanism.startswith("published_")
+    return len(_FIRST) + (role == "published")
 
 
 def _in_reading_order(cells: pd.DataFrame) -> pd.DataFrame:
@@ -295,7 +309,8 @@ def _in_reading_order(cells: pd.DataFrame) -> pd.DataFrame:
         name: {value: index for index, value in enumerate(dict.fromkeys(cells[name]))}
         for name in ("workload", "device", "mechanism", "parent", "variant")
     }
-    ranked = sorted(order["mechanism"], key=_rank)
+    roles = dict(zip(cells["mechanism"], cells["role"], strict=True))
+    ranked = sorted(order["mechanism"], key=lambda name: _rank(name, roles[name]))
     order["mechanism"] = {name: index for index, name in enumerate(ranked)}
     order["phase"] = {phase: index for index, phase in enumerate(workloads.PHASES)}
     by = ["workload", "device", "phase", "mechanism", "parent", "variant"]
@@ -345,22 +360,6 @@ def _conditions(measurements: Sequence[Measurement]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*first, *noted])
 
 
-_PRECISIONS = {"fp16": "float16", "amp_fp16": "float16", "bf16": "bfloat16", "amp_bf16": "bfloat16"}
-
-
-def dtype_of(variant: str) -> str:
-    """The dtype of a variant's matrix products."""
-    return next((_PRECISIONS[word] for word in transforms_of(variant) if word in _PRECISIONS), "float32")
-
-
-_ROUTES = {
-    "float32": ("float32",),
-    "float16": ("float16", "float32"),
-    "bfloat16": ("bfloat16", "float32"),
-}
-"""The products by which a form may be computed: in its own dtype, or wider where the machine is faster there."""
-
-
 def _task_medians(times: Latencies) -> dict[tuple[Place, str], tuple[float, float]]:
     """The lowest and the highest median over the tasks in which a variant was timed."""
     medians: dict[tuple[Place, str], list[float]] = defaultdict(list)
@@ -385,7 +384,7 @@ def _add_roofline(
     measured = dict(zip(zip(peaks["device"], peaks["what"], strict=True), peaks["times_measured"], strict=True))
     rates = dict(zip(zip(peaks["device"], peaks["what"], strict=True), peaks["per_second"].tolist(), strict=True))
     reached = dict.fromkeys(rates, "")
-    devices, dtypes = list(map(str, cells["device"])), [dtype_of(str(name)) for name in cells["variant"]]
+    devices, dtypes = list(map(str, cells["device"])), list(map(str, cells["dtype"]))
     keys = zip(cells["workload"], cells["phase"], devices, cells["variant"], strict=True)
     ranges = [medians.get((Place(*key[:3]), key[3]), (math.nan, math.nan)) for key in keys]
     shortest, longest = (np.array([ends[end] for ends in ranges], dtype=float) for end in (0, 1))
@@ -418,8 +417,8 @@ def _add_roofline(
 
 
 def _route(rates: Mapping[tuple[str, str], float], device: str, dtype: str) -> float:
-    """The fastest product for a dtype on a device; ``nan`` where none was measured."""
-    return max((rates[device, what] for what in _ROUTES[dtype] if (device, what) in rates), default=math.nan)
+    """The fastest product for a dtype on a device, or for float32 where that is faster; ``nan`` where not measured."""
+    return max((rates[device, what] for what in (dtype, "float32") if (device, what) in rates), default=math.nan)
 
 
 def _findings(findings: Sequence[Finding]) -> pd.DataFrame:
@@ -428,15 +427,16 @@ def _findings(findings: Sequence[Finding]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).rename(columns={"quantity": "property"})
 
 
-def _masking(findings: Sequence[Finding]) -> pd.DataFrame:
+def _masking(findings: Sequence[Finding], described: Descriptions) -> pd.DataFrame:
     worst: dict[str, dict[str, str]] = defaultdict(dict)
     for finding in findings:
         if finding.variant:
             known = worst[finding.variant].get(finding.quantity, SEVERITY[-1])
             worst[finding.variant][finding.quantity] = min(known, finding.verdict, key=SEVERITY.index)
     properties = sorted({name for row in worst.values() for name in row}, key=property_order)
-    parents = sorted(dict.fromkeys(map(parent_of, worst)), key=lambda name: _rank(mechanism_of(name)))
-    variants = sorted(worst, key=lambda name: parents.index(parent_of(name)))
+    ranks = {described[name].parent: _rank(described[name].mechanism, described[name].role) for name in worst}
+    order = sorted(ranks, key=ranks.__getitem__)
+    variants = sorted(worst, key=lambda name: order.index(described[name].parent))
     rows = [[name, *(worst[name].get(word, "") for word in properties)] for name in variants]
     table = pd.DataFrame(rows, columns=["variant", *properties])
     table.attrs["titles"] = {

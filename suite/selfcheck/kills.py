@@ -15,7 +15,7 @@ import psutil
 
 from suite.bench import environment
 from suite.core import store
-from suite.core.records import Cell, Finding, Measurement, Record
+from suite.core.records import Description, Finding, Measurement, Record
 from suite.execution import tether
 from suite.selfcheck.bench import Bench
 from suite.selfcheck.row import row
@@ -95,7 +95,7 @@ def cells(records: Sequence[Record]) -> Counter[tuple[str, ...]]:
     return Counter(
         (record.kind, record.task, record.variant, record.workload, record.phase, record.device, record.quantity)
         for record in records
-        if isinstance(record, Cell) and record.task != "run"
+        if not isinstance(record, Description) and record.task != "run"
     )
 
 

@@ -29,6 +29,17 @@ BASE: list[Row] = [
     {"kind": "skip", **CELL, "quantity": "all", "reason": "why", "cause": "error", "remedy": "run it"},
     {"kind": "artifact", **CELL, "quantity": "trace", "path": "traces/a.json"},
     {"kind": "measurement", "task": "t", "quantity": "task_time", "unit": "s", "value": 1.5},
+    {
+        "kind": "description",
+        "task": "run",
+        "variant": "parallel",
+        "mechanism": "parallel",
+        "parent": "parallel",
+        "role": "published",
+        "transforms": {"precision": "bf16"},
+        "where": "elsewhere",
+        "ours": "pool",
+    },
 ]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from suite.core.workloads import PHASES
-from suite.report import style, units, wording
+from suite.report import units, wording
 from suite.report.html.charts import rounded
 from suite.report.wording import Row, number
 
@@ -103,7 +103,7 @@ def data(cells: pd.DataFrame) -> dict[str, object]:
             [
                 at_place[place_of(row)],
                 at_phase[str(row["phase"])],
-                style.precision_of(str(row["variant"])),
+                str(row["precision"]),
                 *(_field(row, COLUMNS[at], line[at]) for at in used),
             ]
             for row, line in zip(rows, texts, strict=True)

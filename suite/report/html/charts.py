@@ -85,18 +85,22 @@ def fades() -> Spec:
 
 def coloured(precisions: Iterable[str]) -> Spec:
     """Colour by the field ``precision``; those that occur, in an order of our own."""
-    there = set(precisions)
-    found = [name for name in PRECISIONS if name in there]
-    scale = {"domain": found, "range": [PRECISIONS[name] for name in found]}
+    found = _in_order(precisions, PRECISIONS)
+    scale = {"domain": found, "range": [PRECISIONS.get(name, QUIET) for name in found]}
     return {"field": "precision", "type": "nominal", "scale": scale, "legend": _legend("precision")}
 
 
 def shaped(executions: Iterable[str]) -> Spec:
     """Shape by the field ``execution``."""
-    there = set(executions)
-    found = [name for name in SHAPES if name in there]
-    scale = {"domain": found, "range": [SHAPES[name] for name in found]}
+    found = _in_order(executions, SHAPES)
+    scale = {"domain": found, "range": [SHAPES.get(name, "wedge") for name in found]}
     return {"field": "execution", "type": "nominal", "scale": scale, "legend": _legend("runs")}
+
+
+def _in_order(words: Iterable[str], known: Mapping[str, str]) -> list[str]:
+    """Those that occur, once each: known ones in their order, then the others, which share a colour or a shape."""
+    found = dict.fromkeys(words)
+    return [*(word for word in known if word in found), *(word for word in found if word not in known)]
 
 
 def _legend(title: str) -> Spec:

@@ -12,7 +12,7 @@ from suite.report.html.charts import Datum, Spec
 from suite.report.html.document import Figure
 from suite.report.wording import Row, number
 
-BANDS = {"mechanisms": "mechanisms", "controls": "what people use instead", "published code": "published code"}
+BANDS = {**style.BLOCKS, "control": "what people use instead"}
 _ROW_PX = 19
 SAYS = {
     "latency": "Median, and its 95 % interval as a line; hollow: doubted. Sorted within each band. A click chooses a "
@@ -65,11 +65,11 @@ def gains(drawn: Sequence[Datum]) -> str:
 def points(rows: Sequence[Row], measure: str) -> list[Datum]:
     """A datum per variant, in the order of the chart, and one above each band; without a number where none is shown."""
     values: list[Datum] = []
-    for block in style.BLOCKS:
-        own = [row for row in rows if style.block_of(str(row["mechanism"])) == block]
+    for role, band in BANDS.items():
+        own = [row for row in rows if row["role"] == role]
         own.sort(key=lambda row: (_number(row, measure, "") is None, _order(row, measure), str(row["variant"])))
-        if own and any(style.block_of(str(row["mechanism"])) != block for row in rows):
-            values.append({"name": BANDS[block], "band": True, "rank": len(values), "variant": "", "doubt": ""})
+        if own and len(own) < len(rows):
+            values.append({"name": band, "band": True, "rank": len(values), "variant": "", "doubt": ""})
         for row in own:
             values.append(_point(row, measure, rank=len(values)))
     return values
@@ -97,8 +97,8 @@ def _point(row: Row, measure: str, *, rank: int) -> Datum:
         "name": name,
         "variant": name,
         "rank": rank,
-        "precision": style.precision_of(name),
-        "execution": style.execution_of(name),
+        "precision": str(row["precision"]),
+        "execution": str(row["execution"]),
         "value": value,
         "low": low if low is not None else value,
         "high": high if high is not None else value,

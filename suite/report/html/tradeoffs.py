@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from suite.report import scatter, standing, style, tables, units, wording
+from suite.report import scatter, tables, units, wording
 from suite.report.html import charts
 from suite.report.html.cells import place_of
 from suite.report.html.charts import Datum, Spec
@@ -47,7 +47,7 @@ def trade(rows: Sequence[Row], x: Axis, y: Axis) -> Figure | None:
         return None
     pairs = {str(row["variant"]): (number(row, x.field) or 0.0, number(row, y.field) or 0.0) for row in chosen}
     # what people use instead is drawn, and grey: it attends to little or nothing, which is cheap
-    ours = {str(row["variant"]) for row in chosen if row["mechanism"] not in standing.CONTROLS}
+    ours = {str(row["variant"]) for row in chosen if row["role"] != "control"}
     best = undominated({name: pair for name, pair in pairs.items() if name in ours})
     values = [_point(row, x, y, best=str(row["variant"]) in best) for row in chosen]
     place, phase = place_of(chosen[0]), str(chosen[0]["phase"])
@@ -96,8 +96,8 @@ def _point(row: Row, x: Axis, y: Axis, *, best: bool) -> Datum:
         "variant": name,
         "x": charts.rounded(number(row, x.field)),
         "y": charts.rounded(number(row, y.field)),
-        "precision": style.precision_of(name),
-        "execution": style.execution_of(name),
+        "precision": str(row["precision"]),
+        "execution": str(row["execution"]),
         "best": best,
         "doubt": str(row["trust"]),
         "said": f"{x.text(number(row, x.field))}, {y.text(number(row, y.field))}",
@@ -189,7 +189,7 @@ def _levels(rows: Sequence[Row]) -> dict[str, float]:
     for row in rows:
         share, speed = number(row, "of_machine"), number(row, "flop_per_s")
         if share and speed and row["bound"] == "arithmetic":
-            dtype = tables.dtype_of(str(row["variant"]))
+            dtype = str(row["dtype"])
             found[dtype] = max(found.get(dtype, 0.0), speed / share)
     return dict(sorted(found.items(), key=lambda item: item[1]))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from suite.bench.description import describe
 from suite.core.records import Artifact, Finding, Measurement, Record, Skip
 from suite.core.workloads import PHASES, Workload, named
 
@@ -29,6 +30,8 @@ COPY = 11e9
 
 def records(workloads: Sequence[str] = ("vqa-grid[batch=8]",), *, rounds: int = 15, seed: int = 0) -> Iterator[Record]:
     """One run: timing, memory, cost, agreement and masking of every variant, with a skip, a leak and a noisy cell."""
+    for name in (*(name + word for name in MECHANISMS for word in TRANSFORMS), *PUBLISHED):
+        yield describe(name)
     for dtype, rate in GEMM.items():
         yield Measurement(
             task="peaks", device="cpu", quantity="gemm_time", unit="s", samples=(2e9 / rate, 2.1e9 / rate),

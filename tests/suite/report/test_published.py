@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from suite.bench.description import describe
 from suite.core.records import Finding, Measurement, Record
 from suite.report import published, tables
 from tests.suite.report import synthetic
-from variants import canonical, mechanisms
 
 KNOWN = Finding(
     task="masking",
@@ -22,6 +22,12 @@ KNOWN = Finding(
 
 
 def section(records: list[Record]) -> str:
+    """As a run has it, which describes its variants."""
+    known = [describe(name) for name in dict.fromkeys(record.variant for record in records) if name]
+    return undescribed([*known, *records])
+
+
+def undescribed(records: list[Record]) -> str:
     return published.section(tables.make(records).cells, records)
 
 
@@ -30,13 +36,6 @@ def timed(variant: str, time_s: float, task: str) -> Measurement:
         task=task, variant=variant, workload="tiny", phase="forward", device="cpu", quantity="latency", unit="s",
         samples=tuple(time_s * np.linspace(1, 2, 12)), rounds=tuple(range(12)),
     )  # fmt: skip
-
-
-def test_every_published_implementation_has_its_origin_and_a_corrected_mechanism() -> None:
-    named = {name for name in mechanisms() if name.startswith("published_")}
-    assert set(published.ORIGINS) == named
-    for origin in published.ORIGINS.values():
-        assert str(canonical(origin.ours)) == origin.ours
 
 
 def test_a_defect_is_told_once_with_the_ways_in_which_it_shows() -> None:
@@ -89,6 +88,13 @@ def test_what_the_defects_change_stands_in_numbers_beside_the_agreement_without_
     text = section([KNOWN, apart])
     assert "differs from the corrected mechanism in image by 0.980, question by 0.500" in text
     assert "without padding, by 3.0e-07 at most" in text
+
+
+def test_an_older_run_says_what_it_has_on_record() -> None:
+    text = undescribed([KNOWN, timed("parallel", 0.004, "a"), timed("published_csdn", 0.008, "a")])
+    assert text.startswith("### `published_csdn`")
+    assert "- **padded words reach the image through the affinity**" in text
+    assert "From " not in text
 
 
 def test_a_run_without_them_has_no_such_section() -> None:

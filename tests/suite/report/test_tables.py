@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from suite.core import stats
-from suite.core.records import Finding, Measurement, Record, Skip
+from suite.bench.description import describe
+from suite.core import stats, store
+from suite.core.described import Descriptions
+from suite.core.records import Description, Finding, Measurement, Record, Skip
 from suite.report import standing, tables, wording
 from tests.suite.report import synthetic
+from variants import mechanisms
+from variants.transforms import TRANSFORMS
 
 CELL = {"workload": "tiny", "phase": "forward", "device": "cpu"}
 
@@ -56,12 +61,42 @@ def test_a_speed_up_is_taken_over_the_eager_float32_form_of_the_same_mechanism()
     assert row(records, "alternating")["over_anchor"] == pytest.approx(2.0)
 
 
-def test_options_and_parts_belong_to_the_parent() -> None:
-    assert tables.parent_of("hierarchical[inner=alternating]-phrase_level+bf16+compile") == (
-        "hierarchical[inner=alternating]-phrase_level"
-    )
-    assert tables.mechanism_of("hierarchical[inner=alternating]-phrase_level+bf16") == "hierarchical"
-    assert tables.dtype_of("parallel+amp_bf16+compile") == "bfloat16"
+def test_a_cell_takes_what_its_variant_is_from_the_description_and_not_from_the_name() -> None:
+    known = Description(
+        task="run", variant="one+two", mechanism="third", parent="fourth", role="published",
+        transforms={"precision": "fp8", "capture": "tape"}, dtype="float8", ours="ours", nearest="near",
+    )  # fmt: skip
+    found = row([timed("one+two", [0.004] * 12), known], "one+two")
+    expected = {
+        "mechanism": "third", "parent": "fourth", "role": "published", "form": "+fp8+tape", "precision": "fp8",
+        "execution": "tape", "dtype": "float8", "ours": "ours", "nearest": "near",
+    }  # fmt: skip
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_a_run_of_before_there_were_descriptions_is_read_by_its_names() -> None:
+    """As the descriptions of today say it, but for where published code is from."""
+    old = Descriptions([])
+    names = [
+        *(f"{name}{mode}" for name in mechanisms() for mode in ("", *(f"+{word}" for word in TRANSFORMS))),
+        "hierarchical[inner=alternating]-phrase_level-question_attention+fused+bf16+compile+cudagraph",
+        "published_mcan[heads=2,layers=1]+amp_fp16",
+    ]
+    for name in names:
+        today = replace(describe(name), task="", where="", differs="", ours="", nearest="")
+        assert old[name] == today
+
+
+@pytest.mark.parametrize("run", ["", "kernels", "published", "scenes"])
+def test_a_committed_run_says_the_same_without_its_descriptions(run: str) -> None:
+    records = store.read(Path(__file__).parents[3] / "results/reference/xeon-amx" / run)
+    older = [record for record in records if not isinstance(record, Description)]
+    assert len(older) < len(records)
+    today, before = tables.make(records), tables.make(older)
+    untold = ["ours", "nearest"]
+    pd.testing.assert_frame_equal(today.cells.drop(columns=untold), before.cells.drop(columns=untold))
+    pd.testing.assert_frame_equal(today.masking, before.masking)
+    assert (before.cells[untold] == "").all(axis=None)
 
 
 def test_what_several_processes_timed_is_reported_from_all_of_them() -> None:

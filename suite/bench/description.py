@@ -1,0 +1,31 @@
+"""What is put on record of each variant of a run, so that pages know it where nothing of the variants is."""
+
+from suite.bench.outline import plain
+from suite.core.described import role
+from suite.core.records import Description
+from variants import canonical, mechanisms
+from variants.transforms import TRANSFORMS, products_in
+
+
+def describe(name: str) -> Description:
+    """A variant's description.
+
+    Args:
+        name: canonical, of a mechanism that is known here.
+    """
+    spec = canonical(name)
+    origin = mechanisms()[spec.mechanism].origin
+    known = {} if origin is None else {"where": origin.where, "differs": origin.differs, "ours": origin.ours}
+    if origin is not None:
+        known["nearest"] = origin.nearest or canonical(origin.ours).mechanism
+    return Description(
+        task="run",
+        variant=name,
+        mechanism=spec.mechanism,
+        parent=str(plain(spec)),
+        role=role(spec.mechanism, published=origin is not None),
+        options=dict(spec.options),
+        transforms={TRANSFORMS[word].axis: word for word in spec.transforms},
+        dtype=str(products_in(spec)).removeprefix("torch."),
+        **known,
+    )
