@@ -333,8 +333,10 @@ def ablate(
     resume: Annotated[
         Path | None, typer.Option(help="Continue the ablation in this folder from its last finished epochs.")
     ] = None,
-    data: Annotated[str, typer.Option(help="scenes (generated) or vqa2 (VQA v2 from disk).")] = "scenes",
-    root: Annotated[Path | None, typer.Option(help="Folder of the official files and the features, for vqa2.")] = None,
+    data: Annotated[
+        str, typer.Option(help="scenes (generated), vqa2 (from disk), or another that is known.")
+    ] = "scenes",
+    root: Annotated[Path | None, typer.Option(help="Folder of the files, for data that has any, such as vqa2.")] = None,
     device: Annotated[str, typer.Option(help="Where to train: cpu or cuda.")] = "cpu",
     executor: Executor = "local",
     at: At = None,

@@ -13,14 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from suite.ablation import scenes
 from suite.ablation.evaluation import ALONE, Accuracy, evaluate
 from suite.ablation.model import Classifier, Shape, inputs
-from suite.ablation.scenes import ANSWERS
 from suite.ablation.studies import Row
-from suite.ablation.task import SceneTask, trimmed
+from suite.ablation.task import Task, trimmed
 from suite.ablation.training import Diverged, Progress, Recipe, fit
-from suite.ablation.vqa2 import Vqa2Task
 from suite.core.records import Artifact, Measurement, Record, Scalar, encode
 from suite.core.records import Skip as Skipped
 from suite.execution.jobs import Announcement, Site
@@ -29,7 +26,6 @@ from variants import Skip
 TUNING_SEED = 1000
 """Learning rates are chosen on weights and batches of their own."""
 
-AnyTask = SceneTask | Vqa2Task
 _RAISED = (RuntimeError, ValueError, IndexError)
 """What code of others raises on shapes that it was not written for."""
 
@@ -39,8 +35,8 @@ class Job:
     """One training."""
 
     row: Row
-    task: AnyTask
-    longer: AnyTask | None
+    task: Task
+    longer: Task | None
     """A task to be tested on as well."""
     recipe: Recipe
     seed: int
@@ -144,7 +140,7 @@ def classifier(job: Job, device: str) -> Classifier:
     return model.to(device)
 
 
-def shape_of(task: AnyTask) -> Shape:
+def shape_of(task: Task) -> Shape:
     """What a task fixes of its classifiers."""
     return Shape(image_width=task.image_width, vocabulary=task.vocabulary, classes=task.classes)
 
@@ -199,11 +195,10 @@ def _tested(job: Job, model: Classifier, loss: float, device: str) -> list[Recor
 
 
 def _is_pictured(job: Job) -> bool:
-    return job.pictured and job.row.sight == "both" and isinstance(job.task, SceneTask)
+    return job.pictured and job.row.sight == "both" and job.task.is_drawn
 
 
 def _picture(job: Job, model: Classifier, folder: Path, device: str) -> Artifact | Skipped:
-    assert isinstance(job.task, SceneTask)
     try:
         drawn = attention(model, job.task)
     except _RAISED as error:
@@ -216,7 +211,7 @@ def _picture(job: Job, model: Classifier, folder: Path, device: str) -> Artifact
     )
 
 
-def attention(model: Classifier, task: SceneTask) -> dict[str, object]:
+def attention(model: Classifier, task: Task) -> dict[str, object]:
     """The weights of one test question per family, with all that a drawing of them needs, as plain data."""
     examples = next(task.evaluation("test", 500)).examples
     rows = np.array([int(np.flatnonzero(examples.family == family)[0]) for family in range(len(task.families))])
@@ -226,20 +221,13 @@ def attention(model: Classifier, task: SceneTask) -> dict[str, object]:
     with torch.no_grad():
         attended = model.attend(given)
         predicted = model(given).argmax(dim=-1).tolist()
-    colours = task.tested_on.colours
     pictures = []
     for row, family in enumerate(task.families):
         regions, words = int(chosen.regions[row]), int(chosen.word_count[row])
-        seen = chosen.image[row, :regions]
         pictures.append(
             {
                 "family": family,
-                "words": scenes.text(chosen.words[row, :words]).split(),
-                "answer": ANSWERS[chosen.answer[row]],
-                "predicted": ANSWERS[predicted[row]],
-                "colours": [scenes.VOCABULARY[scenes.FIRST_COLOUR + best] for best in seen[:, :colours].argmax(axis=1)],
-                "shapes": [scenes.SHAPES[best] for best in seen[:, colours:-2].argmax(axis=1)],
-                "places": seen[:, -2:].round(3).tolist(),
+                **task.picture(chosen, row, predicted[row]),
                 "image_weights": _rounded(attended.image_weights[row, :, :regions]),
                 "question_weights": _rounded(attended.question_weights[row, :, :words]),
                 "image_padding": _rounded(attended.image_weights[row, :, regions:]),

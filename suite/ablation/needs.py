@@ -8,14 +8,13 @@ import torch
 from suite.ablation.jobs import shape_of
 from suite.ablation.model import Classifier, inputs
 from suite.ablation.studies import Row
-from suite.ablation.vqa2 import Vqa2Task
+from suite.ablation.task import Task
 from suite.core import memory
 from suite.report import units
 
 
-def sentence(task: Vqa2Task, row: Row, batch: int, device: str) -> str:
+def sentence(task: Task, row: Row, batch: int, device: str) -> str:
     """Memory of a process and time of an epoch, from reading and learning a few batches, in words."""
-    corpus = task.corpus
     model = Classifier(row.variant, shape_of(task), width=row.width, reads=row.reads).to(device)
     batch_s, before = 0.0, time.perf_counter()
     # the last of three counts, for which nothing is done for the first time any more
@@ -32,8 +31,4 @@ def sentence(task: Vqa2Task, row: Row, batch: int, device: str) -> str:
     gpu = ""
     if device == "cuda":
         gpu = f" and {units.binary(torch.cuda.max_memory_allocated() + moments_B)} of the GPU's"
-    return (
-        f"vqa2: {len(corpus.train.answer)} questions to learn from, {len(corpus.val.answer)} to be tested on, "
-        f"{task.vocabulary} words, {task.classes} answers, regions of {task.image_width} numbers read from disk by the "
-        f"batch; an epoch of {row.label} takes about {epoch}, a process about {process} of memory{gpu}"
-    )
+    return f"an epoch of {row.label} takes about {epoch}, a process about {process} of memory{gpu}"

@@ -14,12 +14,11 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.progress import TaskID
 
-from suite.ablation import needs, oracle, scenes
-from suite.ablation.jobs import TUNING_SEED, AnyTask, Job, shape_of, train
-from suite.ablation.studies import PARALLEL, STUDIES, Row, Study, parameters, study
-from suite.ablation.task import SceneTask
+from suite.ablation import needs, tasks
+from suite.ablation.jobs import TUNING_SEED, Job, shape_of, train
+from suite.ablation.studies import LONGER, PARALLEL, STUDIES, Row, Study, parameters, study
+from suite.ablation.task import Task
 from suite.ablation.training import Recipe
-from suite.ablation.vqa2 import Vqa2Task
 from suite.bench import environment, nodes
 from suite.bench import where as locations
 from suite.bench.request import Request as RunRequest
@@ -43,7 +42,6 @@ LANES = 16
 """Most trainings side by side, a thread each; as many as there are cores, where these are fewer."""
 _PATIENCE, _LEAST_PATIENCE_S = 20.0, 600.0
 """A training that takes so many times as long as others of its data, and so many seconds more, counts as hung."""
-DEFAULT_BUDGET_S = 840.0
 SEEDS = 5
 FIRST_SEED = 5
 """The recipe of all trainings was chosen with seeds below it: what they end at says too much for it."""
@@ -51,15 +49,8 @@ RATES = (0.0015, 0.003, 0.006)
 """Learning rates that every mechanism is tried with."""
 FURTHER_RATES = 4
 """As many more are tried, by halves or doubles, while the best is the lowest or the highest of them."""
-SCENES_EPOCHS, SCENES_BATCH, SCENES_STEPS, SCENES_TESTED = 25, 64, 100, 5000
-EASY_SHARE = 0.2
-"""Of the epochs, that begin with easy scenes."""
 TUNING_SHARE = 0.4
 """Of the epochs, on which a learning rate is judged."""
-VQA2_EPOCHS, VQA2_BATCH = 10, 128
-VQA2_SCALE = 8
-"""Widths are as many times those of the scenes: 512 for most rows, as in the paper."""
-_SETTINGS = {setting.name: setting for setting in (scenes.STANDARD, scenes.SHORT_OF_16, scenes.LONG_OF_16)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +66,7 @@ class Request:
     """Seconds after which no training is started; 0 for none, None for what fits the request."""
     data: str = "scenes"
     root: str | None = None
-    """Folder of the data set, for ``vqa2``."""
+    """Folder of the data set, where it has files."""
     device: str = "cpu"
     epochs: int | None = None
     """Another length of training than the task's own."""
@@ -83,7 +74,7 @@ class Request:
     def limit_s(self) -> float | None:
         if self.budget_s is not None:
             return self.budget_s or None
-        return DEFAULT_BUDGET_S if self.data == "scenes" and not self.studies and not self.full else None
+        return None if self.studies or self.full else tasks.of(self.data).budget_s
 
 
 def start(
@@ -113,12 +104,12 @@ def start(
         described = environment.describe(RunRequest()) | {"ablation": asdict(request), "ablation_sources": _sources()}
     locations.check(where, request.device)
     _check(request, elsewhere=not where.here)
-    task = _task(request)
+    task = tasks.opened(request.data, request.root)
     console = manner.console()
-    if isinstance(task, Vqa2Task):
-        task.check()
-        row = replace(PARALLEL, width=VQA2_SCALE * PARALLEL.width)
-        console.print(needs.sentence(task, row, VQA2_BATCH, request.device))
+    checked = task.check()
+    if checked:
+        row = replace(PARALLEL, width=task.scale * PARALLEL.width)
+        console.print(f"{request.data}: {checked}; {needs.sentence(task, row, task.batch, request.device)}")
     studies = _studies(request, task)
     folder = resume or out or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-ablation"
     resuming = f"python run_all.py ablate --resume {shlex.quote(str(folder))}{where.options}"
@@ -193,6 +184,7 @@ class Session:
         executor: execution.Executor,
     ) -> None:
         self._request = request
+        self._task = tasks.opened(request.data, request.root)
         self._studies = studies
         self._folder = folder
         self._writer = writer
@@ -353,10 +345,10 @@ class Session:
         if name in self._done:
             return
         records: list[Record] = []
-        tasks: dict[str, AnyTask] = {}
+        tested: dict[str, Task] = {}
         for one in self._studies:
             task, longer = self._tasks(one)
-            tasks |= {item.name: item for item in (task, longer) if item is not None}
+            tested |= {item.name: item for item in (task, longer) if item is not None}
             for place, entry in enumerate(one.rows):
                 row = entry.row
                 try:
@@ -376,10 +368,9 @@ class Session:
                     "width": row.width,
                 }
                 records.append(_plain(name, "parameters", size, details, variant=row.variant))
-        for task in tasks.values():
+        for task in tested.values():
             records.append(_plain(name, "tested_on", None, {"data": task.name, "sha256": task.digest()}))
-            if isinstance(task, SceneTask):
-                records += _ceilings(name, task)
+            records += _ceilings(name, task)
         records.append(replace(_plain(name, "task_time", time.monotonic() - self._started, {}), unit="s"))
         self._store(records)
 
@@ -391,9 +382,9 @@ class Session:
             for rate in RATES:
                 job = Job(
                     row=row.tuned_as,
-                    task=_eased(task, epochs),
+                    task=task.eased(epochs),
                     longer=None,
-                    recipe=Recipe(epochs=epochs, batch=self._batch(), learning_rate=rate),
+                    recipe=Recipe(epochs=epochs, batch=self._task.batch, learning_rate=rate),
                     seed=TUNING_SEED,
                     tunes=True,
                     studies=(),
@@ -422,9 +413,9 @@ class Session:
                 jobs.append(
                     Job(
                         row=row,
-                        task=_eased(task, self._epochs()),
+                        task=task.eased(self._epochs()),
                         longer=longer,
-                        recipe=Recipe(epochs=self._epochs(), batch=self._batch(), learning_rate=RATES[0]),
+                        recipe=Recipe(epochs=self._epochs(), batch=self._task.batch, learning_rate=RATES[0]),
                         seed=seed,
                         tunes=False,
                         studies=names,
@@ -485,19 +476,11 @@ class Session:
                 found.setdefault(key, (one, []))[1].append(one.name)
         return [(row, one, tuple(names)) for (_, row), (one, names) in found.items()]
 
-    def _tasks(self, one: Study) -> tuple[AnyTask, AnyTask | None]:
-        if self._request.data == "vqa2":
-            return _task(self._request), None
-        train = _SETTINGS[one.train]
-        task = SceneTask(setting=train, tested_on=train, steps=SCENES_STEPS, examples=SCENES_TESTED)
-        longer = None if one.longer is None else replace(task, tested_on=_SETTINGS[one.longer])
-        return task, longer
+    def _tasks(self, one: Study) -> tuple[Task, Task | None]:
+        return self._task.to_longer() if one.longer else (self._task, None)
 
     def _epochs(self) -> int:
-        return self._request.epochs or (VQA2_EPOCHS if self._request.data == "vqa2" else SCENES_EPOCHS)
-
-    def _batch(self) -> int:
-        return VQA2_BATCH if self._request.data == "vqa2" else SCENES_BATCH
+        return self._request.epochs or self._task.epochs
 
 
 def _check(request: Request, *, elsewhere: bool = False) -> None:
@@ -521,29 +504,19 @@ def _check(request: Request, *, elsewhere: bool = False) -> None:
     if request.budget_s is not None and not request.budget_s >= 0:
         raise UserError(f"--budget {request.budget_s:g}: expected seconds, or 0 to train everything")
     kind_of(request.device, elsewhere=elsewhere)
-    if request.data == "vqa2" and "generalise" in request.studies:
-        raise UserError("generalise is tested on longer scenes, which are generated: leave out --data vqa2")
+    longer = next((name for name in request.studies if name in LONGER), None)
+    if longer is not None and not tasks.of(request.data).has_longer:
+        others = " or ".join(name for name, task in tasks.TASKS.items() if task.has_longer)
+        raise UserError(
+            f"{longer} is tested on longer sets than were learnt from, which {request.data} has not: "
+            f"leave it out, or take --data {others}"
+        )
 
 
-def _studies(request: Request, task: AnyTask) -> list[Study]:
+def _studies(request: Request, task: Task) -> list[Study]:
     names = dict.fromkeys(request.studies or (STUDIES if request.full else ("core",)))
-    if isinstance(task, SceneTask):
-        return [study(name) for name in names]
-    return [study(name, scale=VQA2_SCALE, shape=shape_of(task)) for name in names if name != "generalise"]
-
-
-def _task(request: Request) -> AnyTask:
-    match request.data:
-        case "scenes":
-            if request.root is not None:
-                raise UserError(f"--root {request.root} goes with --data vqa2; the generated scenes need no files")
-            return SceneTask()
-        case "vqa2":
-            if request.root is None:
-                raise UserError("--data vqa2 needs --root DIR, the folder with the official files and the features")
-            return Vqa2Task(root=request.root)
-        case other:
-            raise UserError(f"--data {other}: expected scenes or vqa2")
+    served = [name for name in names if task.has_longer or name not in LONGER]
+    return [study(name, scale=task.scale, shape=shape_of(task)) for name in served]
 
 
 def _resumed(request: Request, described: dict[str, object], folder: Path) -> Request:
@@ -603,13 +576,6 @@ def _key(job: Job) -> tuple[str, str]:
     return job.task.name, job.row.tuned_as.label
 
 
-def _eased(task: AnyTask, epochs: int) -> AnyTask:
-    """The task with its easy beginning in proportion to the epochs."""
-    if isinstance(task, SceneTask):
-        return replace(task, easy_epochs=round(EASY_SHARE * epochs))
-    return task
-
-
 def _is_headline(record: Record) -> bool:
     return isinstance(record, Measurement) and (
         record.quantity == "tuning_accuracy"
@@ -635,17 +601,9 @@ def _plain(task: str, quantity: str, value: float | None, details: dict[str, Any
     return Measurement(task=task, variant=variant, quantity=quantity, unit="1", value=value, details=details)
 
 
-def _ceilings(name: str, task: SceneTask) -> list[Record]:
-    """What an oracle, the question alone and the image alone can reach, per family."""
-    examples = scenes.generate(2000, seed=(4,), setting=task.tested_on)
-    right = oracle.oracle(examples, task.tested_on) == examples.answer
-    reached = {
-        "oracle": {family: float(right[examples.family == index].mean()) for index, family in enumerate(task.families)},
-        "question only": oracle.blind_ceilings(task.tested_on),
-        "image only": oracle.image_only_ceilings(setting=task.tested_on),
-    }
+def _ceilings(name: str, task: Task) -> list[Record]:
     return [
         _plain(name, "ceiling", value, {"data": task.name, "of": what, "family": family})
-        for what, of_families in reached.items()
-        for family, value in (of_families | {"all": sum(of_families.values()) / len(of_families)}).items()
+        for what, of_families in task.ceilings().items()
+        for family, value in {**of_families, "all": sum(of_families.values()) / len(of_families)}.items()
     ]

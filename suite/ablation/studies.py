@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from suite.ablation.model import LEAKY, PLANTED, SOUND, Classifier, Reads, Shape, correct_form
-from suite.ablation.scenes import LONG_OF_16, SHORT_OF_16, STANDARD
+from suite.ablation.scenes import STANDARD
 from suite.ablation.task import Sight
 from suite.audit.defects import DEFECTS
 from suite.core.errors import UserError
@@ -76,10 +76,8 @@ class Study:
     name: str
     question: str
     rows: tuple[Compared, ...]
-    train: str = STANDARD.name
-    """Setting to learn from."""
-    longer: str | None = None
-    """Another setting to be tested on as well."""
+    longer: bool = False
+    """Whether its rows learn from short sets, and are tested on longer ones as well."""
 
 
 PARALLEL = Row(variant="hierarchical")
@@ -232,6 +230,8 @@ _STUDIES: dict[str, tuple[str, Callable[[], Sequence[Compared]]]] = {
     "generalise": ("Does what was learnt on short sets hold for longer ones?", _generalise),
 }
 STUDIES = tuple(_STUDIES)
+LONGER = ("generalise",)
+"""The studies whose rows are tested on longer sets than they learn from."""
 EQUAL_PARAMETERS = "mechanism"
 """The study whose rows are as large as each other, and not as wide."""
 
@@ -265,14 +265,7 @@ def study(name: str, *, controls: bool = True, scale: int = 1, shape: Shape = _S
     if controls:
         entries = [*wide([Compared(row=POOL, parent=None)]), *entries, *wide(CONTROLS)]
     compared = {entry.row: entry for entry in entries}
-    long = name == "generalise"
-    return Study(
-        name=name,
-        question=question,
-        rows=tuple(compared.values()),
-        train=SHORT_OF_16.name if long else STANDARD.name,
-        longer=LONG_OF_16.name if long else None,
-    )
+    return Study(name=name, question=question, rows=tuple(compared.values()), longer=name in LONGER)
 
 
 def _mapped(entries: Iterable[Compared], change: Callable[[Row], Row]) -> list[Compared]:

@@ -1,13 +1,12 @@
 """What the study needs of a task, be it generated or read from disk."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 
-from suite.ablation import scenes
-from suite.ablation.scenes import Examples, Floats, Setting
+from suite.ablation.scenes import Examples, Floats
 
 Split = Literal["validation", "test"]
 Sight = Literal["both", "question_only", "image_only", "other_image"]
@@ -21,92 +20,97 @@ class Graded(NamedTuple):
     credit: Floats  # [n, answers] from 0 to 1
 
 
-class Task(Protocol):
-    """Examples to learn from, examples to be tested on, and how answers are scored."""
+class Task(ABC):
+    """Examples to learn from, examples to be tested on, how answers are scored, and how long it takes to learn them."""
+
+    epochs: ClassVar[int]
+    """Of a training, unless the user chooses."""
+    batch: ClassVar[int]
+    """Examples of a step."""
+    scale: ClassVar[int] = 1
+    """Widths are as many times those of the generated scenes."""
+    files: ClassVar[str] = ""
+    """What the folder of ``--root`` has to hold; empty where the task makes its own examples."""
+    budget_s: ClassVar[float | None] = None
+    """Seconds that the default study has, unless the user chooses; None where it takes as long as it takes."""
+    has_longer: ClassVar[bool] = False
+    """Whether there are sets longer than any to learn from, on which studies of that are tested."""
+    is_drawn: ClassVar[bool] = False
+    """Whether `picture` draws its examples."""
+
+    @classmethod
+    @abstractmethod
+    def at(cls, root: str | None) -> Self:
+        """The task as its studies learn it.
+
+        Args:
+            root: folder with the files, where it needs any.
+        """
 
     @property
-    def name(self) -> str: ...
+    @abstractmethod
+    def name(self) -> str:
+        """What records call it."""
 
     @property
+    @abstractmethod
     def families(self) -> tuple[str, ...]:
         """Groups of questions whose accuracy is told apart."""
 
     @property
-    def image_width(self) -> int: ...
+    @abstractmethod
+    def image_width(self) -> int:
+        """V: numbers of a region."""
 
     @property
-    def vocabulary(self) -> int: ...
+    @abstractmethod
+    def vocabulary(self) -> int:
+        """Numbers of words, padding included."""
 
     @property
-    def classes(self) -> int: ...
+    @abstractmethod
+    def classes(self) -> int:
+        """Answers to choose from."""
 
+    @abstractmethod
     def training(self, seed: int, epoch: int, batch: int) -> Iterator[Examples]:
         """The batches of one epoch, one after another; the same seed and epoch give the same ones."""
 
+    @abstractmethod
     def batches(self, batch: int) -> int:
         """How many of them there are."""
 
+    @abstractmethod
     def evaluation(self, split: Split, batch: int) -> Iterator[Graded]:
         """A fixed set in batches."""
 
+    @abstractmethod
     def digest(self) -> str:
         """Hash of what is tested on."""
 
+    def to_longer(self) -> tuple["Task", "Task"]:
+        """Sets to learn from, and longer ones of the same kind to be tested on as well, where it `has_longer`."""
+        raise NotImplementedError
 
-@dataclass(frozen=True, kw_only=True)
-class SceneTask:
-    """Ragged scenes: fresh examples for as long as one trains, and fixed ones to be tested on."""
+    def eased(self, epochs: int) -> "Task":
+        """With an easy beginning in proportion to the epochs, where it has one."""
+        return self
 
-    setting: Setting = scenes.STANDARD
-    tested_on: Setting = scenes.STANDARD
-    steps: int = 100
-    """Batches per epoch."""
-    easy_epochs: int = 0
-    """Epochs at the start that show `scenes.easy` questions: given everything at once, mechanisms take long to
-    find their first referent."""
-    examples: int = 5000
-    """In each of the two fixed sets."""
+    def ceilings(self) -> Mapping[str, Mapping[str, float]]:
+        """What an oracle, the question alone and the image alone can reach, per family; empty where nobody knows."""
+        return {}
 
-    @property
-    def name(self) -> str:
-        return f"scenes-{self.setting.name}" + ("" if self.tested_on == self.setting else f"-to-{self.tested_on.name}")
+    def check(self) -> str:
+        """Look at every file before training, and say what was found; empty where there is none.
 
-    @property
-    def families(self) -> tuple[str, ...]:
-        return scenes.FAMILIES
+        Raises:
+            UserError: naming the file that is missing, torn or does not fit.
+        """
+        return ""
 
-    @property
-    def image_width(self) -> int:
-        return self.setting.image_width
-
-    @property
-    def vocabulary(self) -> int:
-        return self.setting.vocabulary
-
-    @property
-    def classes(self) -> int:
-        return len(scenes.ANSWERS)
-
-    def training(self, seed: int, epoch: int, batch: int) -> Iterator[Examples]:
-        setting = scenes.easy(self.setting) if epoch < self.easy_epochs else self.setting
-        examples = scenes.generate(self.steps * batch, seed=(0, seed, epoch), setting=setting)
-        for step in range(self.steps):
-            yield trimmed(examples.take(slice(step * batch, (step + 1) * batch)))
-
-    def batches(self, batch: int) -> int:
-        return self.steps
-
-    def evaluation(self, split: Split, batch: int) -> Iterator[Graded]:
-        examples = self._fixed(split)
-        for start in range(0, self.examples, batch):
-            part = trimmed(examples.take(slice(start, start + batch)))
-            yield Graded(part, np.eye(self.classes, dtype=np.float32)[part.answer])
-
-    def digest(self) -> str:
-        return scenes.digest(self._fixed("test"))
-
-    def _fixed(self, split: Split) -> Examples:
-        return scenes.generate(self.examples, seed=(1 if split == "validation" else 2,), setting=self.tested_on)
+    def picture(self, examples: Examples, row: int, predicted: int) -> Mapping[str, object]:
+        """What a drawing of an example needs, as plain data, where it `is_drawn`."""
+        raise NotImplementedError
 
 
 def trimmed(examples: Examples) -> Examples:

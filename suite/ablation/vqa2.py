@@ -15,14 +15,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from suite.ablation import features
 from suite.ablation.features import Regions
 from suite.ablation.scenes import Draws, Examples, Ints
-from suite.ablation.task import Graded, Split
+from suite.ablation.task import Graded, Split, Task
 from suite.core.errors import UserError
 from suite.core.records import shown, visible
 
@@ -134,12 +134,22 @@ class Corpus:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vqa2Task:
+class Vqa2Task(Task):
     """Training on the train part, learning rates chosen on images held out of it, tests on the val part."""
+
+    epochs = 10
+    batch = 128
+    scale = 8  # 512 for most rows, as in the paper
+    files = "the official files and the features"
 
     root: str
     most_answers: int = 3000
     """Classes: the commonest answers of the training part."""
+
+    @classmethod
+    def at(cls, root: str | None) -> Self:
+        assert root is not None
+        return cls(root=root)
 
     @property
     def name(self) -> str:
@@ -173,7 +183,7 @@ class Vqa2Task:
         """
         return _regions(self.root, part)
 
-    def check(self) -> None:
+    def check(self) -> str:
         """Read everything but the features, and find the features of every image.
 
         Raises:
@@ -187,6 +197,11 @@ class Vqa2Task:
                 f"regions of train are {self.regions('train').width} wide, of val {self.regions('val').width}: "
                 "expected the same extractor for both"
             )
+        return (
+            f"{len(corpus.train.answer)} questions to learn from, {len(corpus.val.answer)} to be tested on, "
+            f"{self.vocabulary} words, {self.classes} answers, regions of {self.image_width} numbers read from disk by "
+            "the batch"
+        )
 
     def training(self, seed: int, epoch: int, batch: int) -> Iterator[Examples]:
         part = self.corpus.train

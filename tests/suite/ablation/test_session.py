@@ -16,6 +16,7 @@ import pytest
 from suite.ablation import session, studies
 from suite.ablation.jobs import Job
 from suite.ablation.model import PLANTED, SOUND, Classifier, Shape
+from suite.ablation.scene_task import SceneTask
 from suite.ablation.session import Request
 from suite.ablation.studies import STUDIES, Compared, Row, Study, study
 from suite.core import exits, store
@@ -41,15 +42,14 @@ SMALL = Study(
 
 
 def shrink(patch: pytest.MonkeyPatch) -> None:
-    for name, value in (
-        ("SCENES_STEPS", 3),
-        ("SCENES_BATCH", 8),
-        ("SCENES_TESTED", 60),
-        ("RATES", (0.001, 0.01)),
-        ("FURTHER_RATES", 2),
-        ("study", lambda name: SMALL),
+    for where, name, value in (
+        (SceneTask, "batch", 8),
+        (SceneTask, "at", lambda root: SceneTask(steps=3, examples=60)),
+        (session, "RATES", (0.001, 0.01)),
+        (session, "FURTHER_RATES", 2),
+        (session, "study", lambda name, **_: SMALL),
     ):
-        patch.setattr(session, name, value)
+        patch.setattr(where, name, value)
 
 
 @pytest.fixture(autouse=True)
@@ -243,6 +243,7 @@ from pathlib import Path
 import psutil
 from suite.ablation import session
 from suite.core.answer import Manner
+from suite.ablation.scene_task import SceneTask
 from suite.ablation.studies import Compared, Row, Study
 
 trained = 0
@@ -255,8 +256,8 @@ def say(self, job, *_):
         Path(sys.argv[1], "children").write_text(" ".join(children))
         os.kill(os.getpid(), signal.SIGKILL)
 
-session.SCENES_STEPS, session.SCENES_BATCH, session.SCENES_TESTED = 3, 8, 60
-session.RATES, session.FURTHER_RATES, session.study = (0.001, 0.01), 2, lambda name: {SMALL!r}
+SceneTask.batch, SceneTask.at = 8, lambda root: SceneTask(steps=3, examples=60)
+session.RATES, session.FURTHER_RATES, session.study = (0.001, 0.01), 2, lambda name, **_: {SMALL!r}
 session.Session._say = say
 session.start(session.Request(seeds=2, epochs=2), out=Path(sys.argv[1]))
 """
@@ -295,7 +296,7 @@ def test_a_budget_that_ends_early_takes_seeds_from_the_blindfolded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blind = Compared(row=replace(POOL, sight="question_only"), parent=POOL)
-    monkeypatch.setattr(session, "study", lambda name: replace(SMALL, rows=(blind, *SMALL.rows)))
+    monkeypatch.setattr(session, "study", lambda name, **_: replace(SMALL, rows=(blind, *SMALL.rows)))
     session.start(Request(seeds=2, epochs=1), out=tmp_path / "run")
     trained = [record.task for record in store.read(tmp_path / "run") if is_training(record)]
     assert trained == [
@@ -311,7 +312,7 @@ def test_progress_names_each_row_with_its_options(
 ) -> None:
     deep = Row(variant="dense[layers=1]", reads="words", width=16)
     alone = Study(name="core", question="", rows=(Compared(row=deep, parent=None),))
-    monkeypatch.setattr(session, "study", lambda name: alone)
+    monkeypatch.setattr(session, "study", lambda name, **_: alone)
     assert session.start(Request(seeds=1, epochs=1), out=tmp_path / "run") == exits.DONE
     assert "scenes-standard dense[layers=1] (on words, width 16) seed 5: " in capsys.readouterr().err
 
@@ -321,7 +322,7 @@ def test_a_row_that_cannot_be_had_is_a_skip_and_the_others_are_trained(
 ) -> None:
     impossible = Row(variant="parallel+cudagraph", reads="words", width=16)
     alone = Study(name="core", question="", rows=(*SMALL.rows[:1], Compared(row=impossible, parent=POOL)))
-    monkeypatch.setattr(session, "study", lambda name: alone)
+    monkeypatch.setattr(session, "study", lambda name, **_: alone)
     folder = tmp_path / "run"
     assert session.start(Request(seeds=1, epochs=1), out=folder) == exits.DONE
     (skip,) = {record.reason for record in store.read(folder) if isinstance(record, Skip)}
@@ -337,7 +338,10 @@ def test_a_row_that_cannot_be_had_is_a_skip_and_the_others_are_trained(
         (Request(seeds=2, first_seed=999), "--first-seed 999: expected seeds from 0 to 999"),
         (Request(epochs=0), "--epochs 0: expected at least 1"),
         (Request(budget_s=-1), "--budget -1: expected seconds, or 0 to train everything"),
-        (Request(data="vqa2", root=".", studies=("generalise",)), "generalise is tested on longer scenes"),
+        (
+            Request(data="vqa2", root=".", studies=("generalise",)),
+            "generalise is tested on longer sets than were learnt",
+        ),
         (Request(device="tpu"), "--device tpu: expected cpu or cuda"),
         (Request(data="vqa2"), "--data vqa2 needs --root DIR"),
         (Request(data="clevr"), "--data clevr: expected scenes or vqa2"),

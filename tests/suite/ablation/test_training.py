@@ -12,9 +12,10 @@ from suite.ablation import jobs
 from suite.ablation.evaluation import WAYS, changed, evaluate
 from suite.ablation.jobs import Job, attention, shape_of
 from suite.ablation.model import LEAKY, Classifier, Inputs, inputs
+from suite.ablation.scene_task import SceneTask
 from suite.ablation.scenes import Examples, generate
 from suite.ablation.studies import Row
-from suite.ablation.task import SceneTask, show, trimmed
+from suite.ablation.task import show, trimmed
 from suite.ablation.training import Diverged, Progress, Recipe, fit
 from suite.core import store
 from suite.core.records import Measurement, Skip

@@ -238,14 +238,20 @@ def test_a_classifier_learns_from_it(root: Path) -> None:
     assert {entry.family for entry in evaluate(model, task, "test", way="alone")} == {"all", *vqa2.FAMILIES}
 
 
+def shrink(patch: pytest.MonkeyPatch, study: Study, *, batch: int) -> None:
+    patch.setattr(Vqa2Task, "batch", batch)
+    patch.setattr(Vqa2Task, "scale", 2)
+    patch.setattr(session, "LANES", 1)
+    patch.setattr(session, "study", lambda name, **_: study)
+
+
 def test_a_study_of_it_says_what_it_needs_and_leaves_its_accuracies(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_npz(root)
     pool = Row(variant="pool", width=4)
     small = Study(name="core", question="?", rows=(Compared(row=pool, parent=None),))
-    for name, value in (("VQA2_BATCH", 4), ("VQA2_SCALE", 2), ("LANES", 1), ("study", lambda name, **_: small)):
-        monkeypatch.setattr(session, name, value)
+    shrink(monkeypatch, small, batch=4)
     folder = tmp_path / "run"
     assert session.start(Request(data="vqa2", root=str(root), seeds=1, epochs=1), out=folder) == exits.DONE
     said = " ".join(capsys.readouterr().err.split())
@@ -266,8 +272,7 @@ def test_a_file_that_was_torn_is_named_and_mending_it_lets_the_study_go_on(
 ) -> None:
     write_npz(root)
     small = Study(name="core", question="?", rows=(Compared(row=Row(variant="pool", width=4), parent=None),))
-    for name, value in (("VQA2_BATCH", 20), ("VQA2_SCALE", 2), ("LANES", 1), ("study", lambda name, **_: small)):
-        monkeypatch.setattr(session, name, value)
+    shrink(monkeypatch, small, batch=20)
     monkeypatch.setattr(session.needs, "sentence", lambda *_: "")
     torn = npz_file(root, "val", IMAGES["val"][-1])
     whole = torn.read_bytes()
