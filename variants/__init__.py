@@ -1,21 +1,6 @@
 """Co-attention mechanisms and ways to run them, behind one interface."""
 
-from variants import (  # noqa: F401  # each registers itself
-    alternating,
-    bags,
-    bidirectional,
-    bilinear,
-    cross,
-    dense,
-    dynamic,
-    flow,
-    hierarchical,
-    modular,
-    parallel,
-    pooling,
-    queries,
-    transformer,
-)
+from variants import found  # noqa: F401  # every mechanism registers itself
 from variants.build import build, canonical
 from variants.interface import Attended, Batch, CoAttention, KnownDefect, Skip
 from variants.masking import valid_from_lengths

@@ -16,7 +16,7 @@ from suite.core import devices, user_files
 from suite.core.devices import Device
 from suite.core.errors import UserError, as_users
 from suite.core.records import ANCHOR
-from suite.core.workloads import PHASES, PRESETS, WORKLOADS, Phase, Preset, Workload, custom, override
+from suite.core.workloads import CLASSIC, PHASES, PRESETS, TODAY, WORKLOADS, Phase, Preset, Workload, custom, override
 from suite.execution import guest
 from variants import canonical, mechanisms
 from variants.registry import published_names
@@ -298,4 +298,12 @@ def _variants_of(preset: Preset) -> Iterator[tuple[Spec, bool]]:
             yield canonical(f"{name}{mode}"), number < preset.modes_required or name == ANCHOR
         if number == 0 and not preset.published and "published_csdn" in published_names():
             yield Spec("published_csdn"), False
-    yield from ((canonical(name), False) for name in preset.besides)
+    yield from ((canonical(name), False) for name in (*preset.besides, *([] if preset.published else _in_no_list())))
+
+
+def _in_no_list() -> list[str]:
+    """Mechanisms of ours that no preset was told of."""
+    known = {*CLASSIC, *TODAY, *published_names()}
+    return [
+        name for name, made in mechanisms().items() if name not in known and made.__module__.startswith("variants.")
+    ]

@@ -1,6 +1,7 @@
 """Where jobs run: this machine, or a cluster as the command line and a small file say."""
 
-import math
+import importlib
+import pkgutil
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,13 +9,22 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from suite import execution
 from suite.bench import nodes
 from suite.bench.nodes import Cluster
 from suite.core import folders
 from suite.core.errors import UserError
 from suite.core.records import visible
+from suite.execution.relay import Opening
 
-EXECUTORS = ("local", "ray", "slurm")
+_PREFIX = "on_"
+CLUSTERS = tuple(
+    file.name.removeprefix(_PREFIX)
+    for file in pkgutil.iter_modules(execution.__path__)
+    if file.name.startswith(_PREFIX)
+)
+"""Each a file ``on_<name>.py`` of `suite.execution`, which holds its `Table` and how it is `opened`."""
+EXECUTORS = ("local", *CLUSTERS)
 _LARGEST_FILE_B = 2**20
 S = TypeVar("S")
 
@@ -46,42 +56,9 @@ class Where:
 HERE = Where()
 
 
-@dataclass(frozen=True, kw_only=True)
-class OfRay:
-    """The table ``[ray]`` of the file."""
-
-    beside: int = 8
-    """Jobs that bear company on one machine without a GPU."""
-    kind: str = ""
-    """Of accelerator, as Ray calls it: machines with others are left alone."""
-    wait_s: float = 600.0
-    """How long a job may be waited for until it begins."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OfSlurm:
-    """The table ``[slurm]`` of the file: what each job asks for, in the words of sbatch."""
-
-    partition: str = ""
-    account: str = ""
-    qos: str = ""
-    time: int = 60
-    """Minutes that Slurm gives a job."""
-    gres: str = ""
-    """Such as ``gpu:h100:1``; of a GPU of any kind where ``--device cuda`` is given without it."""
-    constraint: str = ""
-    cpus: int = 2
-    memory: str = ""
-    """Such as ``16G``; the partition's own if left out."""
-    at_once: int = 100
-    """Jobs that may be in the queue at the same time."""
-    wait_s: float = math.inf
-    """How long a job may stay pending; however long it takes if left out."""
-    setup: tuple[str, ...] = ()
-    """Lines of shell before each job, such as ``module load cuda``."""
-
-
-_TABLES: Mapping[str, type] = {"ray": OfRay, "slurm": OfSlurm}
+def _file(name: str) -> Any:
+    """What an executor's file holds; loaded where it is asked for, and no other."""
+    return importlib.import_module(f"{execution.__name__}.{_PREFIX}{name}")
 
 
 def check(where: Where, device: str | None) -> None:
@@ -94,11 +71,13 @@ def check(where: Where, device: str | None) -> None:
         raise UserError(f"--executor {where.executor}: expected {', '.join(EXECUTORS[:-1])} or {EXECUTORS[-1]}")
     if where.here and (where.at or where.file):
         option = f"--at {where.at}" if where.at else f"--cluster {where.file}"
-        raise UserError(f"{option} has no effect here: it goes with --executor {' or '.join(EXECUTORS[1:])}")
+        raise UserError(f"{option} has no effect here: it goes with --executor {' or '.join(CLUSTERS)}")
     if not where.here and device is None:
         raise UserError(f"--executor {where.executor} needs --device cpu or --device cuda: nodes are asked for by it")
-    if where.executor == "slurm" and where.at:
-        raise UserError(f"--at {where.at} has no effect here: Slurm is found by its own configuration")
+    if where.at and not _file(where.executor).HAS_ADDRESS:
+        raise UserError(
+            f"--at {where.at} has no effect here: {where.executor.capitalize()} is found by its own configuration"
+        )
     if where.file is not None:
         _tables(where.file)
 
@@ -118,58 +97,15 @@ def opened(where: Where, folder: Path, *, device: str, beside: int, files: tuple
         UserError: it cannot be had; says why.
     """
     table = _tables(where.file).get(where.executor, {}) if where.file else {}
-    cluster = (
-        _ray(where, table, folder, device, beside, files)
-        if where.executor == "ray"
-        else _slurm(where, table, folder, device)
+    file = _file(where.executor)
+    opening = Opening(
+        folder=folder, check=nodes.check(), gpu=device == "cuda", beside=beside, files=files, address=where.at
     )
+    cluster: Cluster = file.opened(_of(file.Table, table, where), opening)
     try:
         yield cluster
     finally:
         cluster.close()
-
-
-def _ray(
-    where: Where, table: Mapping[str, Any], folder: Path, device: str, beside: int, files: tuple[str, ...]
-) -> Cluster:
-    from suite.execution.on_ray import Ray  # here alone, as the next: they are loaded where they are used
-
-    given = _of(OfRay, table, where)
-    return Ray(
-        folder,
-        check=nodes.check(),
-        address=where.at or "auto",
-        gpu=device == "cuda",
-        beside=min(beside, given.beside),
-        kind=given.kind,
-        files=files,
-        wait_s=given.wait_s,
-    )
-
-
-def _slurm(where: Where, table: Mapping[str, Any], folder: Path, device: str) -> Cluster:
-    from suite.execution.on_slurm import Slurm
-
-    given = _of(OfSlurm, table, where)
-    gpu = device == "cuda"
-    asked = {
-        "partition": given.partition,
-        "account": given.account,
-        "qos": given.qos,
-        "gres": given.gres or ("gpu:1" if gpu else ""),
-        "constraint": given.constraint,
-        "mem": given.memory,
-    }
-    parameters: dict[str, Any] = {name: value for name, value in asked.items() if value}
-    parameters |= {"time": given.time, "cpus_per_task": given.cpus, "setup": list(given.setup)}
-    return Slurm(
-        folder,
-        check=nodes.check(),
-        gpu=gpu,
-        at_once=given.at_once,
-        wait_s=given.wait_s,
-        parameters=parameters,
-    )
 
 
 def _tables(path: Path) -> dict[str, dict[str, Any]]:
@@ -180,10 +116,10 @@ def _tables(path: Path) -> dict[str, dict[str, Any]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"--cluster {path}: not TOML: {visible(str(error))}") from error
     for name, table in tables.items():
-        if name not in _TABLES or not isinstance(table, dict):
-            expected = " or ".join(f"[{it}]" for it in _TABLES)
+        if name not in CLUSTERS or not isinstance(table, dict):
+            expected = " or ".join(f"[{it}]" for it in CLUSTERS)
             raise UserError(f"--cluster {path}: {visible(name)!r} is none of its tables: expected {expected}")
-        _of(_TABLES[name], table, Where(file=path))
+        _of(_file(name).Table, table, Where(file=path))
     return tables
 
 

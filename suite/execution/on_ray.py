@@ -22,13 +22,47 @@ from suite.core.interrupts import ASKING
 from suite.execution import relay
 from suite.execution.guest import ROOT
 from suite.execution.jobs import Ending, Job, News, Node, Ticket
-from suite.execution.relay import Check, Parcel, Told
+from suite.execution.relay import Check, Opening, Parcel, Told
 
 _PACKAGES = ("suite", "variants")
 _SHUN_S = 30.0
 """For which a node gets no job after one was lost there: Ray takes a while to find out that a node is dead."""
 _PROMPT_S = 30.0
 """After which it is said that a job has not begun; the first on a node has torch to load."""
+
+
+HAS_ADDRESS = True
+"""Whether ``--at`` names its head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The table ``[ray]`` of the file."""
+
+    beside: int = 8
+    """Jobs that bear company on one machine without a GPU."""
+    kind: str = ""
+    """Of accelerator, as Ray calls it: machines with others are left alone."""
+    wait_s: float = 600.0
+    """How long a job may be waited for until it begins."""
+
+
+def opened(table: Table, opening: Opening) -> "Ray":
+    """A Ray cluster, connected to.
+
+    Raises:
+        UserError: as `Ray`.
+    """
+    return Ray(
+        opening.folder,
+        check=opening.check,
+        address=opening.address or "auto",
+        gpu=opening.gpu,
+        beside=min(opening.beside, table.beside),
+        kind=table.kind,
+        files=opening.files,
+        wait_s=table.wait_s,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

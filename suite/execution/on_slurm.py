@@ -5,6 +5,7 @@ outlive this program: resumed, it takes in what has ended meanwhile, and finds w
 """
 
 import contextlib
+import math
 import os
 import shlex
 import shutil
@@ -19,13 +20,66 @@ from suite.core.errors import UserError, printable
 from suite.execution import parts, relay
 from suite.execution.guest import ROOT
 from suite.execution.jobs import Ending, Job, News, Node, Ticket
-from suite.execution.relay import Check, Parcel, Told
+from suite.execution.relay import Check, Opening, Parcel, Told
 
 POLL_S = 2.0
 """How often the queue and the part files are looked at."""
 LINGER_S = 20.0
 """For which the part file of a job that has left the queue may come late, through a shared file system."""
 _LONGEST_ANSWER_S = 60.0
+
+
+HAS_ADDRESS = False
+"""Slurm is found by its own configuration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The table ``[slurm]`` of the file: what each job asks for, in the words of sbatch."""
+
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    time: int = 60
+    """Minutes that Slurm gives a job."""
+    gres: str = ""
+    """Such as ``gpu:h100:1``; of a GPU of any kind where ``--device cuda`` is given without it."""
+    constraint: str = ""
+    cpus: int = 2
+    memory: str = ""
+    """Such as ``16G``; the partition's own if left out."""
+    at_once: int = 100
+    """Jobs that may be in the queue at the same time."""
+    wait_s: float = math.inf
+    """How long a job may stay pending; however long it takes if left out."""
+    setup: tuple[str, ...] = ()
+    """Lines of shell before each job, such as ``module load cuda``."""
+
+
+def opened(table: Table, opening: Opening) -> "Slurm":
+    """A queue, found.
+
+    Raises:
+        UserError: as `Slurm`.
+    """
+    asked = {
+        "partition": table.partition,
+        "account": table.account,
+        "qos": table.qos,
+        "gres": table.gres or ("gpu:1" if opening.gpu else ""),
+        "constraint": table.constraint,
+        "mem": table.memory,
+    }
+    parameters: dict[str, Any] = {name: value for name, value in asked.items() if value}
+    parameters |= {"time": table.time, "cpus_per_task": table.cpus, "setup": list(table.setup)}
+    return Slurm(
+        opening.folder,
+        check=opening.check,
+        gpu=opening.gpu,
+        at_once=table.at_once,
+        wait_s=table.wait_s,
+        parameters=parameters,
+    )
 
 
 @dataclass(kw_only=True)

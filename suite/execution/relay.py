@@ -37,6 +37,23 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What a cluster is opened for; each executor's file has an ``opened`` that takes it, beside its own table."""
+
+    folder: Path
+    """The run folder here."""
+    check: Check
+    gpu: bool
+    """Whether jobs need a GPU."""
+    beside: int
+    """Most jobs that bear company on one machine without a GPU."""
+    files: tuple[str, ...] = ()
+    """The user's own."""
+    address: str | None = None
+    """Of the cluster's head, where the user said it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parcel:
     """A job as it travels, and what it finds where it arrives."""
 
