@@ -121,10 +121,10 @@ def test_what_is_wrong_is_one_line_with_file_and_number(
 
 
 def test_what_a_task_leaves_once_is_not_there_twice(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="jsonl:8: latency of 't' stands on line 2 already"):
+    with pytest.raises(UserError, match="jsonl:9: latency of 't' stands on line 2 already"):
         store.read(written(tmp_path, BASE * 2))
-    with pytest.raises(UserError, match="jsonl:8: task_time of 't' stands on line 7 already"):
-        store.read(written(tmp_path, [*BASE, BASE[-1]]))
+    with pytest.raises(UserError, match="jsonl:9: task_time of 't' stands on line 7 already"):
+        store.read(written(tmp_path, [*BASE, BASE[5]]))
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def timed(variant: str, samples: Sequence[float], *, task: str = "a", workload: 
 
 
 NAMES = ("parallel", "alternating")
+SLOW = pytest.mark.slow
 
 
 def row(records: Sequence[Record], variant: str) -> "pd.Series[object]":
@@ -87,7 +88,7 @@ def test_a_run_of_before_there_were_descriptions_is_read_by_its_names() -> None:
         assert old[name] == today
 
 
-@pytest.mark.parametrize("run", ["", "kernels", "published", "scenes"])
+@pytest.mark.parametrize("run", ["kernels", *(pytest.param(run, marks=SLOW) for run in ("", "published", "scenes"))])
 def test_a_committed_run_says_the_same_without_its_descriptions(run: str) -> None:
     records = store.read(Path(__file__).parents[3] / "results/reference/xeon-amx" / run)
     older = [record for record in records if not isinstance(record, Description)]
