@@ -461,7 +461,9 @@ class _Ended:
         ending, records = running.ending, []
         try:
             records = [decode(line) for line in running.lines]
+            _check_own(records, task)
         except (ValueError, TypeError) as error:
+            records = []
             ending = Ending(way="raised", reason=f"its process sent no record: {printable(str(error))}")
         if running.place:
             records = [
@@ -477,6 +479,20 @@ class _Ended:
     def complete(self) -> bool:
         """Whether it has done all of its task: the record of its time is the last."""
         return any(isinstance(it, Measurement) and it.quantity == "task_time" for it in self.records)
+
+
+def _check_own(records: Sequence[Record], task: Task) -> None:
+    """See that records are those that a task leaves: a user's code may have written between them, or gone on twice.
+
+    Raises:
+        ValueError: one is of another task, or is there twice.
+    """
+    marks = [mark for record in records if (mark := store.left_once(record)) is not None]
+    if len(set(marks)) != len(marks):
+        raise ValueError("one of its records is there twice")
+    for record in records:
+        if record.task != task.name:
+            raise ValueError(f"one of its records is of another task, {record.task}")
 
 
 def _variant_at(running: Running[Task]) -> str:

@@ -67,13 +67,20 @@ def read(folder: Path) -> list[Record]:
             )
         record = decode(line, where=where)
         records.append(record)
-        if isinstance(record, Measurement) and record.quantity in _ONCE:
-            before = taken.setdefault(_ONCE[record.quantity](record), number)
-            if before != number:
-                raise UserError(
-                    f"{where}: {record.quantity} of {visible(record.task)!r} stands on line {before} already"
-                )
+        mark = left_once(record)
+        if mark is not None and taken.setdefault(mark, number) != number:
+            assert isinstance(record, Measurement)
+            raise UserError(
+                f"{where}: {record.quantity} of {visible(record.task)!r} stands on line {taken[mark]} already"
+            )
     return records
+
+
+def left_once(record: Record) -> object | None:
+    """What two records share that a task leaves once; None for what it may leave more often."""
+    if isinstance(record, Measurement) and record.quantity in _ONCE:
+        return (record.quantity, _ONCE[record.quantity](record))
+    return None
 
 
 _ONCE: Mapping[str, Callable[[Measurement], object]] = {

@@ -44,6 +44,10 @@ LONGEST_START_S = 300.0
 _LONGEST_END_S = 5.0
 _WHOLE_MESSAGES = os.name == "nt"
 """Where a pipe cannot be read without waiting for the rest of a message that may never come."""
+# as they are before a user's code can put others in their place
+_ENCODER, _write, _own_number, _leave = json.JSONEncoder(), os.write, os.getpid, os._exit
+_speaker = 0
+"""The process that may speak: the work of a guest."""
 _MOST_UNREAD_B = 2**28
 """A line that is longer is none of ours."""
 
@@ -293,6 +297,8 @@ def _live(
     """The life of a guest: runs in the new process."""
 
     def work() -> None:
+        global _speaker
+        _speaker = os.getpid()
         _say(sending, "begun", None)
         _say(sending, *_worked(function, arguments, sending))
 
@@ -331,10 +337,12 @@ def _trace(error: BaseException) -> str:
 
 
 def _say(sending: Connection, kind: str, value: object) -> None:
-    line = json.dumps({kind: value}).encode() + b"\n"
+    if _own_number() != _speaker:  # a user's code has forked, and its child goes on as if it were this one
+        _leave(0)
+    line = _ENCODER.encode({kind: value}).encode() + b"\n"
     if _WHOLE_MESSAGES:
         sending.send_bytes(line)
         return
     rest = memoryview(line)
     while rest:
-        rest = rest[os.write(sending.fileno(), rest) :]
+        rest = rest[_write(sending.fileno(), rest) :]

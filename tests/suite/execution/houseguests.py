@@ -49,6 +49,13 @@ def floods() -> Iterator[object]:
         os.write(1, b"y" * 65536)
 
 
+def forks_and_goes_on() -> Iterator[object]:
+    yield 1
+    os.fork()
+    yield 2
+    raise ValueError
+
+
 def leaves_a_daemon(path: str) -> Iterator[object]:
     """Of a session of its own, with every pipe of ours open."""
     if os.fork() == 0:

@@ -78,6 +78,12 @@ def test_what_does_not_end_is_ended(function: Callable[[], Iterable[object]]) ->
     assert caught.value.cause == "timeout"
 
 
+def test_what_a_guest_has_forked_off_says_nothing_in_its_name() -> None:
+    said, lost = heard(houseguests.forks_and_goes_on)
+    assert said == [1, 2]
+    assert str(lost) == "ValueError"
+
+
 def test_a_mistake_of_the_user_is_still_the_users() -> None:
     with pytest.raises(UserError, match=r"own\.py: there is no such file"):
         list(guest.stream(houseguests.is_the_users_mistake, timeout_s=600))
