@@ -33,13 +33,17 @@ def as_users(subject: str = "") -> Iterator[None]:
         raise UserError(f"{subject}: {error}" if subject else str(error)) from error
 
 
+_NAME = vars(type)["__name__"]
+
+
 def words(error: BaseException) -> str:
     """An exception on one line, its type first, whatever its own ``__str__`` does."""
     try:
         text = str(error)
     except BaseException as second:  # it is a user's class
         text = f"its message cannot be read, {type(second).__name__}"
-    return f"{type(error).__name__}: {printable(text)}" if text.strip() else type(error).__name__
+    kind = printable(_NAME.__get__(type(error)), most=80)  # a metaclass may answer anything else
+    return f"{kind}: {printable(text)}" if text.strip() else kind
 
 
 def printable(text: str, most: int = 300) -> str:

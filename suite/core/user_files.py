@@ -23,6 +23,10 @@ from variants.build import option_types
 
 _KINDS: dict[str, type] = {"int": int, "float": float, "bool": bool, "none": type(None)}
 """What an option's annotation may be made of, beside a literal; by the name under which it is told."""
+_LARGEST_B = 16 * 2**20
+"""Of a file that somebody wrote; a larger one would fill the memory before it is refused."""
+_LONGEST_NAME = 100
+"""With options and transforms a name still fits into a record, and into the name of a file."""
 Description = dict[str, Any]
 """A mechanism as plain data."""
 
@@ -41,7 +45,12 @@ def load(path: Path, *, given_as: str = "--with") -> ModuleType:
         UserError: it is not there, or does not run to its end; says what.
     """
     if not path.is_file():
-        raise UserError(f"{given_as} {shown(path)}: there is no such file")
+        there = "it is no ordinary file: expected a Python file" if path.exists() else "there is no such file"
+        raise UserError(f"{given_as} {shown(path)}: {there}")
+    size_B = path.stat().st_size
+    if size_B > _LARGEST_B:
+        most = f"expected {_LARGEST_B // 2**20} MiB at most"
+        raise UserError(f"{given_as} {shown(path)}: a Python file of {size_B / 2**20:.0f} MiB; {most}")
     # a name of its own: classes are found again by it, and it must not shadow a module of the same stem
     name = re.sub(r"\W", "_", f"with_{path.stem}_{_number(path)}")
     spec = util.spec_from_file_location(name, path)
@@ -116,6 +125,8 @@ def _description(name: str, found: object) -> Description:
         raise TypeError("expected a class that extends CoAttention")
     if not isinstance(getattr(found, "source", None), str):
         raise TypeError("expected a class attribute 'source': what it implements, in a few words")
+    if len(name) > _LONGEST_NAME:
+        raise ValueError(f"a name of {len(name)} characters; expected {_LONGEST_NAME} at most")
     if inspect.isabstract(found):
         raise TypeError(f"expected {', '.join(sorted(found.__abstractmethods__))} to be defined")
     options = {key: [_told(annotation), default] for key, (annotation, default) in option_types(found).items()}

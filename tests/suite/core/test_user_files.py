@@ -125,8 +125,20 @@ def test_two_files_of_one_name_are_two_files(tmp_path: Path) -> None:
         (MECHANISM.replace("def forward(", "def backward("), "expected forward to be defined"),
         (MECHANISM.replace("hidden: int | None = None", "hidden: int"), "expected a default for the option 'hidden'"),
         ("from variants import register\nregister('thing')(int)", "expected a class that extends CoAttention"),
+        ("class K(KeyboardInterrupt): pass\nraise K", "line 2: K"),
+        (
+            "class E(Exception):\n    def __str__(self): raise SystemExit\nraise E",
+            "E: its message cannot be read, SystemE",
+        ),
+        (f"raise type('A\\x1b[2J' + 'B' * 500, (Exception,), {{}})('x' * {10**6})", "line 1: A [2JBBB"),
+        ("def f(): f()\nf()", "RecursionError"),
+        ("import os\nos.execv('/bin/true', ['true'])", "ended with exit code 0"),
+        ("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nimport time; time.sleep(9)", "ended by SIGKILL"),
+        ("import os, sys\nos.write = lambda *_: 0\nsys.exit('said all the same')", "SystemExit: said all the same"),
+        (MECHANISM.replace("{name}", "a" * 101), f"{'a' * 101}: ValueError: a name of 101 characters"),
+        (MECHANISM + f"# {'x' * 2**24}", "a Python file of 16 MiB; expected 16 MiB at most"),
     ],
-    ids=range(19),
+    ids=range(28),
 )
 def test_what_is_wrong_with_a_file_is_one_line_that_names_it(text: str, said: str, tmp_path: Path) -> None:
     path = written(tmp_path, "own.py", text)
@@ -154,8 +166,13 @@ def test_a_file_given_twice_or_not_there_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, "own.py")
     with pytest.raises(UserError, match="is given twice"):
         request.introduce([path, os.path.relpath(path)])
-    for missing in (tmp_path / "nowhere.py", tmp_path):
+    os.mkfifo(tmp_path / "fifo.py")
+    (tmp_path / "loop.py").symlink_to("loop.py")
+    for name in ("nowhere.py", "loop.py"):
         with pytest.raises(UserError, match="there is no such file"):
-            request.introduce([str(missing)])
+            request.introduce([str(tmp_path / name)])
+    for name in ("fifo.py", "."):
+        with pytest.raises(UserError, match="it is no ordinary file"):
+            request.introduce([str(tmp_path / name)])
     with pytest.raises(UserError, match=r"expected a Python file, ending in \.py"):
         request.introduce([written(tmp_path, "own.txt")])
