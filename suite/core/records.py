@@ -314,16 +314,8 @@ def _workload(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise _wrong(name, value, "a workload's name")
     if value:
-        _known_workload(value)
+        workloads.named(value)
     return value
-
-
-@lru_cache(maxsize=4096)
-def _known_workload(text: str) -> None:
-    shape = workloads.named(text)
-    for axis in ("batch", "regions", "words", "image_width", "question_width"):
-        if getattr(shape, axis) > _LONGEST_AXIS:
-            raise ValueError(f"{shown(text)} has {axis} above {_LONGEST_AXIS}")
 
 
 def _one_of(words: Sequence[str]) -> Callable[[str, object], object]:
@@ -408,7 +400,6 @@ def _wrong(name: str, value: object, expected: str) -> ValueError:
 _ANY = 1e300
 """Beyond it a sum of numbers may no longer be one."""
 _LONGEST_TEXT = 4000
-_LONGEST_AXIS = 10**9
 _MOST = {"s": 1e10, "B": 2.0**60, "1": 1e30}
 """Three centuries, an exbibyte, and more than any count."""
 _SHORTEST_S = 1e-12

@@ -162,6 +162,8 @@ PRESETS: dict[str, Preset] = {
     )
 }
 
+LONGEST_AXIS = 10**9
+"""No machine holds more, and every number that is made of a few of them is finite."""
 _FIELDS: dict[str, tuple[type[int] | type[float], tuple[str, ...]]] = {
     "batch": (int, ("batch",)),
     "regions": (int, ("regions",)),
@@ -179,7 +181,7 @@ def override(workload: Workload, changes: dict[str, str]) -> Workload:
     """The workload with some of its numbers changed, and its name saying so.
 
     Raises:
-        UserError: an unknown key, or a value that is no positive number (a share up to 1 for a fill).
+        UserError: an unknown key, or a value that is no positive number (a share up to 1 for a fill) or too large.
     """
     values: dict[str, float] = {}
     by: dict[str, str] = {}
@@ -195,8 +197,9 @@ def override(workload: Workload, changes: dict[str, str]) -> Workload:
             value = kind(text)
         except ValueError:
             value = -1
-        if not value > 0 or (kind is float and value > 1):
-            raise UserError(f"{key}={text}: expected {'a share above 0, up to 1' if kind is float else 'at least 1'}")
+        if not 0 < value <= (1 if kind is float else LONGEST_AXIS):
+            expected = "a share above 0, up to 1" if kind is float else f"a whole number from 1 to {LONGEST_AXIS}"
+            raise UserError(f"{key}={text}: expected {expected}")
         values |= dict.fromkeys(targets, value)
     written = dict(workload.overrides) | changes
     kept = tuple((key, text) for key, text in written.items() if _differs(workload.name, key, text))
