@@ -123,6 +123,7 @@ class NpzFolder(Regions):
         columns = self.columns(path)
         if columns.shape[0] != self.width:
             raise UserError(f"{path}: x has shape {list(columns.shape)}; expected ({self.width}, n) as its neighbours")
+        _check_finite(columns, path)
         return np.ascontiguousarray(columns.T, dtype=np.float32)
 
     def check(self, image_ids: Ints) -> None:
@@ -189,9 +190,9 @@ def _boxes(path: Path) -> int | None:
     return None
 
 
-def _check_finite(numbers: Columns, path: Path) -> None:
+def _check_finite(numbers: Columns, where: object) -> None:
     if not np.isfinite(numbers).all():
-        raise UserError(f"{path}: features that are NaN or infinite; expected finite numbers")
+        raise UserError(f"{where}: features that are NaN or infinite; expected finite numbers")
 
 
 _TORN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError, struct.error, SyntaxError)
@@ -312,9 +313,11 @@ class Hdf5File(Regions):
         row = self._row_of[image_id]
         wanted = row if self._bounds is None else slice(*self._bounds[row])
         try:
-            return np.asarray(self._features[wanted], dtype=np.float32)
+            read = np.asarray(self._features[wanted], dtype=np.float32)
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"{self._path}: image {image_id} cannot be read: {error}") from error
+        _check_finite(read, f"{self._path}: image {image_id}")
+        return read
 
     def check(self, image_ids: Ints) -> None:
         for image_id in image_ids:

@@ -144,3 +144,10 @@ def test_what_is_no_array_of_an_image_is_refused_unread(tmp_path: Path) -> None:
 def test_features_that_are_not_finite_are_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="features that are NaN or infinite"):
         features.find(folder(tmp_path, [{"x": x(64, 36) * np.nan}]), "train")
+
+
+def test_an_image_among_others_whose_features_are_not_finite_is_named_when_it_is_read(tmp_path: Path) -> None:
+    found = features.find(folder(tmp_path, [{"x": x(64, 36)}, {"x": x(64, 35)}, {"x": x(64, 34) * np.inf}]), "train")
+    assert len(found.one(0)) == 36
+    with pytest.raises(UserError, match=r"000000000002\.jpg\.npz: features that are NaN or infinite"):
+        found.one(2)
