@@ -1,5 +1,6 @@
 """How a subject is called: in which mode and dtype, with which randomness, and whose an exception is."""
 
+import dis
 import random
 import sys
 import traceback
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
 import numpy as np
 import torch
@@ -46,6 +47,17 @@ def place(error: BaseException) -> str:
         if theirs(frame.f_code.co_filename):
             found = f"{Path(frame.f_code.co_filename).name}:{line}"
     return found
+
+
+def refuses(error: BaseException) -> bool:
+    """Whether a user's own code raises it on purpose: an ``assert`` or a ``raise`` of theirs, and no operation."""
+    last: TracebackType | None = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None or not theirs(last.tb_frame.f_code.co_filename):
+        return False
+    code = last.tb_frame.f_code.co_code
+    return dis.opname[code[last.tb_lasti]] == "RAISE_VARARGS"
 
 
 _CALLER = str(Path(__file__).with_name("lab.py"))

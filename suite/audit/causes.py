@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from suite.audit import experiments
+from suite.audit import experiments, own_backward
+from suite.audit.checks.padding import OTHERS
 from suite.audit.defects import DEFECTS, Defect
 from suite.audit.lab import Lab
 from suite.audit.observation import ANY, OWN_WORDS, Observation
@@ -109,11 +110,13 @@ def _shown(lab: Lab, broken: Sequence[Outcome]) -> dict[str, str]:
                 if not guilty[side] and id == "P1":  # it may get through in train mode only
                     trained[side] = experiments.safely(partial(_nearest_fact, lab, side, train=True))
     shown: dict[str, str] = {}
+    mixed = experiments.safely(partial(experiments.of_batch_mates, lab, full=True)) if "P3o" in by_id else ""
     for outcome in broken:
         id, worst = outcome.examined.id, outcome.failures[0]
         if worst.what in OWN_WORDS and worst.what != "ordinary padded batch":
             continue
-        said = experiments.safely(partial(_of_property, lab, outcome))
+        said = mixed if id in THROUGH else ""
+        said = said or experiments.safely(partial(_of_property, lab, outcome))
         for causes in (trained if id in IN_TRAIN_MODE else {}, guilty if id in THROUGH else {}):
             said = said or "; ".join(dict.fromkeys(causes[s] for s in worst.sides or tuple(causes) if causes.get(s)))
         if said:
@@ -129,6 +132,8 @@ def _of_property(lab: Lab, outcome: Outcome) -> str:
     """What an experiment for just this property shows; empty where there is none, or where it shows nothing."""
     id, worst = outcome.examined.id, outcome.failures[0]
     endless = not math.isfinite(worst.leak) and worst.output != ANY
+    if worst.output == ANY and worst.severity == "fragile":
+        return "a check of its own refuses such a batch, which it says, and answers nothing wrong"
     if worst.what == "ordinary padded batch":
         return experiments.of_ordinary_batch(lab)
     if id == "P3o":
@@ -141,8 +146,18 @@ def _of_property(lab: Lab, outcome: Outcome) -> str:
         return experiments.of_gradient(lab)
     if id in ("P9", "P9r") and worst.sides and endless:
         return experiments.of_empty_row(lab, worst.sides)
+    if id == "P9" and worst.output != ANY and worst.where and worst.where[0] in OTHERS:
+        return experiments.of_mates_of_empty_row(lab, worst.sides, worst.where[0])
+    if id in ("P9", "P9r") and worst.sides:
+        return experiments.of_equal_weights(lab, worst.sides)
+    if id == "P17":
+        return experiments.of_extreme_scores(lab)
     if id == "P9b" and worst.sides:
         return experiments.of_empty_gradient(lab, worst.sides)
+    if id == "P8g" and worst.severity == "fragile":
+        return "remove the detach, unless it is meant"
+    if id == "P8g":
+        return own_backward.of_own_backward(lab)
     if id == "P18" and worst.sides:
         return experiments.of_statistics(lab, worst.sides[0])
     if id == "P10" and worst.what in NARROW_TYPES:

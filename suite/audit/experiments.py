@@ -11,11 +11,12 @@ from torch import Tensor
 
 from suite.audit.calling import NotJudged
 from suite.audit.checks.examples import scattered
-from suite.audit.checks.numbers import NARROW, SHIFTS, emptied
+from suite.audit.checks.numbers import EXTREME, NARROW, SHIFTS, emptied
 from suite.audit.checks.padding import EMPTY, OTHERS, poured, widened
+from suite.audit.checks.weights import scaled
 from suite.audit.following import follow
 from suite.audit.lab import Lab, Lacking, Raised, reorder
-from suite.audit.scores import score_handles, shifted_scores
+from suite.audit.scores import scaled_scores, score_handles, shifted_scores
 from suite.audit.subject import Scene, Side, slots_of, with_side
 from suite.audit.tracing import (
     Backward,
@@ -48,9 +49,9 @@ def never_used(lab: Lab, side: Side) -> str:
     """That outputs are the same whatever a side's mask says, and where it stops; empty where they are not."""
     own, batch = lab.subject.side(side), lab.batch
     whole = with_side(batch, side, valid=torch.ones_like(batch.valid[side]))
-    with lab.entered(), torch.no_grad():
-        again = lab.judge(lab.call(whole.copied()), batch)
-    if not all(torch.equal(again[name], value) for name, value in lab.reference.items()):
+    with lab.entered(), torch.no_grad():  # all of the outputs: a mask may be used to blank what is padding there
+        told, untold = (lab.call(scene.copied()) for scene in (batch, whole))
+    if not all(torch.equal(untold[name], value) for name, value in told.items()):
         return ""
     followed = follow(lab, side)
     same = "outputs are the same whatever it says"
@@ -93,17 +94,35 @@ def facts(lab: Lab, side: Side, *, counted: bool = True, train: bool = False) ->
         if said := _not_hidden(lab, batch, side, operation, operations, train=train):
             yield how + said
             return
+    if said := next(filter(None, (_other_axis(batch, side, one) for one in operations)), ""):
+        yield how + said
+        return
     if moved is None:
         if counted and own.length is None and (said := _by_count(lab, side, train=train)):
             yield said
         return
-    if softmaxes and "softmax" not in moved.name and "attention" not in moved.name:
+    if moved.misplaced:
         yield (
-            f"{how}the mask of {side} reaches the softmax{softmaxes[0].place}, and not the affinity: padded "
-            f"{own.slots} first reach valid ones in {moved.meaning}{moved.place}; zero them before that"
+            f"{how}what reaches {moved.plainly}{moved.place} has padded {own.slots} in the places of valid ones: "
+            f"{own.slots} change places before it, as where a view stands for a transpose; keep them apart there"
         )
+        return
+    first = f"padded {own.slots} first reach valid ones in {moved.meaning}{moved.place}"
+    before = (one for one in softmaxes if moved.multiplies and _stands_before(operations, moved, one))
+    reached = next(before, None)
+    if reached is None:
+        yield f"{how}{first}; {moved.remedy}"
     else:
-        yield f"{how}padded {own.slots} first reach valid ones in {moved.meaning}{moved.place}; {moved.remedy}"
+        yield (
+            f"{how}the mask of {side} reaches the softmax{reached.place}, and not the affinity: {first}; zero them "
+            f"before that"
+        )
+
+
+def _stands_before(operations: Sequence[Operation], moved: Operation, softmax: Operation) -> bool:
+    """Whether an operation, as it ran in another call, is one of those before a softmax."""
+    before = operations[: next(at for at, one in enumerate(operations) if one is softmax)]
+    return any((one.name, one.place) == (moved.name, moved.place) for one in before)
 
 
 def _by_count(lab: Lab, side: Side, *, train: bool) -> str:
@@ -180,6 +199,11 @@ def _not_hidden(
     counts = f"the softmax counts padding{operation.place}"
     fill = "fill with -inf, where the row has another entry"
     least, most = float(scores.min()), float(scores.max())
+    if _one_too_many(scene, side, operation):
+        return (
+            f"{counts}: the first padded {lab.subject.side(side).slot} of each row is not hidden there and the others "
+            f"are, as where <= stands for <, or a mask is moved by one; hide from the first one on"
+        )
     if least == most == 0:
         return f"{counts}: scores of padded {slots} are 0, and each takes exp(0) of its row; {fill}"
     if least == most and _written(operations, most):
@@ -204,7 +228,42 @@ def _not_hidden(
         )
         return f"{at} has scores of padded {slots} moved {by}, which does not hide them; {fill}"
     lie = f"are {most:.2g}" if least == most else f"lie between {least:.2g} and {most:.2g}"
-    return f"{counts}: scores of padded {slots} {lie} there, and the mask does not hide them; {fill}"
+    remedy = "mask them right before it" if least < HIDDEN else fill  # something has mixed what was hidden
+    return f"{counts}: scores of padded {slots} {lie} there, and the mask does not hide them; {remedy}"
+
+
+def _one_too_many(scene: Scene, side: Side, operation: Operation) -> bool:
+    """Whether in every row that has padding the first padded slot is open to all, and the others to none."""
+    scores, valid = sides_of_softmax(scene, side, operation), scene.valid[side]
+    assert scores is not None
+    first = (~valid).cumsum(-1) == 1
+    first &= ~valid
+    padded = (~valid).sum(-1) > 1
+    if not bool(padded.any()):
+        return False
+    hidden = (scores <= HIDDEN).movedim(1, -1)  # [B, L, rows]
+    return not bool(hidden[first].any()) and bool(hidden[~valid & ~first].all())
+
+
+def _other_axis(scene: Scene, side: Side, operation: Operation) -> str:
+    """Whether a softmax runs over another axis than that along which its scores are hidden at padding."""
+    scores, valid = operation.scores, scene.valid[side]
+    if scores is None or (scores.shape[0] != scene.size and scores.shape[-1] != scene.size):
+        return ""
+    last = scores.shape[-1]
+    if scores.shape[0] != scene.size:  # the examples are what it runs over
+        scores = scores.movedim(-1, 0)
+    elif scores.shape[-1] == valid.shape[1]:
+        return ""
+    for axis in range(1, scores.dim()):
+        if scores.shape[axis] == valid.shape[1]:
+            hidden = (scores <= HIDDEN).movedim(axis, 1).flatten(2)
+            if bool((hidden == ~valid[..., None]).all()):
+                return (
+                    f"the softmax{operation.place} does not run over slots of {side}, along which its scores are "
+                    f"hidden, but over an axis of {last}; give it the axis of the slots"
+                )
+    return ""
 
 
 def _written(operations: Sequence[Operation], number: float) -> bool:
@@ -217,6 +276,12 @@ def _written(operations: Sequence[Operation], number: float) -> bool:
         if (isinstance(value, float | int) and not isinstance(value, bool))
         or (isinstance(value, Tensor) and value.dim() == 0)
     )
+
+
+def _axis(operation: Operation) -> int:
+    """Over which axis a softmax ran."""
+    assert isinstance(operation.given[1], int)
+    return operation.given[1]
 
 
 def _pad_scores(scene: Scene, side: Side, operation: Operation) -> Tensor | None:
@@ -252,19 +317,21 @@ def of_holes(lab: Lab, side: Side) -> str:
     return f"where padding stands between valid slots, padded {slots} first reach valid ones in {where}; mask it there"
 
 
-def of_batch_mates(lab: Lab) -> str:
-    """Where an example first depends on what stands in the others."""
-    example = 2
-    others = torch.arange(lab.batch.size, device=lab.batch.device) != example
-    changed = lab.batch
+def of_batch_mates(lab: Lab, *, full: bool = False) -> str:
+    """Where an example first depends on what stands in the others; of a batch without padding where it is full."""
+    example, before = 2, lab.full if full else lab.batch
+    others = torch.arange(before.size, device=before.device) != example
+    changed = before
     for side in changed:
         features, _ = slots_of(changed, side)
         fresh = 3 * lab.normal(*features.shape, salt=30)
         changed = with_side(changed, side, features=torch.where(others[:, None, None], fresh, features))
-    moved = moved_between(lab, lab.batch, changed, of_example(example))
+    moved = moved_between(lab, before, changed, of_example(example))
     if moved is None:
         return ""
-    return f"an example first depends on its batch mates in {moved.plainly}{moved.place}; keep examples apart there"
+    without = "without any padding, " if full else ""
+    met = f"{moved.plainly}{moved.place}"
+    return f"{without}an example first depends on its batch mates in {met}; keep examples apart there"
 
 
 def of_statistics(lab: Lab, side: Side) -> str:
@@ -293,9 +360,11 @@ def of_nan_pads(lab: Lab, side: Side) -> str:
             f"{_step(found)[0]} gives the first gradient that is not finite: NaN in padding is kept there for the "
             f"backward pass, and 0 * NaN is NaN; blank padding with where or masked_fill before that"
         )
+    meets = ("bmm", "mm", "addmm", "baddbmm", "mul", "mul_")
+    why = ", where a weight or a mask of 0 meets it, and 0 * NaN is NaN" if moved.name in meets else ""
     return (
-        f"NaN in padding first gets through in {moved.meaning}{moved.place}, where a weight or a mask of 0 meets it, "
-        f"and 0 * NaN is NaN; blank padding with where or masked_fill before that"
+        f"NaN in padding first gets through in {moved.meaning}{moved.place}{why}; blank padding with where or "
+        f"masked_fill before that"
     )
 
 
@@ -313,6 +382,80 @@ def of_empty_row(lab: Lab, sides: Sequence[Side]) -> str:
     """Which operation first makes a NaN of a row without a valid slot."""
     slots = " and ".join(lab.subject.side(side).slots for side in sides)
     return _first_nan(lab, with_empty_row(lab, sides), f"of a row without valid {slots}")
+
+
+def of_equal_weights(lab: Lab, sides: Sequence[Side]) -> str:
+    """Which softmax gives weights to padding where a row has nothing else."""
+    scene = with_empty_row(lab, sides)
+    for operation in trace(lab, scene):
+        for side in sides:
+            scores = sides_of_softmax(scene, side, operation)
+            if scores is None:
+                continue
+            weights = operation.made[0].movedim(_axis(operation), -1).reshape(scores.shape)[EMPTY]
+            if not bool(weights.isfinite().all()) or not float(weights.max()):
+                continue
+            slots, fill = lab.subject.side(side).slots, float(scores[EMPTY].max())
+            alike = "equal weights" if bool((scores[EMPTY] == fill).all()) else "weights"
+            return (
+                f"the softmax{operation.place} gives padding {alike} in a row without valid {slots}, where every "
+                f"score is the fill, {fill:.3g}: a softmax always sums to 1; multiply the weights by the mask there"
+            )
+    return ""
+
+
+def of_mates_of_empty_row(lab: Lab, sides: Sequence[Side], example: int) -> str:
+    """Where another example first depends on a row without a valid slot."""
+    moved = moved_between(lab, lab.batch, with_empty_row(lab, sides), of_example(example))
+    if moved is None:
+        return ""
+    slots = " and ".join(lab.subject.side(side).slots for side in sides)
+    return (
+        f"an example first depends on another's row without valid {slots} in {moved.plainly}{moved.place}; keep "
+        f"examples apart there"
+    )
+
+
+def of_extreme_scores(lab: Lab) -> str:
+    """Which softmax has scores of valid slots that fall below those of padding, in a row that has valid slots."""
+    handles = score_handles(lab)
+    factor = EXTREME / max((handle.spread for handle in handles), default=EXTREME)
+    for scene in (scaled(lab.batch, 3.0), scaled(lab.batch, 10.0), scaled(lab.batch, 100.0)):
+        if said := _outweighed(lab, scene):
+            return said
+    for sign in (1.0, -1.0) if handles else ():
+        with scaled_scores(lab.subject.module, handles, sign * factor):
+            if said := _outweighed(lab, lab.batch):
+                return said
+    return ""
+
+
+NEAR = 12.0
+"""Scores of padding that are not this far below the largest valid one of their row take a share of it that shows."""
+
+
+def _outweighed(lab: Lab, scene: Scene) -> str:
+    operations = trace(lab, scene)
+    for operation in operations:
+        for side in lab.subject.masked:
+            scores, valid = sides_of_softmax(scene, side, operation), scene.valid[side][:, None]
+            if scores is None:
+                continue
+            real = scores.masked_fill(~valid, -math.inf).amax(-1)
+            pads = scores.masked_fill(valid, -math.inf).amax(-1)
+            bad = real.isfinite() & pads.isfinite() & (pads > real - NEAR)
+            for other in scene:  # rows of padded slots are nobody's
+                if other != side and scene.valid[other].shape[1] == bad.shape[1]:
+                    bad = bad & scene.valid[other]
+            if not bool(bad.any()):
+                continue
+            least, most, slots = float(real[bad].min()), float(pads[bad].max()), lab.subject.side(side).slots
+            told = "the fill" if _written(operations, most) else "scores up to"
+            return (
+                f"the softmax{operation.place} has {told} {most:.3g} for padded {slots}, and those of valid ones fall "
+                f"to {least:.3g} in a row: padding takes their share; fill with -inf, where the row has another entry"
+            )
+    return ""
 
 
 def of_ordinary_batch(lab: Lab) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from suite.audit.calling import NotJudged, ended_inside, entered, place, told
+from suite.audit.calling import NotJudged, ended_inside, entered, place, refuses, told
 from suite.audit.observation import ANY, Observation, Rule
 from suite.audit.subject import Output, Scene, Side, SideOf, Subject, make_scene, slots_of, with_side
 from variants import valid_from_lengths
@@ -57,7 +57,9 @@ def raised(what: str, sides: tuple[Side, ...], error: Raised) -> Observation:
     """A call that raised where it should have answered."""
     at = place(error.error)
     note = f"raises{f' at {at}' if at else ''}: {error}"
-    return Observation(what=what, sides=sides, output=ANY, leak=math.inf, limit=0.0, note=note)
+    found = Observation(what=what, sides=sides, output=ANY, leak=math.inf, limit=0.0, note=note)
+    # what it refuses in so many words it does not get wrong
+    return replace(found, severity="fragile") if refuses(error.error) else found
 
 
 def unjudged(what: str, sides: tuple[Side, ...], why: str) -> Observation:

@@ -34,9 +34,9 @@ class Outcome:
 
     @property
     def severity(self) -> Severity:
-        """That of the property, but where what broke is worse."""
-        own = {found.severity for found in self.failures if found.verdict == "broken"}
-        return "wrong" if "wrong" in own else self.examined.severity
+        """That of the property, but where what broke says otherwise of itself; of several, the worse."""
+        own = {found.severity or self.examined.severity for found in self.failures if found.verdict == "broken"}
+        return self.examined.severity if not own else "wrong" if "wrong" in own else "fragile"
 
     @property
     def worst(self) -> Observation | None:
@@ -99,7 +99,7 @@ def _trouble(lab: Lab) -> _Trouble | None:
         except (Raised, NotJudged) as error:
             return _Trouble(reason=f"it cannot be called twice on an ordinary padded batch: {error}")
         if random is not None:
-            return _Trouble(id="P16", found=random, reason="its outputs are random in eval mode: see P16")
+            return _Trouble(id="P16", found=random, reason="equal calls of it in eval mode differ: see P16")
     bad = [name for name, value in reference.items() if not bool(value.isfinite().all())]
     if not bad or lab.subject.exact:
         return None

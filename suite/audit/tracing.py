@@ -1,9 +1,10 @@
 """The operations of one call, what each made, and on which line of the user's own code it stands."""
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from pathlib import Path
 from types import FrameType
@@ -36,13 +37,21 @@ _MEANS: Mapping[str, str] = {
     "cumsum": "a running sum over slots",
     "convolution": "a convolution over slots",
     "native_batch_norm": "a normalisation over slots",
+    "native_layer_norm": "a normalisation over slots",
+    "native_group_norm": "a normalisation over slots",
     "cudnn_batch_norm": "a normalisation over slots",
+    "_transformer_encoder_layer_fwd": "attention",
     "lstm": "a recurrence over slots",
     "gru": "a recurrence over slots",
     "rnn": "a recurrence over slots",
     "mkldnn_rnn_layer": "a recurrence over slots",
     "sort": "a sort over slots",
     "topk": "a choice of the largest slots",
+    "_fft_r2c": "a Fourier transform over slots",
+    "_fft_c2c": "a Fourier transform over slots",
+    "select": "a choice of one slot",
+    "index": "a choice of slots",
+    "gather": "a choice of slots",
     "flip": "a reversal of slots",
     "roll": "a shift of slots",
 }
@@ -74,6 +83,8 @@ class Operation:
     """What it was called with, in order; tensors as they were."""
     scores: Tensor | None = None
     """Of a softmax: what it was taken of, its axis last."""
+    misplaced: bool = False
+    """Whether what it was handed had moved already, by no operation that computes: slots had changed places."""
 
     @property
     def meaning(self) -> str:
@@ -82,10 +93,16 @@ class Operation:
         return _MEANS.get(self.name, f"the operation {self.name}")
 
     @property
+    def multiplies(self) -> bool:
+        """Whether it is a product that sums over slots, as an affinity is."""
+        return self.meaning == _MEANS["bmm"]
+
+    @property
     def remedy(self) -> str:
         """What keeps padding out of it."""
-        recurs = self.meaning == _MEANS["lstm"]
-        return "pack the rows to their lengths" if recurs else "mask it there"
+        if self.meaning == _MEANS["lstm"]:
+            return "pack the rows to their lengths"
+        return "choose among valid slots there" if self.meaning.startswith("a choice of") else "mask it there"
 
     @property
     def plainly(self) -> str:
@@ -199,7 +216,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
             scores = None
             if "softmax" in name and isinstance(given[0], Tensor) and isinstance(given[1], int):
                 scores = given[0].movedim(given[1], -1)
-            kept = tuple(value.detach().clone() for value in tensors)
+            kept = tuple(_in_reals(value.detach().clone()) for value in tensors)
             self.operations.append(Operation(name=name, place=here(), made=kept, given=given, scores=scores))
         return made
 
@@ -218,7 +235,17 @@ def _layer() -> str:
 
 
 def _counts(value: object) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and not value.is_nested
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex()) and not value.is_nested
+
+
+def _numbers(given: Sequence[object]) -> Iterator[Tensor]:
+    for value in given:
+        if isinstance(value, Tensor) and _counts(value):
+            yield _in_reals(value)
+
+
+def _in_reals(value: Tensor) -> Tensor:
+    return torch.view_as_real(value) if value.is_complex() else value
 
 
 def trace(lab: Lab, scene: Scene, *, train: bool = False, statistics: bool = False) -> list[Operation]:
@@ -255,7 +282,8 @@ def moved_between(
             if one.name not in _SHOWS and any(
                 _differ(cuts(before, left), cuts(after, right)) for left, right in zip(one.made, two.made, strict=False)
             ):
-                return one
+                handed = zip(_numbers(one.given), _numbers(two.given), strict=False)
+                return replace(one, misplaced=any(_differ(cuts(before, a), cuts(after, b)) for a, b in handed))
     return None
 
 
@@ -276,18 +304,37 @@ def first_moved(
     """The first operation whose result differs between two scenes where every slot of that side is valid."""
 
     def cuts(scene: Scene, value: Tensor) -> Sequence[Tensor]:
-        return (_where_valid(scene, side, value),)
+        own = _where_valid(scene.valid[side], value)
+        joined = [valid for valid in _joined(scene, side) if valid.shape[1] in value.shape]
+        return [_where_valid(valid, own) for valid in joined] or [own]
 
     return moved_between(lab, before, after, cuts, train=train, statistics=statistics)
 
 
-def _where_valid(scene: Scene, side: Side, value: Tensor) -> Tensor:
-    """An intermediate result without what has the place of a padded slot of a side.
+OF_ITS_OWN = 2
+"""How many slots of its own a module may put before or behind those of its sides."""
 
-    An axis as long as the side is taken for its slots. Padding is blanked where examples are told apart by the first
-    axis; else slots are cut that are padding in any example.
+
+def _joined(scene: Scene, side: Side) -> Iterator[Tensor]:
+    """The validity of one side among the slots of all, in every order, with slots of the module's own beside them."""
+    examples = scene.size
+    whole = {other: torch.ones_like(valid) for other, valid in scene.valid.items()} | {side: scene.valid[side]}
+    for order in itertools.permutations(whole):
+        row = torch.cat([whole[other] for other in order], 1)
+        if len(order) > 1:
+            yield row
+        for count in range(1, OF_ITS_OWN + 1):
+            own = row.new_ones(examples, count)
+            yield torch.cat([own, row], 1)
+            yield torch.cat([row, own], 1)
+
+
+def _where_valid(valid: Tensor, value: Tensor) -> Tensor:
+    """An intermediate result without what has the place of a padded slot.
+
+    An axis as long as the validity is taken for its slots. Padding is blanked where examples are told apart by the
+    first axis; else slots are cut that are padding in any example.
     """
-    valid = scene.valid[side]
     examples, width = valid.shape
     by_example = value.dim() > 1 and value.shape[0] == examples
     kept = (valid.any(0) if by_example else valid.all(0)).nonzero().squeeze(-1)

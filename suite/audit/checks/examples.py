@@ -192,7 +192,19 @@ def _inverted(valid: Tensor) -> Tensor:
 def _matters(lab: Lab, batch: Scene, what: str, side: Side) -> Iterator[Observation]:
     found = list(lab.compare(what, lab.reference, lab.forward(batch), "moves", sides=(side,)))
     # one output that moves is enough: which ones see which side is the mechanism's own business
-    yield min(found, key=lambda observation: observation.ratio)
+    most = min(found, key=lambda observation: observation.ratio)
+    if most.verdict == "broken" and not _reaches(lab, side):
+        why = f"nothing in {side} reaches an output, valid or not: a gate or a scale may be 0, and there is no telling"
+        most = replace(most, output=ANY, unjudged=True, note=why)
+    yield most
+
+
+def _reaches(lab: Lab, side: Side) -> bool:
+    """Whether what stands in valid slots of a side moves an output."""
+    features, valid = slots_of(lab.batch, side)
+    fresh = 3 * lab.normal(*features.shape, salt=29)
+    changed = with_side(lab.batch, side, features=torch.where(valid[..., None], fresh, features))
+    return any(not torch.equal(lab.reference[name], value) for name, value in lab.forward(changed).items())
 
 
 @declares(

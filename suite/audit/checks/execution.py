@@ -342,6 +342,7 @@ def randomness(lab: Lab) -> Observation | None:
                     name, leak, where = output, moved, at
     if leak <= lab.floor:
         return None
+    changing = _changing(lab)
     with _RandomSeen() as seen, torch.no_grad(), lab.entered(seed=1):
         lab.call(lab.batch.copied())
     return Observation(
@@ -351,8 +352,35 @@ def randomness(lab: Lab) -> Observation | None:
         limit=lab.floor,
         where=where,
         severity="wrong",
-        note=seen.said(),
+        note=changing or seen.said(),
     )
+
+
+def _changing(lab: Lab) -> str:
+    """What a call leaves changed, if calls with the same randomness differ by it; empty where they do not."""
+
+    def once() -> Mapping[str, Tensor]:
+        with torch.no_grad(), lab.entered(seed=1):
+            return lab.judge(lab.call(lab.batch.copied()), lab.batch)
+
+    def state() -> dict[str, Tensor]:
+        held = {f"{name}." if name else "": vars(part) for name, part in lab.subject.module.named_modules()}
+        own = {f"{at}{key}": value for at, some in held.items() for key, value in some.items()}
+        tensors = {name: value for name, value in own.items() if isinstance(value, Tensor)}
+        return {name: value.clone() for name, value in (tensors | dict(lab.subject.module.named_buffers())).items()}
+
+    before, first, second, after = state(), once(), once(), state()
+    if all(relative(first[name], value)[0] <= lab.floor for name, value in second.items()):
+        return ""
+    names = [name for name, value in after.items() if name not in before or not _identical(before[name], value)]
+    what = f"{', '.join(names)} changes" if names else "something changes"
+    return (
+        f"it depends on earlier calls: {what} with each, in eval mode too; change it where self.training is True alone"
+    )
+
+
+def _identical(one: Tensor, two: Tensor) -> bool:
+    return one.shape == two.shape and bool(torch.equal(one, two))
 
 
 class _RandomSeen(TorchFunctionMode):

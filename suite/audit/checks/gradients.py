@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from suite.audit.calling import here
 from suite.audit.checks.padding import OTHERS, empty_sides, masked_sides
 from suite.audit.declared import declares
 from suite.audit.lab import Lab, Lacking, Outputs, attempt, of_input, unravelled
@@ -133,7 +136,57 @@ def _slopes(wide: Lab, batch: Scene, analytic: Outputs, watched: "_Watched") -> 
         if found.verdict != "holds" and not doubt <= limit * scale:
             why = "differences do not settle at any step: it is not smooth here"
             found = replace(found, unjudged=True, note=f"{whose}: {why}")
+        elif found.verdict == "broken" and (places := _detached(wide, batch, directions, slope, limit)):
+            why = f"what is detached{' and'.join(places)} carries none, which is right where it is meant"
+            found = replace(found, severity="fragile", note=f"{whose}: {why}")
         yield found
+
+
+def _detached(wide: Lab, batch: Scene, directions: Outputs, slope: float, limit: float) -> tuple[str, ...]:
+    """Where tensors are detached, if gradients are right once these are held at their values; else nothing."""
+    held = _Held()
+    with held:
+        wide.loss(batch)
+    if not held.places:
+        return ()
+    held.recorded = True
+    measured, doubt = _measured(wide, batch, directions, STEPS, held)
+    scale = abs(measured) + ABSOLUTE / RELATIVE
+    agrees = max(0.0, abs(measured - slope) - DOUBTS * doubt) / scale <= limit and doubt <= limit * scale
+    return tuple(held.places) if agrees else ()
+
+
+class _Held(TorchFunctionMode):
+    """Keeps what the subject's own code detaches in one call, and gives the same in later ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: dict[str, None] = {}
+        self.recorded = False
+        self._values: list[Tensor] = []
+        self._at = 0
+
+    def __enter__(self) -> Self:
+        self._at = 0
+        super().__enter__()  # type: ignore[no-untyped-call]  # torch leaves it so
+        return self
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        made = func(*args, **(kwargs or {}))
+        if func not in (Tensor.detach, torch.detach) or not isinstance(made, Tensor) or not (place := here()):
+            return made
+        if not self.recorded:
+            self.places[place] = None
+            self._values.append(made.clone())
+            return made
+        self._at += 1
+        return self._values[self._at - 1] if self._at <= len(self._values) else made
 
 
 class _Watched(TorchFunctionMode):
@@ -163,15 +216,23 @@ class _Watched(TorchFunctionMode):
         return made
 
 
-def _measured(lab: Lab, batch: Scene, directions: Outputs, steps: Sequence[float]) -> tuple[float, float]:
+def _measured(
+    lab: Lab,
+    batch: Scene,
+    directions: Outputs,
+    steps: Sequence[float],
+    within: AbstractContextManager[object] | None = None,
+) -> tuple[float, float]:
     """The slope of the loss along a direction by differences of fourth order, and how far two steps disagree on it.
 
     The step is the one that agrees best with its neighbour: a function may bend at 1e-6, as a LayerNorm of a zero does.
     """
+    within = within or nullcontext()
     best, doubt = math.nan, math.inf
     last = math.nan
     for step in steps:
-        two_behind, behind, ahead, two_ahead = (_projected(lab, batch, directions, k * step) for k in (-2, -1, 1, 2))
+        four = (_projected(lab, batch, directions, k * step, within) for k in (-2, -1, 1, 2))
+        two_behind, behind, ahead, two_ahead = four
         slope = (8 * (ahead - behind) - (two_ahead - two_behind)) / (12 * step)
         if abs(slope - last) < doubt:
             best, doubt = slope, abs(slope - last)
@@ -185,7 +246,9 @@ _LENGTHS = ((4, 1), (2, 3), (3, 2))
 """Of the sides of a small scene."""
 
 
-def _projected(lab: Lab, batch: Scene, directions: Outputs, step: float) -> float:
+def _projected(
+    lab: Lab, batch: Scene, directions: Outputs, step: float, within: AbstractContextManager[object]
+) -> float:
     """The loss at a step along a direction in the inputs or the parameters."""
     parameters = dict(lab.subject.module.named_parameters())
     moved = {name: step * direction for name, direction in directions.items()}
@@ -195,7 +258,8 @@ def _projected(lab: Lab, batch: Scene, directions: Outputs, step: float) -> floa
         with torch.no_grad():
             for name, change in moved.items():
                 parameters[name].add_(change)
-        return lab.loss(batch)
+        with within:
+            return lab.loss(batch)
     finally:
         with torch.no_grad():
             for name, value in kept.items():

@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor, nn
@@ -33,6 +34,8 @@ class Argument:
     """What its name and default suggest; trials decide."""
     value: object = None
     """What it is left at where nothing is passed; for a required flag, what is passed."""
+    by_place: bool = False
+    """Whether it cannot be passed by its name."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -68,7 +71,23 @@ def arguments_of(module: nn.Module) -> tuple[Argument, ...]:
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     ]
     plain = [parameter.name for parameter in parameters if not _named_as_mask(parameter.name, [])]
-    return tuple(_argument(parameter, plain) for parameter in parameters)
+    return tuple(
+        replace(_argument(parameter, plain), by_place=parameter.kind == parameter.POSITIONAL_ONLY)
+        for parameter in parameters
+    )
+
+
+def by_place(module: nn.Module) -> tuple[str, ...]:
+    """The arguments that ``forward`` takes by their place alone."""
+    return tuple(argument.name for argument in arguments_of(module) if argument.by_place)
+
+
+def called(module: nn.Module, given: Mapping[str, object], first: Sequence[str]) -> object:
+    """What a module returns for arguments by name, the first of which it takes by their place."""
+    if not first:
+        return module(**given)
+    placed = [given[name] for name in first if name in given]
+    return module(*placed, **{name: value for name, value in given.items() if name not in first})
 
 
 def takes_any(module: nn.Module) -> bool:

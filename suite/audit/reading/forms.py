@@ -19,6 +19,7 @@ Shape = Literal[
     "[B, L, 1]",
     "[B, 1, L, 1]",
     "[B]",
+    "[B, 1]",
     "[B, R, L]",
     "[B, 1, R, L]",
     "[B H, R, L]",
@@ -131,7 +132,7 @@ class Form:
             shape = f"{self.shape.replace('L1 + L2', slots)} of {' and then '.join(self.joined)}"
         match self.values:
             case "lengths":
-                return "lengths, whole numbers, one per example"
+                return f"lengths, whole numbers, one per example{', [B, 1]' if self.shape == '[B, 1]' else ''}"
             case "additive":
                 told = "0 where real, a large negative number where padding"
                 return f"an additive mask {shape}, {told if self.real else 'the other way round'}"
@@ -160,7 +161,8 @@ class Form:
             if valid.shape != scene.features[self.side].shape[:2]:
                 raise ValueError("lengths are counted from a validity that fits the features")
             counts: Tensor = valid.sum(-1)
-            return counts if real else valid.shape[1] - counts
+            counts = counts if real else valid.shape[1] - counts
+            return counts[:, None] if self.shape == "[B, 1]" else counts
         told = self._shaped(valid, scene)
         if values == "additive":
             zeros = torch.zeros(told.shape, dtype=dtype, device=told.device)
@@ -213,14 +215,15 @@ def forms(side: Side, sides: Sequence[Side], *, counts: bool, heads: Sequence[in
         heads: numbers of heads that the module may have.
     """
     kinds: tuple[Values, ...] = ("booleans", "integers", "floats", "additive")
-    lengths = Form(side=side, values="lengths", shape="[B]")
+    shapes: tuple[Shape, ...] = ("[B]", "[B, 1]")
+    lengths = [Form(side=side, values="lengths", shape=shape) for shape in shapes]
     if counts:
-        yield lengths
+        yield from lengths
     for shape in SINGLE:
         for values in kinds:
             yield Form(side=side, values=values, shape=shape)
     if not counts:
-        yield lengths
+        yield from lengths
     for rows in (*(other for other in sides if other != side), side):
         for shape in PAIRED:
             for values in ("booleans", "integers", "floats", "additive"):

@@ -39,6 +39,7 @@ _USUAL_MASKS = frozenset(
         ("floats", "[B, 1, 1, L]"),
         ("booleans", "[B, L, 1]"),
         ("lengths", "[B]"),
+        ("lengths", "[B, 1]"),
         ("booleans", "[B, 1, L]"),
         ("integers", "[B, L]"),
         ("floats", "[B, L, 1]"),
@@ -239,19 +240,25 @@ def _extended(
                 name: Feature(side=side, layout=_usual(grown), width=MARKERS[(taken + index) % 8], first=index == 0)
                 for index, name in enumerate(names)
             }
-            tried = _mended(trials, replace(grown, features={**grown.features, **added}), needed, stated)
-            if tried is not None and _seen(trials, tried, side):
+            wider = replace(grown, features={**grown.features, **added})
+            tried = _mended(trials, wider, needed, stated) or _mended(trials, _reopened(wider), needed, stated)
+            if tried is not None and seen(trials, tried, side):
                 grown = tried
     if grown is not reading:
         yield grown
     yield reading
 
 
+def _reopened(reading: Reading) -> Reading:
+    """The reading with every width to be found anew: what takes any by itself may not beside another input."""
+    return _with_widths(reading, {name: MARKERS[at % 8] for at, name in enumerate(reading.features)})
+
+
 def _usual(reading: Reading) -> Layout:
     return next(iter(reading.features.values())).layout
 
 
-def _seen(trials: Trials, reading: Reading, side: Side) -> bool:
+def seen(trials: Trials, reading: Reading, side: Side) -> bool:
     """Whether an output depends on the features of a side."""
     scene = trials.scene(reading)
     other = {**scene.features, side: scene.features[side].flip(1) * 2 + 1}
@@ -313,10 +320,13 @@ def base_masks(
         return
     heads = heads_of(module)
     counts = all(a.counts for a in required)
-    patterns = sorted(
-        forms(sides[0], sides[:1], counts=counts, heads=heads),
-        key=lambda form: (form.values, form.shape) not in _USUAL_MASKS and not (counts and form.values == "lengths"),
-    )[:most]
+    slots_first = all(feature.layout == "[L, B, D]" for feature in reading.features.values())
+
+    def rare(form: Form) -> bool:
+        usual = (form.values, form.shape) in _USUAL_MASKS or (counts and form.values == "lengths")
+        return not usual and not (slots_first and form.shape == "[L, B]")
+
+    patterns = sorted(forms(sides[0], sides[:1], counts=counts, heads=heads), key=rare)[:most]
     paired = len(sides) > 1
     choices = [sorted(sides, key=lambda side: -kinship(a.name, side)) for a in required]
     owners = sorted(itertools.product(*choices), key=lambda chosen: len(set(chosen)) < min(len(required), len(sides)))
@@ -328,7 +338,7 @@ def base_masks(
                 else Form(side=side, real=not a.says_padding)
                 for a, side in zip(required, chosen, strict=True)
             }
-    usual = [pattern for pattern in patterns if (pattern.values, pattern.shape) in _USUAL_MASKS]
+    usual = [pattern for pattern in patterns if not rare(pattern)]
     # whose slots a mask tells of, names suggest: the usual forms of the likeliest before the others
     if len(required) == 1 and len(sides) > 1:
         kinds: tuple[Values, ...] = ("booleans", "integers")

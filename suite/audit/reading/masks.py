@@ -65,6 +65,8 @@ class Placement:
     """Whether some reading gave finite outputs on a padded batch."""
     reaches: frozenset[Side] = frozenset()
     """Sides whose slots change what stands elsewhere."""
+    doubts: tuple[str, ...] = ()
+    """Why it may be the wrong reading altogether."""
 
     @property
     def score(self) -> float:
@@ -275,7 +277,8 @@ class _Placing:
                 for polar in self._polarities(tried, able):
                     total = self._total(polar)
                     # a form that comes later has to be better by what counts, and another side by much
-                    if total < (AGAINST_NAMES if index else BETTER) * lowest - CLEAN or not best.masks:
+                    better = total < (AGAINST_NAMES if index else BETTER) * lowest - CLEAN
+                    if better or not best.masks or self._cleaner(polar, best):
                         best, lowest = polar, total
                 if lowest < CLEAN * len(self.sides):
                     return best, left
@@ -360,6 +363,14 @@ class _Placing:
         scores = self._scores(reading, self.sides)
         return all(scores[side] < CLEAN for side in reading.masked)
 
+    def _cleaner(self, reading: Reading, other: Reading) -> bool:
+        """Whether under one reading nothing gets through of more sides than under another, and no more in all."""
+
+        def clean(one: Reading) -> set[Side]:
+            return {side for side, score in self._scores(one, self.sides).items() if score < CLEAN}
+
+        return self._total(reading) < min(self._total(other), BLIND) and clean(reading) > clean(other)
+
     def _total(self, reading: Reading) -> float:
         total = sum(self._scores(reading, self.sides).values())
         # what makes NaN of a batch without padding hides all of it
@@ -391,6 +402,7 @@ class _Placing:
                 for polar in self._polarities(tried, [argument]):
                     total = self._total(polar)
                     better = total < (AGAINST_NAMES if index else BETTER) * lowest - CLEAN
+                    better = better or self._cleaner(polar, best)
                     if better or (dull and total <= lowest + CLEAN and self._matters(polar, argument.name)):
                         lowest, best, dull = total, polar, False
         return best
@@ -483,9 +495,12 @@ class _Placing:
                 owner = self._owner(argument, told, reaches) if set(self.sides) - told else form.side
                 unused[name] = owner
                 form = replace(form, side=owner) if form.rows is None and not form.joined else form
-                fits = reading.with_mask(name, form)
-                if self.trials.outputs(fits, self.trials.scene(fits)) is not None:
-                    reading = fits
+                others = self._forms(argument, owner) if form.side == owner != reading.masks[name].side else ()
+                for other in (form, *others):
+                    fits = reading.with_mask(name, other)
+                    if self.trials.outputs(fits, self.trials.scene(fits)) is not None:
+                        reading = fits
+                        break
                 placed[name] = Placed(
                     form=reading.masks[name], shown=True, effect=False, how="nothing changes whatever it says"
                 )

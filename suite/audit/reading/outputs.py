@@ -14,7 +14,19 @@ from suite.audit.subject import Kind, Output, Scene, Side
 SUMS = 1e-2
 """How far weights may be from a sum of 1."""
 
-Label = str | tuple[Side, ...] | int
+MORE = 4
+"""How many slots of its own a module may put beside those of its sides, such as one for the class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Longer:
+    """An axis over sides' slots and a few more."""
+
+    owners: tuple[Side, ...]
+    by: int
+
+
+Label = str | tuple[Side, ...] | int | Longer
 """Of an axis: ``batch``, ``const``, ``?``, the sides whose slots it runs over, or how many times the batch it is."""
 
 
@@ -31,13 +43,25 @@ class Seen:
     """Whether all examples' first parts come before any second one."""
     widened: bool = False
     """Whether an axis of one feature is added."""
+    source: str = ""
+    """What the module calls it, where it is a part of that."""
+    part: tuple[int, slice] | None = None
+    """Along which axis of what the module returns it is which part."""
     why: str = ""
     """Why it is not judged."""
+
+    @property
+    def returned(self) -> str:
+        """The name of what it is, or is a part of."""
+        return self.source or self.output.name
 
     def laid(self, value: Tensor) -> Tensor:
         """The output as the audit reads it."""
         if self.output.kind == "unknown":
             return value
+        if self.part is not None:
+            axis, places = self.part
+            value = value.movedim(axis, 0)[places].movedim(0, axis)
         if self.folded > 1:
             value = _unfolded(value, self.folded, parts_first=self.parts_first)
         if value.dim() != len(self.axes):
@@ -72,6 +96,10 @@ def classify(
     fixed = {side: length for side, length in small.lengths.items() if large.lengths[side] == length and length > 1}
     found = []
     for name, value in small.outputs.items():
+        parts = _with_more(name, value, large.outputs.get(name), small, large, fixed, call)
+        if parts and name not in (stated or {}):
+            found += parts
+            continue
         seen = _seen(name, value, large.outputs.get(name), small, large, fixed, call)
         kind = (stated or {}).get(name)
         if kind == "unknown":
@@ -112,7 +140,7 @@ def _seen(
         labels = ["batch", "const", *labels[1:]]
     batch = labels.index("batch")
     rest = [axis for axis in range(len(labels)) if axis != batch]
-    odd = [axis for axis in rest if labels[axis] == "?" or labels[axis] == "batch" or isinstance(labels[axis], int)]
+    odd = [axis for axis in rest if labels[axis] in ("?", "batch") or isinstance(labels[axis], int | Longer)]
     if odd:
         size = small.outputs[name].shape
         return unknown(f"axis {odd[0]} of {list(size)} grows with nothing known")
@@ -161,6 +189,58 @@ def _seen(
     )
 
 
+def _with_more(
+    name: str,
+    value: Tensor,
+    other: Tensor | None,
+    small: Sizes,
+    large: Sizes,
+    fixed: Mapping[Side, int],
+    call: Callable[[Scene], Outputs],
+) -> list[Seen]:
+    """An output over sides' slots and a few more of the module's own, as one output each; nothing where it is none."""
+    if other is None or other.dim() != value.dim() or value.dim() != 3 or not value.is_floating_point():
+        return []
+    labels = _labels(value.shape, other.shape, small, large, fixed)
+    axis = next((at for at, label in enumerate(labels) if isinstance(label, Longer)), None)
+    if axis is None or sorted(map(str, labels[:axis] + labels[axis + 1 :])) != ["batch", "const"]:
+        return []
+    longer = labels[axis]
+    assert isinstance(longer, Longer)
+    if _sums_to_one(value, (axis,)):
+        return []
+    begins = {side: _first_of(side, name, axis, small, call) for side in longer.owners}
+    owners = tuple(sorted(longer.owners, key=lambda side: begins[side]))
+    front = begins[owners[0]]
+    where, expected = front, []
+    for side in owners:
+        expected.append(where)
+        where += small.lengths[side]
+    if front not in (0, longer.by) or [begins[side] for side in owners] != expected:
+        return []
+    size = longer.by
+    slots, more = (slice(size, None), slice(0, size)) if front else (slice(0, -size), slice(-size, None))
+    batch = labels.index("batch")
+    axes = (batch, axis, 3 - batch - axis)
+    kind: Kind = "tokens" if len(owners) == 1 else "joined"
+    own = (
+        Output(name=name, kind=kind, side=owners[0]) if kind == "tokens" else Output(name=name, kind=kind, sides=owners)
+    )
+    which = f"{name}[:, {'' if front else -size}:{size if front else ''}]"
+    return [
+        Seen(output=own, axes=axes, source=name, part=(axis, slots)),
+        Seen(output=Output(name=which, kind="fixed"), axes=axes, source=name, part=(axis, more)),
+    ]
+
+
+def _first_of(side: Side, name: str, axis: int, small: Sizes, call: Callable[[Scene], Outputs]) -> int:
+    """Where along an axis the first slot of a side stands: what moves most when it changes."""
+    features = small.scene.features[side].clone()
+    features[:, 0] = 3 * features[:, 0].flip(-1) + 1
+    changed = call(replace(small.scene, features={**small.scene.features, side: features}))[name]
+    return int((changed - small.outputs[name]).double().abs().movedim(axis, 0).flatten(1).mean(-1).argmax())
+
+
 def _unfolded(value: Tensor, parts: int, *, parts_first: bool) -> Tensor:
     """``[B * parts, ...]`` or ``[parts * B, ...]`` as ``[B, parts, ...]``."""
     if parts_first:
@@ -207,7 +287,9 @@ def _labels(
         elif a % small.scene.size == 0 and a * large.scene.size == b * small.scene.size:
             labels.append(a // small.scene.size)
         else:
-            labels.append("?")
+            more = (by for by in range(1, MORE + 1) if (a - by, b - by) in sums)
+            by = next(more, 0)
+            labels.append(Longer(owners=sums[a - by, b - by], by=by) if by else "?")
     return labels
 
 
@@ -273,7 +355,7 @@ def with_cuts(seen: Sequence[Seen], full: Outputs, padded: Outputs, less: Mappin
     """
     found = []
     for one in seen:
-        before, after = full.get(one.output.name), padded.get(one.output.name)
+        before, after = full.get(one.returned), padded.get(one.returned)
         cut = False
         if before is not None and after is not None and one.output.kind in ("tokens", "weights", "similarities"):
             axes = [(axis, owner) for axis, owners in one.output.slot_axes() for owner in owners]
@@ -300,7 +382,7 @@ def in_words(seen: Seen) -> str:
         case "similarities":
             said = f"a number for each pair of slots of {output.rows} and {output.side}, judged on valid pairs alone"
         case "fixed":
-            said = "several vectors per example, as many at any size"
+            said = "several vectors per example, as many at any size" if seen.part is None else "slots of its own"
         case "vectors":
             said = "one vector per example" + (f", of {output.side}" if output.side else "")
         case _:

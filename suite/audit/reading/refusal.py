@@ -61,7 +61,7 @@ def adapter_for(
     for argument in arguments:
         written = _written(argument, names, found.get(argument.name), lists, ids)
         if written:
-            given.append(f"            {argument.name}={written}")
+            given.append(f"            {'' if argument.by_place else f'{argument.name}='}{written}")
     widths = {side: _width(side, reading, ids) for side in names}
     masked = [side for side in names if reading is None or reading.lengths.get(side) != 1]
     lengths = {side: length for side, length in reading.lengths.items() if side in names} if reading else {}

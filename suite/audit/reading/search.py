@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 
 from suite.audit.reading.arguments import Argument
-from suite.audit.reading.inputs import Stated, fits, spread
+from suite.audit.reading.inputs import Stated, fits, seen, spread
 from suite.audit.reading.masks import Placement, place
-from suite.audit.reading.trial import EXAMPLES, Reading, Spent, Trials
+from suite.audit.reading.trial import EXAMPLES, SECONDS, Reading, Spent, Trials
 
 MOST = 3
 """How many readings that run are tried further where none is confirmed."""
@@ -19,6 +19,7 @@ def search(trials: Trials, arguments: Sequence[Argument], stated: Stated) -> Pla
     """The likeliest reading under which the module runs; None where there is none."""
     best: tuple[tuple[float, ...], Placement] | None = None
     tried: list[Placement] = []
+    doubts: tuple[str, ...] = ()
     try:
         for fit in itertools.islice(fits(trials, arguments, stated), MOST):
             found = place(trials, fit, stated)
@@ -27,16 +28,77 @@ def search(trials: Trials, arguments: Sequence[Argument], stated: Stated) -> Pla
             tried.append(found)
             mixes = not independent(trials, found.reading)
             twice = spread(trials, found.reading)
-            if not mixes and not twice and found.decided and not found.left:
+            idle = _needless(trials, arguments, found)
+            if not mixes and not twice and not idle and found.decided and not found.left:
                 return found
-            key = (float(mixes), float(twice), float(len(found.left)))
+            key = (float(mixes), float(twice), float(len(idle)), float(len(found.left)))
             if best is None or key < best[0]:
                 best = key, found
     except Spent:
-        pass
+        doubts = (f"no reading of its signature convinced, and the search for another took over {SECONDS:g} s",)
     finally:
         trials.unlimited()
-    return best[1] if best else None
+    if best is None:
+        return None
+    if best[0][1]:
+        doubts = ("under the best reading of its signature that was found, examples meet as if they were slots",)
+    doubts += tuple(
+        f"{name} may be left out by its signature, had to be passed, and changes nothing as a feature input"
+        for name in _needless(trials, arguments, best[1])
+    )
+    return replace(best[1], doubts=doubts)
+
+
+def _needless(trials: Trials, arguments: Sequence[Argument], found: Placement) -> list[str]:
+    """Arguments that may be left out by the signature, were taken for feature inputs, and reach no output as such."""
+    features = found.reading.features
+    owned = {
+        side: [a for a in arguments if a.name in features and features[a.name].side == side]
+        for side in found.reading.sides
+    }
+    return [
+        owners[0].name
+        for side, owners in owned.items()
+        if owners and not any(a.required for a in owners) and not seen(trials, found.reading, side)
+    ]
+
+
+def search_awake(
+    trials: Trials, arguments: Sequence[Argument], stated: Stated
+) -> tuple[Placement | None, tuple[str, ...]]:
+    """As `search`; where a side reaches nothing, once more with parameters that start at zero given other numbers.
+
+    A gate, a scale or a last projection that starts at zero hides a side whatever its mask does.
+
+    Returns:
+        The placement, and the parameters that keep those numbers: none where they show no side more.
+    """
+    found = search(trials, arguments, stated)
+    zeros = {n: p for n, p in trials.module.named_parameters() if p.is_floating_point() and not bool(p.any())}
+    if found is None or not zeros or not _idle(trials, arguments, found):
+        return found, ()
+    before = _reach(trials, found)
+    generator = torch.Generator().manual_seed(5)
+    for parameter in zeros.values():
+        parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+    trials.renew()
+    again = search(trials, arguments, stated)
+    if again is not None and _reach(trials, again) > before:
+        return again, tuple(zeros)
+    for parameter in zeros.values():
+        parameter.zero_()
+    return found, ()
+
+
+def _reach(trials: Trials, found: Placement) -> int:
+    """How many sides reach an output."""
+    return sum(seen(trials, found.reading, side) for side in found.reading.sides)
+
+
+def _idle(trials: Trials, arguments: Sequence[Argument], found: Placement) -> bool:
+    """Whether a side reaches no output, or an argument that may be another side was left out."""
+    left = any(a.guess == "features" and a.name not in found.reading.features for a in arguments)
+    return left or _reach(trials, found) < len(found.reading.sides)
 
 
 def _explains(wider: Placement, narrower: Placement) -> bool:

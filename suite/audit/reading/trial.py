@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.audit.calling import mode
+from suite.audit.reading.arguments import by_place, called
 from suite.audit.reading.forms import Feature, Form
 from suite.audit.subject import Scene, Side, make_scene
 
@@ -70,6 +71,8 @@ class Trials:
         self.module = module
         some = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
         self.dtype, self.device = some.dtype, some.device
+        self._by_place = by_place(module)
+        self._buffers = [(part, dict(part._buffers)) for part in module.modules() if part._buffers]
         self.made = 0
         self._seconds = seconds
         self.renew()
@@ -88,7 +91,11 @@ class Trials:
             raise Spent
         self.made += 1
         self._seed()
-        return flat(self.module(**arguments))
+        try:
+            return flat(called(self.module, arguments, self._by_place))
+        finally:
+            for part, buffers in self._buffers:  # a trial that does not fit must leave nothing of its shapes behind
+                part._buffers.update(buffers)
 
     def _seed(self) -> None:
         """What is random is the same in every call; ``torch.manual_seed`` takes longer than a small module."""

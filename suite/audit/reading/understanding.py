@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from suite.audit.reading.adapter import Adapter
-from suite.audit.reading.arguments import Argument, arguments_of, takes_any, takes_more
+from suite.audit.reading.arguments import Argument, arguments_of, by_place, called, takes_any, takes_more
 from suite.audit.reading.forms import Form
 from suite.audit.reading.inputs import Stated
 from suite.audit.reading.masks import Placement
 from suite.audit.reading.outputs import Seen, Sizes, classify, in_words, with_cuts
 from suite.audit.reading.refusal import NotUnderstood, lost, one_line
-from suite.audit.reading.search import independent, search
+from suite.audit.reading.search import independent, search, search_awake
 from suite.audit.reading.trial import LENGTHS, SECONDS, Outputs, Reading, Spent, Trials, flat, moved
 from suite.audit.subject import Call, Order, Scene, Side, SideOf, Subject, from_module, make_scene, with_side
 from variants import CoAttention
@@ -50,8 +50,9 @@ def understand(target: object, *, name: str = "", stated: Stated | None = None) 
     name = name or getattr(target, "__name__", type(target).__name__)
     if inspect.isfunction(target) and _computes(target):
         return _of_function(target, name, stated or Stated())
+    ours = False
     if isinstance(target, type) or (callable(target) and not isinstance(target, nn.Module | Adapter | Subject)):
-        target = _made(target, name)
+        target, ours = _made(target, name), True
     if isinstance(target, Subject):
         return Understood(subject=target)
     if isinstance(target, CoAttention):
@@ -60,7 +61,7 @@ def understand(target: object, *, name: str = "", stated: Stated | None = None) 
         return _adapted(target, name)
     if not isinstance(target, nn.Module):
         raise lost(f"{name} gives a {type(target).__name__}: expected a torch.nn.Module", name)
-    return _read(target.eval(), name, stated or Stated())
+    return _read(target.eval(), name, stated or Stated(), ours=ours)
 
 
 def _computes(function: Callable[..., object]) -> bool:
@@ -115,10 +116,11 @@ def _parameters(factory: Callable[..., object]) -> Sequence[inspect.Parameter]:
 # --- modules
 
 
-def _read(module: nn.Module, name: str, stated: Stated) -> Understood:
+def _read(module: nn.Module, name: str, stated: Stated, *, ours: bool = False) -> Understood:
+    """Read a module; where it was made for this audit alone, parameters of it may be given other numbers."""
     arguments = arguments_of(module)
     try:
-        return _tried(module, name, stated, arguments)
+        return _tried(module, name, stated, arguments, ours=ours)
     except Spent as error:
         raise lost(f"{name} is too slow to be read by trials: they took over {SECONDS:g} s", name) from error
     except NotUnderstood:
@@ -129,13 +131,19 @@ def _read(module: nn.Module, name: str, stated: Stated) -> Understood:
         ) from error
 
 
-def _tried(module: nn.Module, name: str, stated: Stated, arguments: Sequence[Argument]) -> Understood:
+def _tried(
+    module: nn.Module, name: str, stated: Stated, arguments: Sequence[Argument], *, ours: bool = False
+) -> Understood:
     _check(stated, arguments, name)
     if not arguments and takes_any(module):
         raise lost(f"{name}.forward takes *arguments, and no signature says what they are", name)
     trials = Trials(module)
     with trials.quietly():
-        placement = search(trials, arguments, stated)
+        woken: tuple[str, ...] = ()
+        if ours:
+            placement, woken = search_awake(trials, arguments, stated)
+        else:
+            placement = search(trials, arguments, stated)
         if placement is None:
             raise _unread(trials, name, arguments)
         trials.renew()
@@ -145,6 +153,11 @@ def _tried(module: nn.Module, name: str, stated: Stated, arguments: Sequence[Arg
         reading, more = _with_unused(trials, placement)
         seen = _seen(trials, reading)
         account = [*_of_inputs(reading), *_of_masks(arguments, placement, reading), *more]
+        if woken:
+            start, were = ("starts", "was") if len(woken) == 1 else ("start", "were")
+            account.append(
+                f"{_some(woken)} {start} at zero and {were} given other numbers here: with zeros a side reaches nothing"
+            )
         account += [f"{one.output.name} is {in_words(one)}" for one in seen]
         if not any(one.output.kind != "unknown" for one in seen):
             why = "; ".join(f"{one.output.name}: {one.why}" for one in seen) or "it returns no tensor"
@@ -159,11 +172,13 @@ def _tried(module: nn.Module, name: str, stated: Stated, arguments: Sequence[Arg
     optional = [a.name for a in arguments if a.name in reading.masks and not a.required]
     bare = replace(reading, masks={n: form for n, form in reading.masks.items() if n not in optional})
 
+    first = by_place(module)
+
     def bind_as(read: Reading) -> Callable[[nn.Module], Call]:
         def bind(copy: nn.Module) -> Call:
             def call(scene: Scene) -> Mapping[str, Tensor]:
                 dtype = next(iter(scene.features.values())).dtype
-                return _laid(seen, flat(copy(**read.arguments(scene, dtype))))
+                return _laid(seen, flat(called(copy, read.arguments(scene, dtype), first)))
 
             return call
 
@@ -322,6 +337,10 @@ def _of_masks(arguments: Sequence[Argument], placement: Placement, reading: Read
     return lines
 
 
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) < 4 else f"{', '.join(names[:2])} and {len(names) - 2} more parameters"
+
+
 def _remarks(arguments: Sequence[Argument], placement: Placement) -> tuple[str, ...]:
     told = {a.name: a for a in arguments}
     lines = []
@@ -347,7 +366,7 @@ def _remarks(arguments: Sequence[Argument], placement: Placement) -> tuple[str, 
 
 def _strange(placement: Placement, seen: Sequence[Seen]) -> list[str]:
     """Masks that change nothing where an output is longer than any side: they may have to be as long as that."""
-    unknown = [one.output.name for one in seen if one.output.kind == "unknown"]
+    unknown = [one.returned for one in seen if one.output.kind == "unknown" or one.part is not None]
     if not unknown:
         return []
     return [
@@ -406,7 +425,8 @@ def _doubts(arguments: Sequence[Argument], placement: Placement) -> tuple[str, .
     """What was not shown; NaN under every reading needs no more showing."""
     if not placement.finite and placement.placed:
         return ()
-    lines = [
+    lines = list(placement.doubts)
+    lines += [
         f"what {name} means is {mask.how.partition(':')[0]}"
         for name, mask in placement.placed.items()
         if mask.effect and not mask.shown
@@ -469,7 +489,7 @@ def _adapted(adapter: Adapter, name: str) -> Understood:
         )
         less = {side: max(small.features[side].shape[1] // 3, 1) for side in masked}
         seen = with_cuts(seen, run(small), run(scene(3, 0, less)), less)
-        unknown = [kind for kind in adapter.outputs if kind not in {one.output.name for one in seen}]
+        unknown = [kind for kind in adapter.outputs if kind not in {one.returned for one in seen}]
         if unknown:
             names = ", ".join(one.output.name for one in seen)
             raise NotUnderstood(f"the adapter {name} states {unknown[0]!r}, which is none of its outputs: {names}")
@@ -531,9 +551,9 @@ def _laid(seen: Sequence[Seen], outputs: Outputs) -> Outputs:
     for one in seen:
         if one.output.kind == "unknown":
             continue
-        if one.output.name not in outputs:
-            raise RuntimeError(f"it returned no {one.output.name} this time")
-        laid[one.output.name] = one.laid(outputs[one.output.name])
+        if one.returned not in outputs:
+            raise RuntimeError(f"it returned no {one.returned} this time")
+        laid[one.output.name] = one.laid(outputs[one.returned])
     return laid
 
 

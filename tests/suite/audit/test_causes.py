@@ -155,6 +155,31 @@ class MeetsMates(_Attends):
         return words + weights @ self.value(regions)
 
 
+class WeightsOfNothing(_Attends):
+    """A row without regions has equal weights."""
+
+    def forward(self, words: Tensor, regions: Tensor, regions_mask: Tensor) -> tuple[Tensor, Tensor]:
+        weights = self.scores(words, regions).masked_fill(~regions_mask[:, None], -1e9).softmax(-1)
+        return words + weights @ self.value(regions), weights
+
+
+class ModestFill(_Attends):
+    """A fill that holds as long as scores are ordinary."""
+
+    def forward(self, words: Tensor, regions: Tensor, regions_mask: Tensor) -> tuple[Tensor, Tensor]:
+        weights = self.scores(words, regions).masked_fill(~regions_mask[:, None], -300.0).softmax(-1)
+        return words + weights @ self.value(regions), weights
+
+
+class ScoresTimesMask(_Attends):
+    """Scores of padding are 0, and its weights are taken away again."""
+
+    def forward(self, words: Tensor, regions: Tensor, regions_mask: Tensor) -> Tensor:
+        mask = regions_mask[:, None].to(words.dtype)
+        weights = (8 * self.scores(words, regions) * mask).softmax(-1) * mask
+        return words + weights / (weights.sum(-1, keepdim=True) + 1e-13) @ self.value(regions)
+
+
 def line_of(kind: type[nn.Module], code: str) -> str:
     """``test_causes.py:12``, where that code stands in a class."""
     lines, first = inspect.getsourcelines(kind)
@@ -188,6 +213,9 @@ CAUSES = [
     (AddsTooLittle, "P1", "moved by 3 only", AddsTooLittle, "softmax", "does not hide them"),
     (BlanksAlone, "P2", "the softmax counts padding at", BlanksAlone, "softmax", "fill with -inf"),
     (ConvolvesOver, "P2", "the convolution at", ConvolvesOver, "self.second(", "blank padded slots of regions first"),
+    (WeightsOfNothing, "P9", "gives padding equal weights", WeightsOfNothing, "softmax", "multiply the weights"),
+    (ModestFill, "P17", "has the fill -300 for padded", ModestFill, "softmax", "fill with -inf"),
+    (ScoresTimesMask, "P17", "has scores up to 0 for padded", ScoresTimesMask, "softmax", "fill with -inf"),
     (MeetsMates, "P3o", "first depends on its batch mates", MeetsMates, "max()", "keep examples apart"),
 ]
 
