@@ -193,8 +193,9 @@ def _matters(lab: Lab, batch: Scene, what: str, side: Side) -> Iterator[Observat
     found = list(lab.compare(what, lab.reference, lab.forward(batch), "moves", sides=(side,)))
     # one output that moves is enough: which ones see which side is the mechanism's own business
     most = min(found, key=lambda observation: observation.ratio)
-    if most.verdict == "broken" and not _reaches(lab, side):
-        why = f"nothing in {side} reaches an output, valid or not: a gate or a scale may be 0, and there is no telling"
+    zeros = [name for name, parameter in lab.subject.module.named_parameters() if not bool(parameter.any())]
+    if most.verdict == "broken" and zeros and not _reaches(lab, side):
+        why = f"nothing in {side} reaches an output, valid or not, and {', '.join(zeros[:3])} is 0: there is no telling"
         most = replace(most, output=ANY, unjudged=True, note=why)
     yield most
 
