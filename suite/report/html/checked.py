@@ -29,13 +29,14 @@ def page(folder: Path) -> Page:
     rows = selfcheck.latest(records)
     environment = folders.environment_or_nothing(folder)
     said = [f"{name}: {value}" for name, value in environment.items() if isinstance(value, str | int | float) and value]
-    figures = [figure(name, found) for name, found in selfcheck.ratios(records).items()]
-    body = render("checked.html.jinja", rows=[texts(row) for row in rows], figures=figures)
+    counted = counts(rows)
+    pairs = [figure(name, found) for name, found in selfcheck.ratios(records).items()]
+    body = render("checked.html.jinja", rows=[texts(row) for row in rows], counted=counted, figures=pairs)
     return Page(
         title=folder.resolve().name,
         about=["a self-check, made from records.jsonl alone", *said],
         screens=[screen_of([answer(rows)]), Screen(id="rows", title="Every row", body=body)],
-        figures=figures,
+        figures=[*([counted] if counted is not None else []), *pairs],
     )
 
 
@@ -80,6 +81,97 @@ def texts(row: Finding) -> list[str]:
         str(details.get("limit") or units.MISSING),
         row.summary or units.MISSING,
     ]
+
+
+def counts(rows: Sequence[Finding]) -> Figure | None:
+    """Every count as a share of its trials, with its exact interval; None where nothing was counted."""
+    values = count_points(rows)
+    if not values:
+        return None
+    return Figure(
+        id="counts",
+        title=count_title(values),
+        spec=_count_spec(values),
+        says="The share of trials in which it was so, and its exact 95 % interval (Clopper-Pearson). The limit stands "
+        "beside the name; a row fails where the whole interval denies it. Few trials have wide intervals.",
+    )
+
+
+def count_points(rows: Sequence[Finding]) -> list[Datum]:
+    """A datum for each row that has trials, those that fail first."""
+    values: list[Datum] = []
+    for row in sorted(rows, key=lambda row: row.verdict != "broken"):
+        count, trials, low, high = (row.details.get(name) for name in ("count", "trials", "low", "high"))
+        if not (isinstance(count, int) and isinstance(trials, int) and 0 <= count <= trials and trials > 0):
+            continue
+        if not (isinstance(low, float) and isinstance(high, float)):
+            continue
+        limit = str(row.details.get("limit") or "")
+        verdict = {"holds": "holds", "broken": "fails"}.get(row.verdict, "not judged")
+        values.append(
+            {
+                "name": f"{row.details.get('check', '')}{f' ({limit})' if limit else ''}",
+                "rank": len(values),
+                "value": charts.rounded(count / trials),
+                "low": charts.rounded(low),
+                "high": charts.rounded(high),
+                "said": f"{count} of {trials}",
+                "told": verdict if limit else "for show",
+                "variant": "",
+                "doubt": "",
+            }
+        )
+    return values
+
+
+def count_title(values: Sequence[Datum]) -> str:
+    """How many fail, of those that have a limit."""
+    judged = [value for value in values if value["told"] in ("holds", "fails")]
+    failed = [value for value in judged if value["told"] == "fails"]
+    if not judged:
+        return f"{len(values)} counts, none of them with a limit"
+    if failed:
+        return f"{len(failed)} of {len(judged)} counts deny their limit; the first: {failed[0]['name']}"
+    return f"None of {len(judged)} counts denies its limit"
+
+
+_TOLD = {"fails": "#a63603", "holds": "#0173b2", "not judged": "#8a8a8a", "for show": "#8a8a8a"}
+_SHAPES = {"fails": "cross", "holds": "circle", "not judged": "square", "for show": "diamond"}
+
+
+def _count_spec(values: Sequence[Datum]) -> Spec:
+    found = [word for word in _TOLD if any(value["told"] == word for value in values)]
+    legend = {"title": None, "orient": "top"}
+    x = {"field": "value", "type": "quantitative", "scale": {"domain": [-0.02, 1.14], "nice": False},
+         "axis": {"title": "share of trials", "format": ".0%", "values": [0, 0.25, 0.5, 0.75, 1]}}  # fmt: skip
+    y = {
+        "field": "name", "type": "nominal", "sort": {"field": "rank", "op": "min"},
+        "axis": {"title": None, "ticks": False, "domain": False, "grid": True, "gridOpacity": 0.35,
+                 "labelLimit": {"expr": "narrow ? 170 : 560"}},
+    }  # fmt: skip
+    colour, shape = (
+        {"field": "told", "type": "nominal", "legend": legend,
+         "scale": {"domain": found, "range": [chosen[word] for word in found]}}
+        for chosen in (_TOLD, _SHAPES)
+    )  # fmt: skip
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "rule", "strokeWidth": 1.6},
+            "encoding": {
+                "x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"},
+                "color": {"value": {"expr": "ink"}},
+            },
+        },
+        charts.point(
+            x=x, color=colour, fill=colour, shape=shape,
+            tooltip=charts.tooltip({"name": "what (limit)", "said": "count", "told": "verdict"}),
+        ),
+        {
+            "mark": {"type": "text", "align": "left", "dx": 8, "fontSize": 11},
+            "encoding": {"x": {"field": "high", "type": "quantitative"}, "text": {"field": "said"}},
+        },
+    ]  # fmt: skip
+    return charts.chart(values, *layers, height={"step": 20}, encoding={"y": y})
 
 
 def figure(name: str, found: Sequence[stats.Ratio]) -> Figure:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from suite.core import folders
 from suite.core.records import Record
-from suite.report import ablation, attention
+from suite.report import ablation, attention, units
 from suite.report.accuracies import WAYS, Accuracies, Interval, Row, change, interval, points, verdict
 from suite.report.html import charts, scenes
 from suite.report.html.answers import Answer, screen_of
@@ -216,7 +216,7 @@ def _changes_spec(values: Sequence[Datum]) -> Spec:
         },
         {
             "data": {"values": each},
-            "mark": {"type": "tick", "size": 9, "thickness": 1, "opacity": 0.55},
+            "mark": {"type": "tick", "size": 13, "thickness": 1.5, "opacity": 0.8},
             "encoding": {"x": {"field": "seed", "type": "quantitative"}, "color": {"value": charts.QUIET}},
         },
         {
@@ -349,10 +349,36 @@ def learnt(accuracies: Accuracies, study: str) -> tuple[list[str], list[list[str
     return ["row", *families], lines
 
 
+def by_family(accuracies: Accuracies, study: str) -> tuple[list[str], list[list[str]]]:
+    """Of each row that has a parent, its change in each family of questions, in points; strong where it is told.
+
+    Returns:
+        Column titles, and the rows as text; nothing where there is one family or no such row.
+    """
+    lines = []
+    for row in accuracies.trained(study):
+        if not row.parent or row.is_blindfolded:
+            continue
+        changed = [
+            change(accuracies.of(study, row.label, family=family), accuracies.of(study, row.parent, family=family))
+            for family in accuracies.families
+        ]
+        if not any(one.seeds for one in changed):
+            continue
+        said = [points(one, sign="+") if one.seeds else units.MISSING for one in changed]
+        strong = [one.seeds and one.low * one.high > 0 for one in changed]
+        lines.append(
+            [f"`{row.label}`", f"`{row.parent}`"]
+            + [f"**{text}**" if told else text for text, told in zip(said, strong, strict=True)]
+        )
+    return (["row", "beside", *accuracies.families], lines) if lines and len(accuracies.families) > 1 else ([], [])
+
+
 def _study(accuracies: Accuracies, study: str, drawn: Sequence[Figure]) -> Markup:
     table = ablation.study_table(accuracies, study)
     columns = list(table.columns)
     head, rows = learnt(accuracies, study)
+    families, by_family_rows = by_family(accuracies, study)
     return render(
         "study.html.jinja",
         sentences=[*ablation.sentences(accuracies, study), *filter(None, [ablation.power(accuracies, study)])],
@@ -362,6 +388,8 @@ def _study(accuracies: Accuracies, study: str, drawn: Sequence[Figure]) -> Marku
         numbers=[columns.index(name) for name in _NUMBER_COLUMNS if name in columns],
         learnt_columns=head,
         learnt_rows=rows,
+        family_columns=families,
+        family_rows=by_family_rows,
     )
 
 

@@ -220,23 +220,30 @@ def _roofs(rows: Sequence[Row], levels: Mapping[str, float]) -> list[Spec]:
 
 
 def _level(roofs: Sequence[tuple[str, float]]) -> list[Spec]:
-    """The level lines, the lowest first; a name that would meet the one below it stands further right."""
+    """The level lines, the lowest first; a name that would meet the line above it stands below its own.
+
+    Of three that are near each other the names stand one after the other as well.
+    """
     values: list[Datum] = []
-    for dtype, roof in roofs:
+    for at, (dtype, roof) in enumerate(roofs):
         near = bool(values) and roof < values[-1]["y"] * 1.6
+        below = at + 1 < len(roofs) and roofs[at + 1][1] < roof * 1.6
         said = f"{dtype}: {units.per_second(roof, 'FLOP')}"
-        values.append({"y": charts.rounded(roof), "said": said, "turn": values[-1]["turn"] + 1 if near else 0})
+        values.append(
+            {"y": charts.rounded(roof), "said": said, "turn": values[-1]["turn"] + 1 if near else 0, "below": below}
+        )
     y = {"field": "y", "type": "quantitative"}
     rule: Spec = {"mark": {"type": "rule", "strokeDash": [5, 3], "color": charts.QUIET}, "encoding": {"y": y}}
     texts: list[Spec] = [
         {
-            "transform": [{"filter": f"datum.turn === {turn}"}],
-            "mark": {"type": "text", "align": "left", "dy": -6, "fontSize": 10.5, "color": charts.QUIET},
+            "transform": [{"filter": f"datum.turn === {turn} && datum.below === {below}"}],
+            "mark": {"type": "text", "align": "left", "dy": dy, "fontSize": 10.5, "color": charts.QUIET},
             "encoding": {
                 "y": y, "x": {"value": {"expr": f"4 + {turn} * (narrow ? 118 : 150)"}}, "text": {"field": "said"},
             },
         }
         for turn in sorted({value["turn"] for value in values})
+        for below, dy in (("true", 9), ("false", -6))
     ]  # fmt: skip
     return [{"data": {"values": values}, **layer} for layer in (rule, *texts)]
 

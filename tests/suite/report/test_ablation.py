@@ -15,6 +15,7 @@ from suite.core.answer import Answer, give
 from suite.core.records import Artifact, Finding, Measurement, Record, Skip
 from suite.report import ablation, ablation_plots, attention, page, pareto
 from suite.report.accuracies import Accuracies, Interval, change, detectable, interval, verdict
+from suite.report.html import study
 from suite.report.tables import Place
 
 SEEDS = (0.70, 0.72, 0.69, 0.71, 0.73)
@@ -435,3 +436,22 @@ def test_a_row_that_learns_a_family_with_some_seeds_is_of_two_kinds_and_one_that
     accuracies = Accuracies(made)
     (sentence,) = (text for text in ablation.sentences(accuracies, "core") if "two kinds" in text)
     assert sentence.endswith("of two kinds: `parted` (*pair* 2 of 4).")
+
+
+def test_the_change_in_each_family_is_strong_where_it_is_told_and_the_blindfolded_have_none() -> None:
+    made: list[Record] = [
+        described("pool", ""),
+        described("mine", "pool"),
+        described("mine (question only)", "mine", variant="mine", sight="question_only"),
+    ]
+    for family, shift in (("all", 0.1), ("unary", 0.2), ("pair", 0.0)):
+        noise = (0.0, 0.0, 0.0, 0.0, 0.0) if family != "pair" else (0.1, -0.1, 0.05, -0.05, 0.0)
+        made += accuracies_of("pool", SEEDS, family=family)
+        made += accuracies_of("mine (question only)", SEEDS, family=family)
+        shifted = tuple(seed + shift + more for seed, more in zip(SEEDS, noise, strict=True))
+        made += accuracies_of("mine", shifted, family=family)
+    columns, ((row, beside, unary, pair),) = study.by_family(Accuracies(made), "core")
+    assert columns == ["row", "beside", "unary", "pair"]
+    assert (row, beside) == ("`mine`", "`pool`")
+    assert unary.startswith("**+20.0 ")
+    assert "**" not in pair
