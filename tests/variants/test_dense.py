@@ -108,6 +108,7 @@ def test_a_mechanism_is_its_paper_with_the_wider_question_and_more_words_than_re
     assert_follows(dense, "dense", Batch(image[:, :4], question, image_valid[:, :4], question_valid))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*CASES, "dense-nowhere-question_to_image"])
 @pytest.mark.parametrize(("regions", "words"), [(7, 5), (4, 9)])
 def test_flops_are_those_that_torch_counts(name: str, regions: int, words: int) -> None:

@@ -113,6 +113,7 @@ def test_the_defaults_are_the_published_ones() -> None:
     assert_follows(modular, "modular", smallest(4, 6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("image_width", [4, 6])
 def test_flops_are_those_that_torch_counts(name: str, image_width: int) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.lanes import one_in
 from tests.variants.oracles import Glimpse, Parameters, Vectors, linear, mean_weights, softmax, weighted_sum
 from tests.variants.ragged import assert_follows, ragged, smallest
 from variants import Batch, build, mechanisms
@@ -360,7 +361,7 @@ CASES = {
 NAMES = sorted({parse(case).mechanism for case in CASES})
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", one_in(6, CASES))
 def test_a_mechanism_is_its_paper_on_ragged_rows(name: str) -> None:
     assert_follows(CASES[name], name, ragged(6, 5))
 
@@ -396,7 +397,7 @@ def test_every_option_and_part_has_an_oracle(name: str) -> None:
     assert {part for spec in covered for part in spec.without} == set(mechanisms()[name].parts)
 
 
-@pytest.mark.parametrize("name", [*CASES, *ONE_WIDTH])
+@pytest.mark.parametrize("name", one_in(6, [*CASES, *ONE_WIDTH]))
 @pytest.mark.parametrize(("regions", "words"), [(7, 5), (4, 9)])
 def test_flops_are_those_that_torch_counts(name: str, regions: int, words: int) -> None:
     question_width = 6 if name in ONE_WIDTH else 5

@@ -1,8 +1,5 @@
 """The audit audited: every planted defect is caught by what should catch it, and correct mechanisms raise no alarm."""
 
-from collections.abc import Iterable
-from typing import Any
-
 import pytest
 
 from suite.audit import evidence
@@ -14,12 +11,8 @@ from suite.audit.lab import Lab
 from suite.audit.observation import ANY, WHAT
 from suite.audit.properties import BY_ID, examine
 from suite.audit.selfcheck import NEEDED, REASONS, accusations, false_alarms, only_catchers, plant_all
+from tests.lanes import one_in
 from variants import KnownDefect, build, mechanisms
-
-
-def one_in(count: int, names: Iterable[str]) -> list[Any]:
-    """All of them, of which one in so many are for the quick lane."""
-    return [name if at % count == 0 else pytest.param(name, marks=pytest.mark.slow) for at, name in enumerate(names)]
 
 
 @pytest.mark.parametrize("name", one_in(6, DEFECTS))

@@ -204,6 +204,7 @@ def test_a_gain_from_changed_padding_is_no_loss() -> None:
     assert any("no loss to changed padding is told from zero" in text.get_text() for text in figure.findobj(Text))
 
 
+@pytest.mark.slow
 def test_changes_stand_below_what_they_are_compared_with(records: list[Record], tmp_path: Path) -> None:
     part = described("hierarchical-word_level", "hierarchical")
     jumping = (0.10, -0.15, 0.05, 0.15, -0.10)
@@ -313,6 +314,7 @@ def test_nothing_dominates_who_is_best_or_cheapest() -> None:
     assert pareto.undominated(pairs) == {"best", "cheap", "between", "twin"}
 
 
+@pytest.mark.slow
 def test_accuracy_and_cost_meet_in_one_table_and_two_plots(records: list[Record], tmp_path: Path) -> None:
     run = (
         timed("pool", 0.001, 2e6) + timed("hierarchical", 0.01, 8e6) + timed("leaky", 0.02, 4e6) + timed("other", 1, 1)

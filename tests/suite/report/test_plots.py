@@ -19,6 +19,7 @@ from suite.report import matrix, plots, rows, scatter, style, tables
 from suite.report.tables import Tables
 from tests.suite.report import synthetic
 
+pytestmark = pytest.mark.slow
 README_PX = 900
 
 
@@ -73,7 +74,6 @@ def labels_beyond_the_view(axes: Axes) -> Iterator[Text]:
         yield from (label for label in axis.get_ticklabels() if not low <= label.get_position()[place] <= high)
 
 
-@pytest.mark.slow
 def test_everything_written_in_a_plot_can_be_read_in_a_readme(drawn: dict[str, tuple[Figure, str]]) -> None:
     for name, (figure, _) in drawn.items():
         figure.set_dpi(README_PX / style.WIDTH_IN)
@@ -148,7 +148,6 @@ def test_a_doubted_cell_is_hollow(cells: pd.DataFrame) -> None:
     assert faces == {"o": style.PRECISIONS["float32"], "D": "white"}
 
 
-@pytest.mark.slow
 def test_pictures_are_as_wide_as_a_readme_at_twice_its_resolution_and_the_same_twice(
     made: Tables, records: list[Record], tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ def test_of_runs_on_devices_of_one_kind_the_newest_is_shown(references: Path, tm
     assert headings == ["b", "c"]
 
 
+@pytest.mark.slow
 def test_what_stands_around_the_marks_is_kept(references: Path, tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text(f"# Before\n\n{readme.BEGIN}\nold\n{readme.END}\n\nafter\n")

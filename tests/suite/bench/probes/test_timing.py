@@ -50,6 +50,7 @@ def test_every_variant_and_the_anchor_are_timed_in_the_same_rounds(tiny: Workloa
     assert gc.isenabled()
 
 
+@pytest.mark.slow
 def test_the_order_within_rounds_is_drawn_anew(tiny: Workload) -> None:
     announced: list[str] = []
     list(timing.compare(["pool"], tiny, "forward", "cpu", task="t", budget_s=2.0, announce=announced.append))
@@ -85,6 +86,7 @@ def test_a_variant_that_raises_leaves_its_neighbours_alone(
     assert set(measured(records, "latency")) == {"parallel", "pool"}
 
 
+@pytest.mark.slow
 def test_a_slow_variant_is_timed_in_fewer_rounds_or_skipped_with_its_time(
     tiny: Workload, transform: Callable[[str, Callable[[Variant], Variant]], None]
 ) -> None:
@@ -202,6 +204,7 @@ def test_rounds_end_with_the_deadline_however_few_there_were(tiny: Workload) -> 
         assert "only 1 samples" in latency.trust
 
 
+@pytest.mark.slow
 def test_time_that_is_to_be_spent_is_spent_although_all_is_known(
     tiny: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
