@@ -2,16 +2,20 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from markupsafe import Markup
 
-from suite.report.html import document
+from suite.report import tables
+from suite.report.html import bench, document, raw
 from suite.report.html.document import Page, Screen
+from suite.selfcheck import many_records
 
 SPEC = {"mark": "point", "data": {"values": [{"name": "</script><!--"}]}}
 
@@ -84,3 +88,17 @@ def test_the_vendored_files_are_what_their_licences_speak_of() -> None:
         version = re.search(r'version\s*=\s*"(\d+\.\d+\.\d+)"', document._text(f"vendor/{name}"))
         assert name.removesuffix(".min.js") in licences
         assert version is None or version[1] in licences
+
+
+@pytest.mark.slow
+def test_a_page_of_a_hundred_thousand_records_is_below_ten_megabytes_by_the_law_of_its_growth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # beyond these the samples stay in the records, and so add nothing to a large page
+    monkeypatch.setattr(raw, "MOST_SAMPLES", 0)
+    sizes = {}
+    for count in (7_200, 9_600):  # more places than have charts
+        made = list(itertools.islice(many_records.records(), count))
+        sizes[count] = len(document.document(bench.page(tmp_path, tables.make(made), made, {})))
+    a_record = (sizes[9_600] - sizes[7_200]) / 2_400
+    assert sizes[9_600] + (100_000 - 9_600) * a_record < 10e6, sizes
