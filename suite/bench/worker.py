@@ -44,7 +44,7 @@ def work(task: Task, site: Site, at: Announcement) -> Iterator[str]:
     from suite.bench.probes import clocks, settings  # noqa: F401  # the clock's own functions, before a file can replace them
 
     started, cpu = time.perf_counter(), time.process_time()
-    watch = settings.Watch()
+    watch = settings.Watch(strangers=bool(site.files))
     doubts = _Doubts()
     for path in site.files:
         before = mechanisms()

@@ -8,11 +8,18 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import overrides
+from torch._C import _len_torch_dispatch_stack, _len_torch_function_stack
+from torch.nn.modules import module as modules
+from torch.utils import _python_dispatch as dispatch
+
+from suite.bench.probes import functions
 
 CLOCKS = ("time", "perf_counter", "monotonic", "process_time", "thread_time")
 _TIME = (*CLOCKS, *(f"{name}_ns" for name in CLOCKS), "sleep")
@@ -24,6 +31,20 @@ _SIGNALS = tuple(
 _COMPILERS = ("_", "TORCHINDUCTOR_", "TRITON_")
 _USUAL_RECURSION = 1000
 _SMALL = 5e-324
+_BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+_HOOKS = tuple(
+    hooks for name, hooks in vars(modules).items() if name.startswith("_global_") and isinstance(hooks, dict)
+)
+"""Of every module there is: by torch's number of the hook, the hook."""
+
+
+def _values(before: Any, now: Any) -> str:
+    return f" ({before} to {now})"
+
+
+def _unsaid(before: Any, now: Any) -> str:
+    """Of what has no values that say something to a person."""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -33,8 +54,8 @@ class Setting:
     name: str
     read: Callable[[], Any]
     write: Callable[[Any], object]
-    spoken: bool = True
-    """Whether its values say something to a person."""
+    said: Callable[[Any, Any], str] = _values
+    """What a person is told of the values before and now."""
 
 
 def _on_backend(module: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], object]]:
@@ -63,11 +84,58 @@ def _set_environment(variables: dict[str, str]) -> None:
     os.environ.update(variables)
 
 
+def _errors() -> list[Any]:
+    """The filters that make errors of warnings; others harm nobody, and libraries add some as they are loaded."""
+    return [entry for entry in warnings.filters if entry[0] == "error"]
+
+
+def _set_errors(before: list[Any]) -> None:
+    missing = [entry for entry in before if entry not in warnings.filters]
+    kept = [entry for entry in warnings.filters if entry[0] != "error" or entry in before]
+    warnings.filters[:] = [*missing, *kept]  # type: ignore[index]  # a list, of which more is not promised
+    warnings.simplefilter("default", append=True)  # as it is without a filter; tells the module that they have changed
+
+
+def _modes() -> tuple[int, int]:
+    """How many modes every call of torch goes through."""
+    return _len_torch_function_stack(), _len_torch_dispatch_stack()
+
+
+def _leave_modes(before: tuple[int, int]) -> None:
+    while _len_torch_function_stack() > before[0]:
+        overrides._pop_mode()  # type: ignore[no-untyped-call]
+    while _len_torch_dispatch_stack() > before[1]:
+        dispatch._pop_mode()
+
+
+def _hooks() -> tuple[dict[Any, Any], ...]:
+    return tuple(dict(hooks) for hooks in _HOOKS)
+
+
+def _set_hooks(before: tuple[dict[Any, Any], ...]) -> None:
+    for hooks, were in zip(_HOOKS, before, strict=True):
+        hooks.clear()
+        hooks.update(were)
+
+
+def _cpus() -> frozenset[int]:
+    """The CPUs that it may use, where a system tells; not where OpenMP itself binds threads to some as it starts."""
+    told = hasattr(os, "sched_getaffinity") and not any(name in os.environ for name in _BINDING)
+    return frozenset(os.sched_getaffinity(0)) if told else frozenset()
+
+
 def _flushes() -> bool:
     return _SMALL * 1.0 == 0.0  # the interpreter's own product, in this thread
 
 
 QUICK = (
+    # the first, since whatever else is looked at is looked at with them
+    Setting(
+        "Python's own functions",
+        functions.pythons_own,
+        lambda _: functions.put_back_pythons_own(),
+        said=lambda _, now: f" ({', '.join(now[:3])})",
+    ),
     Setting("the number of threads", torch.get_num_threads, torch.set_num_threads),
     Setting("the default dtype", torch.get_default_dtype, torch.set_default_dtype),
     # a default device is a mode that every call goes through; without one there is none to set
@@ -92,20 +160,28 @@ QUICK = (
         torch.backends.cuda.enable_mem_efficient_sdp,
     ),
     Setting("whether the smallest numbers count as zero", _flushes, torch.set_flush_denormal),
-    Setting("the clocks", lambda: tuple(getattr(time, name) for name in _TIME), _set_times, spoken=False),
-    Setting("what traces calls", lambda: (sys.gettrace(), sys.getprofile()), lambda both: _trace(*both), spoken=False),
+    Setting("the clocks", lambda: tuple(getattr(time, name) for name in _TIME), _set_times, said=_unsaid),
+    Setting("what traces calls", lambda: (sys.gettrace(), sys.getprofile()), lambda both: _trace(*both), said=_unsaid),
 )
 """Read after every sample; together some microseconds."""
 SLOW = (
-    Setting("the environment", _environment, _set_environment, spoken=False),
-    Setting("the working directory", os.getcwd, os.chdir, spoken=False),
-    Setting("what signals do", lambda: tuple(map(signal.getsignal, _SIGNALS)), _set_handlers, spoken=False),
+    Setting("the environment", _environment, _set_environment, said=_unsaid),
+    Setting("the working directory", os.getcwd, os.chdir, said=_unsaid),
+    Setting("what signals do", lambda: tuple(map(signal.getsignal, _SIGNALS)), _set_handlers, said=_unsaid),
     Setting(  # the compiler raises it, which harms nobody
         "the limit on recursion", lambda: min(sys.getrecursionlimit(), _USUAL_RECURSION), sys.setrecursionlimit
     ),
-    Setting("the standard streams", lambda: (sys.stdout, sys.stderr), lambda both: _speak(*both), spoken=False),
+    Setting("which warnings are errors", _errors, _set_errors, said=_unsaid),
+    Setting("the modes that every call of torch goes through", _modes, _leave_modes, said=_unsaid),
+    Setting("the hooks of every module", _hooks, _set_hooks, said=_unsaid),
+    Setting("the CPUs that it may use", _cpus, lambda cpus: os.sched_setaffinity(0, cpus), said=_unsaid),
+    Setting("the standard streams", lambda: (sys.stdout, sys.stderr), lambda both: _speak(*both), said=_unsaid),
 )
 """Read before and after all calls of a variant."""
+OF_STRANGERS = (
+    Setting("functions that others call", functions.Functions, lambda them: them.put_back(), said=functions.said),
+)
+"""Read as `SLOW` is where code that is not ours is at work; it takes some milliseconds, and ours replaces nothing."""
 
 
 def _trace(tracing: Any, profiling: Any) -> None:
@@ -120,8 +196,14 @@ def _speak(out: Any, errors: Any) -> None:
 class Watch:
     """Remembers the settings of a moment, and puts them back."""
 
-    def __init__(self) -> None:
-        self._before = {setting: _read(setting) for setting in (*QUICK, *SLOW)}
+    def __init__(self, *, strangers: bool = True) -> None:
+        """Remember.
+
+        Args:
+            strangers: whether code that is not ours is at work.
+        """
+        self._all = (*QUICK, *SLOW, *(OF_STRANGERS if strangers else ()))
+        self._before = {setting: _read(setting) for setting in self._all}
         self._threads = set(threading.enumerate())
 
     def undo(self, *, quickly: bool = False) -> tuple[str, ...]:
@@ -131,11 +213,11 @@ class Watch:
             quickly: whether only what is read after every sample is looked at.
         """
         changed = []
-        for setting in QUICK if quickly else (*QUICK, *SLOW):
+        for setting in QUICK if quickly else self._all:
             before, now = self._before[setting], _read(setting)
             if now == before:
                 continue
-            changed.append(f"{setting.name} ({before} to {now})" if setting.spoken else setting.name)
+            changed.append(setting.name + setting.said(before, now))
             try:
                 setting.write(before)
             except Exception:  # such as a working directory that was deleted

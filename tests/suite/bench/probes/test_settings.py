@@ -1,27 +1,49 @@
 """What one variant changes in the process is seen, said and undone; what breaks the contract is broken."""
 
+import builtins
+import functools
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_hook
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from suite.bench.probes import conditions, contract, timing
+from suite.bench.probes import clocks, conditions, contract, timing
 from suite.bench.probes.conditions import Mark, process_doubts
 from suite.bench.probes.settings import Watch
 from suite.bench.probes.step import About, make_inputs, prepare
 from suite.core.records import Finding, Measurement, Record
 from suite.core.workloads import WORKLOADS, Phase
 from tests.lanes import one_in
-from variants import Attended, Batch, CoAttention, mechanisms, register, registry
+from variants import Attended, Batch, CoAttention, mechanisms, parallel, register, registry
 from variants.masking import masked_mean
+from variants.parallel import Parallel
 
 TINY = WORKLOADS["tiny"]
 ABOUT = About(task="t", variant="own", workload="tiny", phase="forward", device="cpu")
+
+
+class Through(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+class Below(TorchDispatchMode):
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize(
@@ -49,8 +71,20 @@ ABOUT = About(task="t", variant="own", workload="tiny", phase="forward", device=
         (lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN), "what signals do"),
         (lambda: sys.setrecursionlimit(500), "the limit on recursion"),
         (lambda: setattr(sys, "stderr", None), "the standard streams"),
+        (lambda: warnings.filterwarnings("error", "a word"), "which warnings are errors"),
+        (lambda: Through().__enter__(), "the modes that every call of torch goes through"),
+        (lambda: Below().__enter__(), "the modes that every call of torch goes through"),
+        (lambda: register_module_forward_hook(lambda *_: None), "the hooks of every module"),
+        (lambda: setattr(torch, "softmax", torch.sigmoid), "functions that others call (torch.softmax)"),
+        (lambda: setattr(torch.Tensor, "softmax", None), "functions that others call (torch.Tensor.softmax)"),
+        (lambda: setattr(torch.nn.Linear, "forward", None), "functions that others call (torch.nn.Linear.forward)"),
+        (lambda: setattr(Parallel, "forward", None), "functions that others call (variants.parallel.Parallel.forward)"),
+        (lambda: setattr(parallel, "masked_softmax", None), "functions that others call (variants.parallel.masked_s"),
+        (lambda: setattr(clocks, "perf_counter", lambda: 0.0), "functions that others call (suite.bench.probes.clocks"),
+        (lambda: setattr(builtins, "isinstance", None), "Python's own functions (isinstance)"),
+        (lambda: delattr(builtins, "len"), "Python's own functions (len)"),
     ],
-    ids=range(18),
+    ids=range(30),
 )
 def test_a_change_is_said_and_undone(change: Callable[[], object], said: str) -> None:
     watch = Watch()
@@ -59,6 +93,27 @@ def test_a_change_is_said_and_undone(change: Callable[[], object], said: str) ->
     assert len(changed) == 1
     assert changed[0].startswith(said)
     assert Watch().undo() == watch.undo() == ()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no process is bound to CPUs here")
+def test_being_bound_to_a_cpu_is_said_and_undone() -> None:
+    watch, cpus = Watch(), os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cpus)})
+    assert watch.undo() == (() if len(cpus) == 1 else ("the CPUs that it may use",))
+    assert os.sched_getaffinity(0) == cpus
+
+
+def test_what_torch_puts_around_a_function_of_its_own_is_no_change_and_what_a_user_puts_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch, seeds = Watch(), torch.manual_seed
+    # as its compiler does when it is loaded
+    monkeypatch.setattr(torch, "manual_seed", torch._disable_dynamo(seeds))
+    monkeypatch.setattr(torch.nn, "Own", Own, raising=False)  # nobody calls what was not there before
+    assert watch.undo() == ()
+    monkeypatch.setattr(torch, "manual_seed", functools.wraps(seeds)(lambda seed: seeds(0)))
+    assert watch.undo() == ("functions that others call (torch.manual_seed)",)
+    assert torch.manual_seed is seeds
 
 
 def test_drawing_numbers_changes_nothing() -> None:
@@ -159,6 +214,22 @@ def test_nothing_that_is_built_in_breaks_the_contract(name: str) -> None:
         # its weights are scores, and declared so
         expected = "known" if name == "published_drugban" else "holds"
         assert finding.verdict == expected, (variant, finding.summary)
+
+
+def test_functions_that_one_puts_in_the_place_of_others_are_not_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "tanh", torch.tanh)
+
+    class Patches(Own):
+        def before(self) -> None:
+            torch.tanh = lambda *_: 1 / 0  # type: ignore[assignment,return-value]
+
+    register("patches")(Patches)
+    records = compared("patches", "alternating")
+    assert "it changes functions that others call (torch.tanh); undone after each call" in " ".join(
+        latency(records, "patches").trust
+    )
+    for neighbour in ("parallel", "alternating"):
+        assert not [reason for reason in latency(records, neighbour).trust if "change" in reason]
 
 
 def compared(*names: str, phase: Phase = "forward") -> list[Record]:
