@@ -10,6 +10,7 @@ import datetime
 import os
 import re
 import stat
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -161,7 +162,8 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 def _loaded(path: Path) -> Any:
     _refuse_archives(path)
     try:
-        with torch.serialization.safe_globals(_HARMLESS):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_HARMLESS):
+            warnings.simplefilter("ignore")  # of torch, about what it finds there: what is no weights is told below
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file may be anything: what torch makes of it has no end of classes
         raise UserError(f"{path}: {_reason(path, error)}") from error
