@@ -11,6 +11,7 @@ from suite.bench.probes import regions
 from suite.bench.probes.step import About, prepared, running_on
 from suite.core.records import Artifact, Measurement, Scalar
 from suite.core.workloads import Phase, Workload
+from variants.transforms import compiles
 
 FOLDER = "traces"
 
@@ -42,7 +43,7 @@ def record(
         if not step.calls:
             step(0)
             step.clear()
-        parts = nullcontext() if "compile" in name else regions.parts_named(step.variant.module)
+        parts = nullcontext() if compiles(step.variant.spec) else regions.parts_named(step.variant.module)
         with (
             parts,
             profile(
