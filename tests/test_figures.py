@@ -29,18 +29,19 @@ FIGURE = re.compile(
 LINK = re.compile(r"results/reference/([\w./-]+)")
 
 
-class Section(NamedTuple):
-    """What stands below a heading, or behind bold words at the beginning of a line."""
+class Paragraph(NamedTuple):
+    """A paragraph with the table behind it."""
 
-    readme: str
     title: str
+    """Of its section: the heading above it, or the bold words with which it or one before it begins."""
     text: str
+    section: str
 
     @property
     def runs(self) -> set[Path]:
-        """The committed runs that it links to."""
+        """The committed runs that its section links to."""
         found = set()
-        for link in LINK.findall(self.text):
+        for link in LINK.findall(self.section):
             path = REFERENCES / link
             while not (path / store.FILE).exists() and not list(path.glob("*.md")):
                 path = path.parent
@@ -48,13 +49,15 @@ class Section(NamedTuple):
         return found
 
 
-def sections(readme: str) -> Iterator[Section]:
+def paragraphs(readme: str) -> Iterator[Paragraph]:
     text = (ROOT / readme).read_text(encoding="utf-8")
     # the table of the front page is made from its runs by a command, and code is no sentence
     text = re.sub(r"<!-- table:begin -->.*?<!-- table:end -->|```.*?```", "", text, flags=re.DOTALL)
     for part in re.split(r"(?m)^(?=## |\*\*)", text):
-        title = re.match(r"## (.+)|\*\*(.+?)\*\*", part)
-        yield Section(readme, next(filter(None, title.groups()), "").rstrip(".") if title else "", part)
+        head = re.match(r"## (.+)|\*\*(.+?)\*\*", part)
+        title = next(filter(None, head.groups()), "").rstrip(".") if head else ""
+        for text in re.split(r"\n\n(?!\|)", part):
+            yield Paragraph(title, text.strip(), part)
 
 
 @cache
@@ -85,7 +88,7 @@ def numbers(text: str) -> list[str]:
 
 
 class Cited(NamedTuple):
-    """A figure, or all of a section, with where it is from."""
+    """A figure, or all of a section by its title or of a paragraph by its first words, with where it is from."""
 
     readme: str
     what: str
@@ -102,23 +105,23 @@ def test_a_figure_with_a_unit_is_of_a_committed_run_or_cited(readme: str) -> Non
     own = {entry.what for entry in cited() if entry.readme == readme}
     used: set[str] = set()
     nowhere = []
-    for section in sections(readme):
-        known = frozenset().union(*map(written, section.runs))
-        for found in FIGURE.finditer(section.text):
+    for paragraph in paragraphs(readme):
+        known = frozenset().union(*map(written, paragraph.runs))
+        named = {what for what in own if what == paragraph.title or paragraph.text.startswith(what)}
+        for found in FIGURE.finditer(paragraph.text):
             if all(number in known for number in found.groups() if number):
                 continue
-            if found[0] in own or section.title in own:
-                used |= {found[0], section.title} & own
-                continue
-            nowhere.append((section.title, found[0]))
+            sources = named | ({found[0]} & own)
+            used |= sources
+            if not sources:
+                nowhere.append((paragraph.title, found[0]))
     assert nowhere == []
     assert used == own, "cited, and not needed"
 
 
 def test_a_figure_from_nowhere_is_found() -> None:
-    planted = Section(
-        "README.md", "", "It takes 4173.1 ms, ×3.2171 (2.9817–3.4517), as [the run](results/reference/xeon-amx) says."
-    )
+    text = "It takes 4173.1 ms, ×3.2171 (2.9817–3.4517), as [the run](results/reference/xeon-amx) says."
+    planted = Paragraph("", text, text)
     known = frozenset().union(*map(written, planted.runs))
     assert [found[0] for found in FIGURE.finditer(planted.text)] == ["4173.1 ms", "×3.2171", "(2.9817–3.4517)"]
     assert not {"4173.1", "3.2171", "2.9817", "3.4517"} & known
@@ -149,5 +152,5 @@ def test_figures_over_several_runs_are_what_their_records_say() -> None:
     ]
     assert [f"{spread:.1f}" for spread in spreads] == re.findall(
         r"by (\d\.\d)(?: points)?",
-        "".join(section.text for section in sections(READMES[1]) if section.title.endswith("on phrases")),
+        "".join(it.text for it in paragraphs(READMES[1]) if it.title.endswith("on phrases")),
     )
