@@ -14,7 +14,7 @@ import torch
 from suite.bench import outline
 from suite.core import devices, user_files
 from suite.core.devices import Device
-from suite.core.errors import UserError, as_users
+from suite.core.errors import UserError, as_users, words
 from suite.core.records import ANCHOR
 from suite.core.workloads import CLASSIC, PHASES, PRESETS, TODAY, WORKLOADS, Phase, Preset, Workload, custom, override
 from suite.execution import guest
@@ -150,12 +150,22 @@ def _hear(
                 case {"file": str(path)}:
                     at = path
                 case {"mechanism": dict(description)}:
-                    user_files.introduce(description)
+                    _introduce_told(at, description)
                 case {"outline": dict(made)}:
                     outlines.append(made)
     except guest.Lost as lost:
         raise UserError(f"--with {user_files.shown(Path(at))}: {lost}") from lost
     return outlines
+
+
+def _introduce_told(path: str, description: user_files.Description) -> None:
+    try:
+        user_files.introduce(description)
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # a file may write what it likes
+        where = user_files.shown(Path(path))
+        raise UserError(f"--with {where}: it wrote into the pipe of its answers, {words(error)}") from error
 
 
 def _introductions(request: Request) -> Iterator[Mapping[str, Any]]:

@@ -125,7 +125,7 @@ def _description(name: str, found: object) -> Description:
         raise TypeError("expected a class that extends CoAttention")
     if not isinstance(getattr(found, "source", None), str):
         raise TypeError("expected a class attribute 'source': what it implements, in a few words")
-    if len(name) > _LONGEST_NAME:
+    if len(str(name)) > _LONGEST_NAME:
         raise ValueError(f"a name of {len(name)} characters; expected {_LONGEST_NAME} at most")
     if inspect.isabstract(found):
         raise TypeError(f"expected {', '.join(sorted(found.__abstractmethods__))} to be defined")

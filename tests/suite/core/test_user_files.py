@@ -176,3 +176,12 @@ def test_a_file_given_twice_or_not_there_is_refused(tmp_path: Path) -> None:
             request.introduce([str(tmp_path / name)])
     with pytest.raises(UserError, match=r"expected a Python file, ending in \.py"):
         request.introduce([written(tmp_path, "own.txt")])
+
+
+@pytest.mark.parametrize("told", [{}, {"name": 5}, {"name": "x", "options": 3}])
+def test_what_a_file_makes_up_about_a_mechanism_is_its_mistake_and_not_ours(
+    told: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request.guest, "stream", lambda *_, **__: [{"mechanism": told}])
+    with pytest.raises(UserError, match=r"own\.py: it wrote into the pipe of its answers"):
+        request.introduce([written(tmp_path, "own.py")])
