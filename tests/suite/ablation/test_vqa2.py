@@ -448,7 +448,8 @@ def test_equal_parameters_are_those_of_the_data() -> None:
     wanted = parameters(Row(variant="hierarchical", width=128), shape)
     sizes = {entry.row.label: parameters(entry.row, shape) for entry in fitted.rows}
     assert len(sizes) == 15
-    assert all(abs(size - wanted) < 0.13 * wanted for size in sizes.values()), sizes
+    # the step of sixteen in width changes the parameters by a third where they are most
+    assert all(abs(size - wanted) < 0.17 * wanted for size in sizes.values()), sizes
     assert all(entry.parent in (None, fitted.rows[0].row) for entry in fitted.rows)
 
 
