@@ -288,7 +288,7 @@ def test_the_plot_of_memory_names_the_least_and_the_most_of_all_its_points() -> 
                 assert points[part.split(" ")[0]] == value
                 more = re.search(r"and (\d+) more", part)
                 assert list(points.values()).count(value) == 1 + int(more[1] if more else 0)
-    assert drawn_ones > 5
+    assert drawn_ones > len(PLOTTED) // 2
 
 
 def test_the_plot_of_errors_counts_its_points_and_spans_all_of_the_transform_that_it_names() -> None:
@@ -310,7 +310,7 @@ def test_the_plot_of_errors_counts_its_points_and_spans_all_of_the_transform_tha
                 own = own[own["agreement_error"] < scatter.LIKE_FLOAT32]
             low, high = units.factor(own["speedup"].min()), units.factor(own["speedup"].max())
             assert (span, int(count)) == (low if low == high else f"{low} to {high}", len(own))
-    assert drawn_ones > 5
+    assert drawn_ones > len(PLOTTED) // 2
 
 
 def test_no_variant_exceeds_the_machine_and_the_plot_of_shares_spans_all_its_points() -> None:
@@ -378,6 +378,7 @@ def test_the_changes_over_a_share_of_real_slots_bound_those_of_every_panel(axis:
             {
                 "axis": axis, "start": f"tiny[{axis}=0.25]", "value": value, "slope": np.nan, "workload": "w",
                 "phase": "forward", "device": "cpu", "variant": name, "mechanism": name, "parent": name,
+                "role": "mechanism", "form": "", "precision": "float32", "execution": "eager",
                 "latency_s": float(generator.uniform(1, 9)), "examples_per_s": 1.0, "peak_memory_bytes": np.nan,
                 "hidden": "", "trust": "",
             }
