@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from variants import Attended, Batch, CoAttention, KnownDefect, Variant
-from variants.transforms import TRANSFORMS, products_in
+from variants.transforms import TRANSFORMS, products_in, rounds_to_tf32
 from variants.variant import check_batch
 
 WIDTH = 32
@@ -271,6 +271,8 @@ class Subject:
     takes_encodings: bool = True
     """Whether its masks may be handed to it in other encodings; an adapter is promised booleans and sees no other."""
     known_defects: tuple[KnownDefect, ...] = ()
+    rounds_to_tf32: bool = False
+    """Whether its products round their factors, as they do of their own accord where the process is set so."""
     stretch: int = 1
     """How many times as long as usual its scenes are, for what goes block by block."""
 
@@ -396,6 +398,7 @@ def from_variant(variant: Variant) -> Subject:
         call=attended(variant.call),
         dtype=variant.dtype,
         computes_in=products_in(variant.spec) if "precision" in axes else variant.dtype,
+        rounds_to_tf32=rounds_to_tf32(variant.spec),
         static=bool(axes & {"compilation", "capture"}),
         eager=not axes - {"precision"},
     )

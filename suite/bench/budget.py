@@ -225,7 +225,7 @@ class Budget:
             Foreseen(
                 str(spec),
                 self.speed.call_s(spec, task.workload, task.phase, task.device),
-                pace * self.speed.compile_s(spec, task.workload, task.phase),
+                pace * self.speed.compile_s(spec, task.workload, task.phase, task.device),
             )
             for spec in map(canonical, task.variants)
         )

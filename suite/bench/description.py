@@ -1,10 +1,11 @@
 """What is put on record of each variant of a run, so that pages know it where nothing of the variants is."""
 
+from suite.bench.estimate import dtype_of
 from suite.bench.outline import plain
 from suite.core.described import role
 from suite.core.records import Description
 from variants import canonical, mechanisms
-from variants.transforms import TRANSFORMS, products_in
+from variants.transforms import TRANSFORMS
 
 
 def describe(name: str) -> Description:
@@ -26,6 +27,6 @@ def describe(name: str) -> Description:
         role=role(spec.mechanism, published=origin is not None),
         options=dict(spec.options),
         transforms={TRANSFORMS[word].axis: word for word in spec.transforms},
-        dtype=str(products_in(spec)).removeprefix("torch."),
+        dtype=dtype_of(spec),
         **known,
     )

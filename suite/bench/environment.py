@@ -12,13 +12,15 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 import psutil
 import torch
 
-from suite.bench.request import Request
+from suite.bench.probes import accelerators
+from suite.bench.request import Request, accelerator
 from suite.core import folders
+from suite.core.devices import Kind
 from suite.core.errors import UserError
 from suite.core.records import shown
 
@@ -48,7 +50,7 @@ def describe(request: Request, nodes: Mapping[str, Mapping[str, Any]] | None = N
     described: dict[str, object] = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
-        "device": (here := machine()).get("gpu") or here["processor"],
+        "device": (here := machine(request.device)).get("gpu") or here["processor"],
         **versions(),
         "sources": sources(request.files),
         "machine": here,
@@ -171,8 +173,12 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def machine() -> dict[str, object]:
-    """What this computer is, without its name."""
+def machine(device: str | None = None) -> dict[str, object]:
+    """What this computer is, without its name.
+
+    Args:
+        device: which of several GPUs is looked at, such as ``cuda:1``; the first if it does not say.
+    """
     described: dict[str, object] = {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -180,15 +186,24 @@ def machine() -> dict[str, object]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
     if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties()
+        index = (device or "").partition(":")[2]
+        properties = torch.cuda.get_device_properties(int(index) if index.isdigit() else None)
         described |= {
             "gpu": properties.name,
             "gpu_memory_B": properties.total_memory,
             "compute_capability": f"{properties.major}.{properties.minor}",
             "cuda": torch.version.cuda,
+            **({"hip": torch.version.hip} if torch.version.hip else {}),
             "driver": _driver(),
         }
+    elif (kind := accelerator()) in ("mps", "xpu"):
+        described |= {"gpu": _other_gpu(kind), "gpu_memory_B": accelerators.total_b(cast(Kind, kind))}
     return described
+
+
+def _other_gpu(kind: str) -> str:
+    """What an accelerator that is none of CUDA's is called."""
+    return str(torch.xpu.get_device_name()) if kind == "xpu" else f"MPS of {_processor()}"
 
 
 def _processor() -> str:

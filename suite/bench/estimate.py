@@ -12,19 +12,34 @@ from suite.core.records import ANCHOR, Measurement, Record
 from suite.core.workloads import WORKLOADS, Phase, Workload, named
 from variants import Skip, canonical
 from variants.spec import Spec
-from variants.transforms import compiles, products_in
+from variants.transforms import compiles, products_in, rounds_to_tf32
 
 _START_S = 0.3
 """A worker process with its first calls."""
+_GPU_START_S = 2.5
+"""The same on a GPU: its context and the first kernels (0.8 s), the libraries' handles (0.7 s), the profiler (1 s)."""
+_NEXT_S = 0.15
+"""What a task takes to begin in a process that another one has begun."""
+_DRAWN_PER_S = 8e7
+"""Numbers of the inputs that one CPU draws in a second."""
+_GPU_CALL_S = 1.5e-3
+"""A call of a mechanism takes a GPU's host no less, and every reading of its clock is of several calls."""
 _PROFILE_S = 0.5
 _UNKNOWN_FLOPS = 4
 """A mechanism that does not tell its FLOPs is taken for so many anchors."""
 _AS_FAST = 0.9
 """Products of a dtype for which a machine has instructions take no longer than those in float32; this leaves noise."""
 _GUESSES = {"float32": 3e10, "bfloat16": 3e10, "float16": 3e9}
+TF32 = "tf32"
+"""Stands among the dtypes: float32 whose products are rounded."""
 COMPILER_S = 14.0
 """What the compiler takes for one small function in a process of its own where nothing is cached, until something was
 compiled here: most of it loads the compiler."""
+
+_GPU_COMPILER_S = 5.0
+"""The same beside a GPU, whose host is taken for quicker, and whose processes compile one variant after another."""
+_KERNELS_S = 8.0
+"""What Triton takes for the kernels of a forward pass."""
 
 Key = tuple[Spec, Workload, Phase, str]
 
@@ -37,6 +52,8 @@ class Speed:
     """By dtype, on a device of which nothing else is known."""
     _products: dict[tuple[str, str], float] = field(default_factory=dict)
     """Products per second by device and dtype, as measured."""
+    _memory_b: dict[str, int] = field(default_factory=dict)
+    """Memory of devices that have their own."""
     _calls: dict[Key, float] = field(default_factory=dict)
     """Seconds of calls that were measured."""
     _outlines: dict[tuple[Spec, Workload], Outline] = field(default_factory=dict)
@@ -63,6 +80,8 @@ class Speed:
                 place = (record.device, dtype)
                 self._products[place] = self.flops_per_s[dtype] = max(rate, self._products.get(place, 0.0))
                 self._guessed.clear()
+            elif record.quantity == "copy_time" and record.details.get("memory_B"):
+                self._memory_b[record.device] = int(str(record.details["memory_B"]))
             elif record.quantity in ("latency", "first_call") and record.workload and record.phase:
                 self._see(record)
         self._expected.clear()
@@ -75,11 +94,13 @@ class Speed:
         key = (spec, workload, cast(Phase, record.phase), record.device)
         if record.samples:
             self._calls[key] = median(record.samples)
-        elif record.value and not compiles(spec):
+        elif record.value and not awaits_a_compiler(spec):
             self._calls.setdefault(key, record.value)
 
     def rate(self, dtype: str, device: str = "") -> float:
         """Floating-point operations a second in products of a dtype."""
+        if dtype == TF32 and (device, dtype) not in self._products:
+            dtype = "float32"
         return self._products.get((device, dtype), self.flops_per_s.get(dtype, 1e10))
 
     def supports(self, spec: Spec, device: str = "") -> bool:
@@ -106,7 +127,8 @@ class Speed:
             flops = self._flops(spec, workload)
             # what is no matrix product takes a third of the float32 products' time, and gains little from a dtype
             beside_s = 0.35 * flops / self.rate("float32", device)
-            once = flops / self.rate(dtype_of(spec), device) + beside_s + 1e-4
+            least_s = _GPU_CALL_S if _is_gpu(device) else 1e-4
+            once = flops / self.rate(dtype_of(spec), device) + beside_s + least_s
             # the backward pass has two products for each
             self._guessed[key] = once * (3.4 if phase == "forward+backward" else 1)
         return self._guessed[key]
@@ -132,16 +154,36 @@ class Speed:
             correction *= median(alike) if alike else 1.0
         return correction
 
-    def compile_s(self, spec: Spec, workload: Workload, phase: Phase) -> float:
+    def compile_s(self, spec: Spec, workload: Workload, phase: Phase, device: str = "cpu") -> float:
         """What a compiled variant's first call in a process takes beyond a warm one."""
-        if not compiles(spec):
+        if not awaits_a_compiler(spec):
             return 0.0
-        forward = COMPILER_S * (0.6 + 0.02 * self._parameters(spec, workload))
+        forward = (_GPU_COMPILER_S if _is_gpu(device) else COMPILER_S) * (0.6 + 0.02 * self._parameters(spec, workload))
+        if "fused" in spec.transforms:  # the kernels' own compiler, for as many programs whatever the mechanism
+            forward = _KERNELS_S
         return forward if phase == "forward" else 1.6 * forward
 
-    def timing_s(self, specs: Iterable[Spec], workload: Workload, phase: Phase, device: str = "cpu") -> float:
+    def start_s(self, workload: Workload, device: str = "cpu", *, turns: int = 1, starts: bool = True) -> float:
+        """What a task takes before its first call.
+
+        Args:
+            workload: whose inputs are made.
+            device: a label.
+            turns: inputs that are drawn; a task after another of the same workload finds them drawn.
+            starts: whether the task begins a process.
+        """
+        if not _is_gpu(device):
+            return _START_S
+        if not starts:
+            return _NEXT_S
+        numbers = workload.batch * (workload.regions * workload.image_width + workload.words * workload.question_width)
+        return _GPU_START_S + turns * numbers / _DRAWN_PER_S
+
+    def timing_s(
+        self, specs: Iterable[Spec], workload: Workload, phase: Phase, device: str = "cpu", *, starts: bool = True
+    ) -> float:
         """A comparison without its rounds and without compilation."""
-        total = _START_S
+        total = self.start_s(workload, device, turns=3, starts=starts)
         for spec in specs:
             call_s = self.call_s(spec, workload, phase, device)
             # the first call and the proofs, and where they are quick two more before the rounds
@@ -149,17 +191,19 @@ class Speed:
             total += calls * call_s + 0.1
         return total
 
-    def examine_s(self, spec: Spec, workload: Workload, phase: Phase, device: str = "cpu") -> float:
+    def examine_s(
+        self, spec: Spec, workload: Workload, phase: Phase, device: str = "cpu", *, starts: bool = True
+    ) -> float:
         """Memory, cost, agreement and trace of one variant, without compilation."""
         # float64 takes twice the time of float32, and making the weights and gradients of both takes its own
         both_s = self.call_s(spec, workload, phase, device) + self.call_s(plain(spec), workload, phase, device)
-        return _START_S + _PROFILE_S + 4 * both_s
+        return self.start_s(workload, device, starts=starts) + _PROFILE_S + 4 * both_s
 
-    def audit_s(self, spec: Spec) -> float:
+    def audit_s(self, spec: Spec, device: str = "cpu") -> float:
         """The masking audit of one variant, without compilation."""
-        return 0.8 + 0.04 * self._parameters(spec, WORKLOADS["tiny"])
+        return (_GPU_START_S if _is_gpu(device) else 0.0) + 0.8 + 0.04 * self._parameters(spec, WORKLOADS["tiny"])
 
-    def impossible(self, spec: Spec, workload: Workload) -> str:
+    def impossible(self, spec: Spec, workload: Workload, device: str = "cpu") -> str:
         """Why this variant cannot run on this workload here, as far as can be known without trying; or empty."""
         refusal = self._outline(spec, workload).refusal
         if refusal:
@@ -170,7 +214,9 @@ class Speed:
         maps = 4 * workload.batch * workload.regions * workload.words
         # inputs, their gradients and one copy of each on the way; a map of scores and its gradient
         least = 4 * inputs + 2 * maps
-        free = psutil.virtual_memory().available
+        if _is_gpu(device) and device not in self._memory_b:
+            return ""
+        free = self._memory_b[device] if _is_gpu(device) else psutil.virtual_memory().available
         if least > free:
             return f"needs at least {least / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are free"
         return ""
@@ -191,6 +237,17 @@ class Speed:
         return self._outlines[key]
 
 
+def _is_gpu(device: str) -> bool:
+    return not device.startswith("cpu")
+
+
+def awaits_a_compiler(spec: Spec) -> bool:
+    """Whether a compiler is at work before a variant's first call is done, be it the kernels' own."""
+    return compiles(spec) or "fused" in spec.transforms
+
+
 def dtype_of(spec: Spec) -> str:
-    """The dtype of a variant's matrix products."""
+    """The dtype of a variant's matrix products, or ``tf32``."""
+    if rounds_to_tf32(spec):
+        return TF32
     return str(products_in(spec)).removeprefix("torch.")

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from suite.bench.estimate import COMPILER_S, Speed, dtype_of
+from suite.bench.estimate import COMPILER_S, Speed, awaits_a_compiler, dtype_of
 from suite.bench.outline import plain
 from suite.bench.request import Asked, Probe, Wanted
 from suite.core.devices import Device
@@ -19,7 +19,6 @@ from suite.report import units
 from variants import canonical
 from variants.registry import published_names
 from variants.spec import Spec
-from variants.transforms import compiles
 
 MACHINE = "machine"
 """The task that measures what the device can do; estimates stand on it."""
@@ -67,6 +66,10 @@ class Task:
     compiles: bool = False
     repeats: bool = False
     """Whether it is a comparison that another process has made before, so that it shows what processes differ by."""
+    room: str = ""
+    """Tasks of one room that follow each other share a process, where starting one costs more than they do."""
+    starts: bool = True
+    """Whether it is the first of its room, and begins a process."""
     spends: bool = False
     """Whether a comparison samples until its time is spent, however much is known before."""
     deadline_s: float | None = None
@@ -94,7 +97,7 @@ class Task:
     @property
     def alone(self) -> bool:
         """Whether nothing may run beside it."""
-        return self.probes[0] in (MACHINE, "timing", LARGEST_BATCH) or self.device == "cuda"
+        return self.probes[0] in (MACHINE, "timing", LARGEST_BATCH) or not self.device.startswith("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +136,7 @@ def plan(asked: Asked, speed: Speed) -> Plan:
     cells: list[Cell] = []
     for device, workload, wanted in itertools.product(asked.devices, asked.workloads, asked.variants):
         cell = Cell(wanted=wanted, workload=workload, device=device)
-        reason = speed.impossible(wanted.spec, workload)
+        reason = speed.impossible(wanted.spec, workload, str(device))
         if reason:
             skips.append(_impossible(cell, reason))
         else:
@@ -142,6 +145,8 @@ def plan(asked: Asked, speed: Speed) -> Plan:
         tasks = list(_block(asked, cells, speed, set(), sampling_s=PATIENT_SAMPLING_S))
         tasks = sorted((*tasks, *_repeats(asked, tasks, speed)), key=_turn)
         return Plan(tasks=(*tasks, *_peaks_again(asked)), skips=tuple(skips))
+    if asked.devices[0].kind != "cpu" and not asked.files:
+        return Plan(tasks=tuple(_on_a_gpu(asked, cells, speed, asked.budget_s)), skips=tuple(skips))
     audited: set[tuple[Spec, str]] = set()
     tasks = []
     blocks = _blocks(cells, speed)
@@ -164,21 +169,23 @@ def estimated(task: Task, speed: Speed) -> Task:
     specs = [canonical(name) for name in task.variants]
     work_s = compiling_s = 0.0
     if task.kind == "masking":
-        work_s = sum(map(speed.audit_s, specs))
+        work_s = sum(speed.audit_s(spec, task.device if task.starts else "cpu") for spec in specs)
         # a small function in fewer modes
-        compiling_s = sum(COMPILER_S for spec in specs if compiles(spec))
+        compiling_s = sum(COMPILER_S for spec in specs if awaits_a_compiler(spec))
     elif task.kind == "timing" and task.workload and task.phase:
-        work_s = speed.timing_s(specs, task.workload, task.phase, task.device)
-        compiling_s = sum(speed.compile_s(spec, task.workload, task.phase) for spec in specs)
+        work_s = speed.timing_s(specs, task.workload, task.phase, task.device, starts=task.starts)
+        compiling_s = sum(speed.compile_s(spec, task.workload, task.phase, task.device) for spec in specs)
         # rounds enough to stop by the interval where they are cheap, and the fewest that have one in any case
         calls_s = sum(speed.call_s(spec, task.workload, task.phase, task.device) for spec in specs)
         least_s = (FEWEST_ROUNDS + 0.5) * calls_s
         sampling_s = max(task.sampling_s, least_s)
         task = replace(task, least_sampling_s=least_s, sampling_s=sampling_s)
     elif task.kind == "examination" and task.workload and task.phase:
-        work_s = sum(speed.examine_s(spec, task.workload, task.phase, task.device) for spec in specs)
+        work_s = sum(
+            speed.examine_s(spec, task.workload, task.phase, task.device, starts=task.starts) for spec in specs
+        )
         # what was compiled before comes from the cache, for the most part
-        compiling_s = sum(0.6 * speed.compile_s(spec, task.workload, task.phase) for spec in specs)
+        compiling_s = sum(0.6 * speed.compile_s(spec, task.workload, task.phase, task.device) for spec in specs)
     else:
         return task
     return replace(task, compiling_s=compiling_s, planned_s=work_s + compiling_s + task.sampling_s)
@@ -271,6 +278,149 @@ def lacking(spec: Spec, speed: Speed, device: str) -> str:
     return f"no instructions for {dtype} here: its products run at {rate}, those of float32 at {float32}; "
 
 
+def _on_a_gpu(asked: Asked, cells: Sequence[Cell], speed: Speed, budget_s: float) -> list[Task]:
+    """The plan where starting a process costs more than what is timed in it.
+
+    A mechanism's forms are timed in one comparison, its phases in one process, and looked at one by one in another;
+    eager forms are audited on the CPU, many at once, since a mask is the same mask there. Compiled ones stand apart.
+    Required is, in the order of its value, what the budget can hold on this device; the rest follows in the same order.
+    """
+    first = asked.workloads[0]
+    chosen = any(cell.wanted.chosen for cell in cells)
+    wanted = [
+        cell
+        for cell in cells
+        if cell.wanted.required and (cell.wanted.chosen or speed.supports(cell.spec, str(cell.device)))
+    ]
+    tasks: list[Task] = []
+    for workload in asked.workloads:
+        here = [cell for cell in wanted if cell.workload == workload]
+        # what somebody chose is wanted in the same rounds, whatever it takes
+        quick = [cell for cell in here if chosen or not awaits_a_compiler(cell.spec)]
+        tasks += _in_rooms(asked, quick, speed, "")
+        if workload != first:
+            continue
+        audited: set[tuple[Spec, str]] = set()
+        if "masking" in asked.probes:
+            eager = [cell.spec for cell in quick if not cell.spec.transforms]
+            tasks += sorted(_audits(eager, "cpu", speed, audited, required=True), key=_turn_by_value)
+        compiled = [cell for cell in here if cell not in quick]
+        tasks += _in_rooms(asked, [it for it in compiled if it.spec.mechanism == ANCHOR], speed, ", compiled")
+        tasks += _looked_at(asked, quick, speed)
+        if chosen:
+            tasks += _audits_in_rooms(asked, quick, speed, audited, required=True)
+        tasks += _in_rooms(asked, [it for it in compiled if it.spec.mechanism != ANCHOR], speed, ", compiled")
+        tasks += _repeats(asked, tasks, speed)
+    tasks = _as_far_as(tasks, budget_s, speed)
+    known = {task.name for task in tasks}
+    tasks += _peaks_again(asked)
+    later = [] if chosen else [cell for cell in wanted if awaits_a_compiler(cell.spec) and cell.workload != first]
+    tasks += (replace(task, required=False) for task in _in_rooms(asked, later, speed, ", compiled"))
+    tasks += (replace(task, required=False) for task in _looked_at(asked, wanted, speed) if task.name not in known)
+    if "masking" in asked.probes:
+        tasks += sorted(_audits(_also_audited(asked), "cpu", speed, audited), key=_turn_by_value)
+        tasks += _audits_in_rooms(asked, wanted, speed, audited)
+    other = [cell for cell in cells if cell not in wanted]
+    for block in _blocks([replace(it, wanted=replace(it.wanted, required=False)) for it in other], speed):
+        made = _block(asked, block, speed, audited, sampling_s=LEAST_SAMPLING_S, by_value=True)
+        tasks += sorted(made, key=_turn_by_value)
+    if "start" in asked.probes:  # each in a process that has run nothing, which costs most and says least
+        for cell, phase in itertools.product(wanted, asked.phases):
+            tasks.append(_examination(cell, phase, ("start",), speed, required=False))
+    return _begun(tasks, speed)
+
+
+def _in_rooms(asked: Asked, cells: Sequence[Cell], speed: Speed, called: str) -> list[Task]:
+    """Comparisons of all forms of a mechanism, its phases one after the other in a process; the anchor's come first."""
+    if "timing" not in asked.probes:
+        return []
+    groups: dict[tuple[Workload, Device, str], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        groups[cell.workload, cell.device, cell.spec.mechanism].append(cell)
+    rooms: dict[str, list[Task]] = defaultdict(list)
+    for phase, ((workload, device, mechanism), group) in itertools.product(asked.phases, groups.items()):
+        label, room = f"{mechanism}{called}", f"{called or mechanism} {workload}"
+        task = _comparison(asked, group, label, workload, phase, device, speed, LEAST_SAMPLING_S, False)
+        rooms[room].append(replace(task, room=room))
+    order = sorted(rooms, key=lambda name: (not name.startswith(ANCHOR), sum(it.planned_s for it in rooms[name])))
+    return [task for name in order for task in rooms[name]]
+
+
+def _looked_at(asked: Asked, cells: Sequence[Cell], speed: Speed) -> list[Task]:
+    """Memory, cost and agreement of every form, those of a mechanism in one process; the cheapest come first."""
+    probes = tuple(probe for probe in EXAMINATIONS if probe in asked.probes and probe != "start")
+    rooms: dict[str, list[Task]] = defaultdict(list)
+    for cell, phase in itertools.product(cells, asked.phases):
+        # a trace of the last phase shows the others too, and one of the eager form what most forms do
+        traced = phase == asked.phases[-1] and not cell.spec.transforms
+        chosen = tuple(probe for probe in probes if probe != "trace" or traced)
+        room = f"{cell.spec.mechanism}, looked at, {cell.workload}"
+        if chosen:
+            task = _examination(cell, phase, chosen, speed, required=cell.wanted.required)
+            rooms[room].append(replace(task, room=room))
+        if asked.largest_batch:
+            rooms[room].append(_examination(cell, phase, (LARGEST_BATCH,), speed, required=cell.wanted.required))
+    order = sorted(rooms, key=lambda name: sum(task.planned_s for task in rooms[name]))
+    return [task for name in order for task in rooms[name]]
+
+
+def _audits_in_rooms(
+    asked: Asked, cells: Sequence[Cell], speed: Speed, audited: set[tuple[Spec, str]], *, required: bool = False
+) -> list[Task]:
+    """Audits of the other forms, on the device that they run on; those of a mechanism in one process."""
+    if "masking" not in asked.probes:
+        return []
+    return [
+        replace(task, room=f"{cell.spec.mechanism}, audited")
+        for cell in sorted(cells, key=lambda it: it.spec.mechanism)
+        if cell.spec.transforms
+        for task in _audits([cell.spec], _audited_on(cell.device), speed, audited, required=required)
+    ]
+
+
+def _examination(cell: Cell, phase: Phase, probes: tuple[str, ...], speed: Speed, *, required: bool) -> Task:
+    task = Task(
+        probes=probes,
+        label=str(cell.spec),
+        variants=(str(cell.spec),),
+        workload=cell.workload,
+        phase=phase,
+        device=str(cell.device),
+        planned_s=60.0,  # of the largest batch, which has no estimate
+        required=required,
+        compiles=awaits_a_compiler(cell.spec),
+    )
+    return task if probes == (LARGEST_BATCH,) else estimated(task, speed)
+
+
+def _begun(tasks: Iterable[Task], speed: Speed) -> list[Task]:
+    """The tasks, each knowing whether it begins a process."""
+    found: list[Task] = []
+    room = ""
+    for task in tasks:
+        starts = not task.room or task.room != room
+        found.append(task if starts == task.starts else estimated(replace(task, starts=starts), speed))
+        room = task.room
+    return found
+
+
+def _as_far_as(tasks: Iterable[Task], budget_s: float, speed: Speed) -> list[Task]:
+    """What is required, as far as the budget holds it with the fewest rounds; what is beyond may be left out."""
+    found: list[Task] = []
+    room_s = _OF_A_BUDGET * budget_s
+    for task in _begun(tasks, speed):
+        own_s = sampling_for(task, 0.0).planned_s / (_AUDITS_AT_ONCE if task.kind == "masking" else 1)
+        room_s -= own_s
+        found.append(task if room_s >= 0 else replace(task, required=False))
+    return found
+
+
+_OF_A_BUDGET = 0.85
+"""What of a budget the required tasks may take by plan: the rest is the program's start, its pages, and surprises."""
+_AUDITS_AT_ONCE = 2
+"""Audits on the CPU that run beside each other at least."""
+
+
 def _blocks(cells: Sequence[Cell], speed: Speed) -> list[list[Cell]]:
     """Cells that are measured before the next ones are begun, most valuable first."""
     blocks: dict[tuple[int, int, str], list[Cell]] = defaultdict(list)
@@ -281,7 +431,7 @@ def _blocks(cells: Sequence[Cell], speed: Speed) -> list[list[Cell]]:
             key = (0, 0, "")
         elif wanted.required and (supported or wanted.chosen):
             # what is compiled takes long, and a process that a budget ends takes its comparison along
-            key = (1 if supported else 2, int(compiles(spec)), spec.mechanism)
+            key = (1 if supported else 2, int(awaits_a_compiler(spec)), spec.mechanism)
         else:
             key = (5 if not supported else 4 if spec.transforms else 3, number, "")
             cell = replace(cell, wanted=replace(wanted, required=False))
@@ -313,9 +463,9 @@ def _block(
         yield from _examinations(asked, here, workload, phase, device, speed)
     if "masking" in asked.probes:
         for cell in cells:
-            yield from _audits([cell.spec], str(cell.device), speed, audited, required=cell.wanted.required)
+            yield from _audits([cell.spec], _audited_on(cell.device), speed, audited, required=cell.wanted.required)
         if not by_value:
-            yield from _audits(asked.audited, str(asked.devices[0]), speed, audited)
+            yield from _audits(asked.audited, _audited_on(asked.devices[0]), speed, audited)
 
 
 def _examinations(
@@ -335,7 +485,7 @@ def _examinations(
             device=str(device),
             planned_s=60.0,  # making and trying thousands of examples
             required=cell.wanted.required,
-            compiles=compiles(cell.spec),
+            compiles=awaits_a_compiler(cell.spec),
         )
         if probes:
             yield estimated(task, speed)
@@ -371,7 +521,7 @@ def _comparison(
             sampling_s=max(sampling_s, min(14 * calls_s, MOST_SAMPLING_S)),
             required=bool(required),
             required_variants=tuple(dict.fromkeys(map(str, required))),
-            compiles=any(map(compiles, specs)),
+            compiles=any(map(awaits_a_compiler, specs)),
             spends=asked.spends_budget,
         ),
         speed,
@@ -385,8 +535,9 @@ def _repeats(asked: Asked, tasks: Sequence[Task], speed: Speed) -> list[Task]:
         eager = tuple(name for name in task.variants if not canonical(name).transforms)
         if task.kind == "timing" and len(eager) > 1 and not asked.files:
             label = f"{canonical(eager[-1]).mechanism}, another process"
-            changed = {"label": label, "variants": eager, "required_variants": (), "compiles": False, "repeats": True}
-            again.append(estimated(replace(task, **changed, sampling_s=LEAST_SAMPLING_S), speed))  # type: ignore[arg-type]
+            changed: dict[str, Any] = {"label": label, "variants": eager, "required_variants": (), "compiles": False}
+            changed |= {"repeats": True, "room": "", "starts": True}
+            again.append(estimated(replace(task, **changed, sampling_s=LEAST_SAMPLING_S), speed))
     unique = {task.name: task for task in again}
     return sorted(unique.values(), key=lambda task: task.planned_s)[:REPEATS]
 
@@ -405,9 +556,14 @@ def _audits(
             device=device,
             planned_s=0.0,
             required=required,
-            compiles=compiles(spec),
+            compiles=awaits_a_compiler(spec),
         )
         yield estimated(task, speed)
+
+
+def _audited_on(device: Device) -> str:
+    """Where audits run, which compare with float64."""
+    return "cpu" if device.kind == "mps" else str(device)
 
 
 def _also_audited(asked: Asked) -> list[Spec]:

@@ -100,9 +100,51 @@ def kind_of(device: str | None, *, elsewhere: bool = False) -> Literal["cpu", "c
         case "cuda" if elsewhere or torch.cuda.is_available():
             return "cuda"
         case "cuda":
-            raise UserError("--device cuda: torch sees no CUDA device here")
+            raise UserError(
+                "--device cuda: torch sees no CUDA device here; expected one, and a build of torch for it "
+                "(python -m torch.utils.collect_env says what there is), or --device cpu"
+            )
         case other:
             raise UserError(f"--device {other}: expected cpu or cuda")
+
+
+def device_of(device: str | None, *, elsewhere: bool = False) -> Device:
+    """The device that was asked for, or the best there is: a GPU that CUDA or ROCm knows, else the CPU.
+
+    Args:
+        device: as typed; without the CPU's threads, which have an option of their own.
+        elsewhere: whether it is one of other machines, which are not looked at.
+
+    Raises:
+        UserError: there is no such device, or it is not there.
+    """
+    kind, colon, index = (device or "").partition(":")
+    if kind == "cuda" and colon:
+        if not index.isdigit():
+            raise UserError(f"--device {device}: expected a number, such as cuda:1")
+        kind_of("cuda", elsewhere=elsewhere)
+        if not elsewhere and int(index) >= torch.cuda.device_count():
+            last = torch.cuda.device_count() - 1
+            raise UserError(f"--device {device}: torch sees {last + 1} CUDA devices here: expected at most cuda:{last}")
+        return devices.parse(f"cuda:{int(index)}")
+    if device in ("mps", "xpu"):
+        if not elsewhere and accelerator() != device:
+            raise UserError(f"--device {device}: torch sees none here; expected cpu, or {accelerator() or 'a GPU'}")
+        return devices.parse(device)
+    if device not in (None, "cpu", "cuda"):
+        raise UserError(f"--device {device}: expected cpu, cuda, cuda:1, mps or xpu")
+    return devices.parse(kind_of(device, elsewhere=elsewhere))
+
+
+def accelerator() -> str:
+    """The kind of accelerator that torch sees here, whether or not anything of this program knows it; or empty."""
+    if torch.cuda.is_available():
+        return "cuda"
+    try:
+        found = torch.accelerator.current_accelerator(check_available=True)
+    except (AttributeError, RuntimeError, TypeError):  # of an older torch, or of a driver that is half there
+        return ""
+    return found.type if found is not None else ""
 
 
 def understand(request: Request) -> Asked:
@@ -185,14 +227,14 @@ def _theirs(asked: Asked) -> list[Spec]:
 
 
 def _understand(request: Request) -> Asked:
-    kind = kind_of(request.device, elsewhere=request.elsewhere)
+    device = device_of(request.device, elsewhere=request.elsewhere)
     for option, seconds in (("--budget", request.budget_s), ("--timeout", request.timeout_s)):
         if seconds is not None and not 0 <= seconds < math.inf:
             raise UserError(f"{option} {seconds}: expected seconds of at least 0")
     if request.timeout_s == 0:
         raise UserError("--timeout 0 would end every task at once: expected seconds above 0")
-    _check_effect(request, kind)
-    preset = _known("--preset", request.preset or ("gpu" if kind == "cuda" else "cpu"), PRESETS)
+    _check_effect(request, device)
+    preset = _known("--preset", request.preset or ("gpu" if device.kind in ("cuda", "xpu") else "cpu"), PRESETS)
     chosen = bool(request.variants or request.workloads or request.shape or request.sets or request.files)
     # what somebody chose is measured whole, unless a budget was asked for too
     budget_s = preset.budget_s if request.preset or not chosen else None
@@ -212,7 +254,7 @@ def _understand(request: Request) -> Asked:
         workloads=tuple(_workloads(request, preset)),
         phases=tuple(_known("--phase", name, dict(zip(PHASES, PHASES, strict=True))) for name in request.phases)
         or PHASES,
-        devices=tuple(_devices(kind, request.threads)),
+        devices=tuple(_devices(device, request.threads)),
         probes=tuple(_known("--probe", name, dict(zip(PROBES, PROBES, strict=True))) for name in request.probes)
         or PROBES,
         budget_s=budget_s,
@@ -230,12 +272,12 @@ def _known(option: str, word: str, known: Mapping[str, T]) -> T:
     return known[word]
 
 
-def _check_effect(request: Request, kind: str) -> None:
+def _check_effect(request: Request, device: Device) -> None:
     """Refuse what would change nothing, or contradicts itself."""
     for option, values in (("--phase", request.phases), ("--probe", request.probes)):
         _once(option, values)
-    if kind == "cuda" and request.threads != "1":
-        raise UserError(f"--threads {request.threads} has no effect on --device cuda")
+    if device.kind != "cpu" and request.threads != "1":
+        raise UserError(f"--threads {request.threads} has no effect on --device {device}")
     chosen = request.variants and (request.workloads or request.shape)
     if request.preset and chosen and request.budget_s is not None:
         raise UserError(f"--preset {request.preset} has no effect beside variants, workloads and a budget of your own")
@@ -247,14 +289,14 @@ def _once(option: str, values: Iterable[str]) -> None:
             raise UserError(f"{option} {value} is given twice")
 
 
-def _devices(kind: str, threads: str) -> Iterator[Device]:
+def _devices(device: Device, threads: str) -> Iterator[Device]:
     _once("--threads", (text.strip() for text in threads.split(",")))
     for text in threads.split(","):
         if not text.strip().isdigit() or int(text) < 1:
             raise UserError(f"--threads {threads}: expected whole numbers of at least 1, such as 1 or 1,2,4")
         if int(text) > (os.cpu_count() or 1):
             raise UserError(f"--threads {threads}: this machine has {os.cpu_count()} CPUs")
-        yield devices.parse(kind if kind == "cuda" or int(text) == 1 else f"cpu[threads={int(text)}]")
+        yield replace(device, threads=int(text))
 
 
 def _workloads(request: Request, preset: Preset) -> Iterator[Workload]:
@@ -302,11 +344,16 @@ def _users_own(files: Sequence[str]) -> list[str]:
 
 def _variants_of(preset: Preset) -> Iterator[tuple[Spec, bool]]:
     """Modes in the preset's order: a mode of every mechanism comes before the next mode of any."""
+    published = published_names()
+    of_the_anchor = preset.modes if preset.anchor is None else preset.anchor
     for number, mode in enumerate(preset.modes):
-        for name in published_names() if preset.published else preset.mechanisms:
-            # the budget never puts off a mechanism's first modes, nor any mode of the anchor
-            yield canonical(f"{name}{mode}"), number < preset.modes_required or name == ANCHOR
-        if number == 0 and not preset.published and "published_csdn" in published_names():
+        for name in published if preset.published else preset.mechanisms:
+            # the budget never puts off a mechanism's first modes, nor those of the anchor
+            required = number < preset.modes_required or (name == ANCHOR and mode in of_the_anchor)
+            yield canonical(f"{name}{mode}"), required
+        if number == 0 and not preset.published:
+            yield from ((canonical(f"{ANCHOR}{more}"), True) for more in of_the_anchor if more not in preset.modes)
+        if number == 0 and not preset.published and "published_csdn" in published:
             yield Spec("published_csdn"), False
     yield from ((canonical(name), False) for name in (*preset.besides, *([] if preset.published else _in_no_list())))
 

@@ -21,7 +21,7 @@ from suite.bench.description import describe
 from suite.bench.estimate import Speed
 from suite.bench.plan import MACHINE, Plan, Task, command, machine_tasks, plan, put_off
 from suite.bench.probes.step import About
-from suite.bench.request import Asked, Request, understand
+from suite.bench.request import Asked, Request, accelerator, understand
 from suite.bench.where import HERE, Where
 from suite.core import interrupts, store, user_files
 from suite.core.answer import SPOKEN, Manner
@@ -29,7 +29,7 @@ from suite.core.errors import UserError, printable
 from suite.core.records import ANCHOR, FAILURES, Description, Measurement, Record, Skip, decode
 from suite.execution import guest, loop
 from suite.execution.jobs import Ending, Executor, Job
-from suite.execution.local import Local, visible_gpus
+from suite.execution.local import Local, gpu_name, visible_gpus
 from suite.execution.loop import Running
 from suite.report import outcome, units
 from suite.report.bar import progress_bar
@@ -40,6 +40,8 @@ _LANES = 2
 """Tasks that do not time anything run side by side, where there are cores for it."""
 _CORES_BESIDE_A_GPU = 4
 """So many CPUs for each GPU that works at the same time as others: what launches on one must not wait for another."""
+_AUDITS_BESIDE_A_GPU = 8
+"""Audits on the CPU that run side by side while no GPU is timed."""
 _CLOCKS_APART, _CLOCKS_APART_S = 0.5, 5.0
 """By how much of it, and by how many seconds more, a worker's own time may differ from ours: it starts and ends."""
 _MOST_NAMED = 6
@@ -232,6 +234,7 @@ class Session:
             what=task,
             files=own,
             alone=task.alone,
+            room=task.room,
             expected_s=task.planned_s,
             limit_s=self._asked.timeout_s or max(_LEAST_PATIENCE_S, _PATIENCE * task.planned_s),
         )
@@ -379,6 +382,8 @@ class Session:
         )
         for line in self._budget_lines(tasks, elapsed_s):
             self._console.print(f"  {line}")
+        if (idle := accelerator()) and all(device.kind == "cpu" for device in self._asked.devices):
+            self._console.print(f"  an accelerator is here and stays idle: --device {idle} measures on it")
         for skip in made.skips:
             self._console.print(f"  left out: {skip.variant} on {skip.workload}: {skip.reason}")
         self._console.print(f"  into {self._folder}")
@@ -510,8 +515,11 @@ def _told(running: Running[Task]) -> str:
 def _here(asked: Asked, folder: Path, cache: Path) -> Executor:
     """This machine: one job on each of its GPUs, or as many that bear company as it has CPUs for."""
     cores = environment.usable_cores()
-    if any(device.kind == "cuda" for device in asked.devices):
-        return Local(folder, cache, gpus=visible_gpus(cores // _CORES_BESIDE_A_GPU))
+    if any(device.kind != "cpu" for device in asked.devices):
+        chosen = asked.devices[0]
+        beside = max(1, min(_AUDITS_BESIDE_A_GPU, cores // 2))
+        gpus = visible_gpus(cores // _CORES_BESIDE_A_GPU) if chosen.index is None else [gpu_name(chosen.index)]
+        return Local(folder, cache, beside=beside, gpus=gpus if chosen.kind == "cuda" else ())
     return Local(folder, cache, beside=min(_LANES, cores))
 
 

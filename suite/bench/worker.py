@@ -1,5 +1,6 @@
 """What the process of a task does: the job of a run."""
 
+import gc
 import importlib
 import os
 import sys
@@ -44,6 +45,7 @@ def work(task: Task, site: Site, at: Announcement) -> Iterator[str]:
     from suite.bench.probes import clocks, settings  # noqa: F401  # the clock's own functions, before a file can replace them
 
     started, cpu = time.perf_counter(), time.process_time()
+    _tidy(task)
     watch = settings.Watch(strangers=bool(site.files))
     doubts = _Doubts()
     for path in site.files:
@@ -83,6 +85,20 @@ def work(task: Task, site: Site, at: Announcement) -> Iterator[str]:
             details={"planned_s": round(task.planned_s, 2), "cpu_s": round(time.process_time() - cpu, 2)},
         )
     )
+
+
+def _tidy(task: Task) -> None:
+    """Let go of what an earlier task has left in a process that is shared: nothing that is measured may stand on it."""
+    if not task.room:
+        return
+    import torch
+
+    from suite.bench.probes import step
+
+    step.prepared.cache_clear()
+    gc.collect()
+    if task.device.startswith("cuda") and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 class _Doubts:

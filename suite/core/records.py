@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, ClassVar, Literal, NoReturn, get_args
 
-from suite.core import workloads
+from suite.core import devices, workloads
 from suite.core.errors import UserError
 
 FORMAT = 1
@@ -47,7 +47,7 @@ class Cell:
     phase: str = ""
     """``forward``, ``forward+backward`` or empty."""
     device: str = ""
-    """``cpu``, ``cpu[threads=2]`` or ``cuda``."""
+    """``cpu``, ``cpu[threads=2]``, ``cuda``, ``cuda:1``, ``mps`` or ``xpu``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -442,7 +442,7 @@ _CELL: dict[str, Callable[[str, Any], object]] = {
     "variant": _VARIANT_NAME,
     "workload": _workload,
     "phase": _one_of(("", *workloads.PHASES)),
-    "device": _matching(r"((cpu|cuda)(\[threads=[1-9][0-9]{0,5}\])?)?", "cpu, cpu[threads=2] or cuda"),
+    "device": _matching(f"({devices.LABEL})?", devices.EXPECTED),
     "quantity": _matching(_QUANTITY, "a name, such as latency"),
 }
 _CHECKS: dict[type[Record], Mapping[str, Callable[[str, Any], object]]] = {

@@ -96,7 +96,9 @@ class Preset:
     modes: tuple[str, ...] = ("", "+bf16", "+compile", "+fp16")
     """Transforms that each mechanism is measured in, in the order in which a budget is spent on them."""
     modes_required: int = 2
-    """How many of these modes come before everything that a budget may put off; of the anchor all do."""
+    """How many of these modes come before everything that a budget may put off."""
+    anchor: tuple[str, ...] | None = None
+    """Transforms of the anchor that come before it too, whatever stands among the modes; all the modes if left out."""
     mechanisms: tuple[str, ...] = ()
     """Of our own, those that are measured in these modes."""
     besides: tuple[str, ...] = ()
@@ -134,8 +136,9 @@ PRESETS: dict[str, Preset] = {
             batches=(("vqa-grid", 300), ("bottom-up", 256)),
             mechanisms=CLASSIC,
             besides=TODAY,
-            modes=("", "+fp16", "+bf16", "+compile", "+fp16+compile", "+bf16+compile", "+cudagraph"),
+            modes=("", "+fp16", "+bf16", "+compile", "+bf16+compile", "+fp16+compile", "+cudagraph", "+tf32"),
             modes_required=4,
+            anchor=("", "+bf16", "+fp16", "+tf32", "+cudagraph", "+compile", "+bf16+compile", "+bf16+fused"),
             budget_s=285.0,
         ),
         Preset(

@@ -51,6 +51,9 @@ class Job:
     """Whether nothing may run beside it: it has the GPU, or where there is none the whole node, for itself."""
     expected_s: float
     """What it takes, about."""
+    room: str = ""
+    """Jobs of one room may go through one process, one after the other, where the executor can: starting it costs more
+    than they do. Empty where a job needs a process that has run nothing before."""
     limit_s: float = float("inf")
     """After so many seconds, counted from when it began, it counts as hung."""
 

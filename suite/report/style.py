@@ -27,8 +27,8 @@ from suite.report.tables import EAGER, FULL
 WIDTH_IN = 9.0
 DOTS_PER_INCH = 200
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
-BLUE, ORANGE, GREEN, RED, PINK, _BROWN, _ROSE, GREY, _YELLOW, SKY = sns.color_palette("colorblind").as_hex()
-PRECISIONS = {FULL: BLUE, "bf16": ORANGE, "fp16": GREEN, "amp_bf16": PINK, "amp_fp16": SKY}
+BLUE, ORANGE, GREEN, RED, PINK, _BROWN, ROSE, GREY, _YELLOW, SKY = sns.color_palette("colorblind").as_hex()
+PRECISIONS = {FULL: BLUE, "bf16": ORANGE, "fp16": GREEN, "amp_bf16": PINK, "amp_fp16": SKY, "tf32": ROSE}
 EXECUTIONS = {
     EAGER: "o",
     "compile": "D",

@@ -5,7 +5,8 @@ waits. *Refusals*: while a stream is captured, what would wait for the device ra
 *Statistics*: allocated, reserved and peak bytes come from the storages that are alive. It is not true to numbers of the
 device's arithmetic, nor to its speed: an operation costs what `OPERATION_S` says.
 
-``GPU_DOUBLE`` chooses the device: ``h100``, ``a10``, ``laptop``, or ``mig`` (a slice of an H100). ``NVML_DOUBLE``
+``GPU_DOUBLE`` chooses the device: ``h100``, ``a10``, ``laptop``, ``mig`` (a slice of an H100), ``two`` of an H100,
+``rocm``, ``mps`` or ``xpu``. The last two have events and memory, as far as torch offers any there. ``NVML_DOUBLE``
 chooses what `pynvml` beside this file answers.
 """
 
@@ -20,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+import torch.nn.attention
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -30,10 +32,17 @@ FLOPS_PER_S = 6e14
 MOST_FLOPS = 1e10
 CYCLES_PER_S = 1.98e9
 GIB = 2**30
+KINDS = ("cuda", "mps", "xpu")
+OWN = ("coattention",)
+"""Namespaces of custom operators, whose kernels run as those of a CPU do."""
 DEVICES = {
     "h100": ("NVIDIA H100 80GB HBM3", (9, 0), 132, 79.2, 50),
     "a10": ("NVIDIA A10", (8, 6), 72, 22.1, 6),
     "laptop": ("NVIDIA GeForce RTX 4060 Laptop GPU", (8, 9), 24, 7.75, 32),
+    "two": ("NVIDIA H100 80GB HBM3", (9, 0), 132, 79.2, 50),
+    "rocm": ("AMD Instinct MI300X", (9, 4), 304, 191.5, 4),
+    "mps": ("Apple M3", (0, 0), 10, 16.0, 4),
+    "xpu": ("Intel Arc A770", (0, 0), 32, 15.9, 16),
     "mig": ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", (9, 0), 16, 9.75, 6),
 }
 
@@ -106,6 +115,8 @@ class _State:
         self.default = Stream()
         self.stream = self.default
         self.capturing: CUDAGraph | None = None
+        self.within = False
+        """Whether a custom operator is at work, in which no mode of this double sees what is asked for."""
         self.pools: list[CUDAGraph] = []
         self.alive: dict[int, int] = {}
         self.allocated = self.peak = self.reserved = 0
@@ -156,7 +167,11 @@ class _Device(TorchDispatchMode):
         if flops > MOST_FLOPS:  # it would take a CPU seconds, and nobody looks at the numbers
             result = args[0].new_zeros(*args[0].shape[:-1], args[1].shape[-1])
         else:
-            result = func(*args, **(kwargs or {}))
+            _state.within = func.namespace in OWN
+            try:
+                result = func(*args, **(kwargs or {}))
+            finally:
+                _state.within = False
         if not func.is_view:
             _state.stream.add(OPERATION_S + flops / FLOPS_PER_S)
         for tensor in tree_leaves(result):
@@ -183,9 +198,9 @@ class _Factories(TorchFunctionMode):
 
 
 def _on_the_cpu(value: Any) -> Any:
-    if isinstance(value, torch.device) and value.type == "cuda":
+    if isinstance(value, torch.device) and value.type in KINDS:
         return torch.device("cpu")
-    if isinstance(value, str) and value.partition(":")[0] == "cuda":
+    if isinstance(value, str) and value.partition(":")[0] in KINDS:
         return "cpu"
     return value
 
@@ -276,6 +291,10 @@ def _properties(kind: str) -> SimpleNamespace:
     )  # fmt: skip
 
 
+def _any_backend(*_: object, **__: object) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
 def _compiled(model: Callable[..., Any] | None = None, **options: Any) -> Any:
     """The same function, with the counters and the region that a compilation leaves: no compiler is needed here."""
     if model is None:
@@ -297,21 +316,69 @@ def _compiled(model: Callable[..., Any] | None = None, **options: Any) -> Any:
     return run
 
 
+def _profile_on_the_cpu() -> None:
+    import torch.profiler as profiler
+
+    their_profile = profiler.profile.__init__
+
+    def profile(self: Any, *, activities: object = None, **options: Any) -> None:
+        their_profile(self, activities=[profiler.ProfilerActivity.CPU], **options)
+
+    profiler.profile.__init__ = profile  # type: ignore[method-assign]
+
+
+def _install_other(family: str, properties: SimpleNamespace, reset_peak: Callable[..., None]) -> None:
+    """What torch offers of MPS or XPU, and nothing of CUDA's."""
+    torch.accelerator.current_accelerator = lambda check_available=False: torch.device(family)  # type: ignore[assignment]
+    torch.accelerator.is_available = lambda: True
+    torch.accelerator.synchronize = _synchronize
+    if family == "mps":
+        torch.mps.event.Event = Event  # type: ignore[misc,assignment]
+        offered: dict[str, object] = {
+            "synchronize": _synchronize,
+            "recommended_max_memory": lambda: properties.total_memory,
+            "driver_allocated_memory": lambda: _state.reserved,
+            "current_allocated_memory": lambda: _state.allocated,
+            "empty_cache": lambda: None,
+        }
+    else:
+        offered = {
+            "is_available": lambda: True,
+            "device_count": lambda: 1,
+            "Event": Event,
+            "synchronize": _synchronize,
+            "memory_allocated": lambda device=None: _state.allocated,
+            "max_memory_allocated": lambda device=None: _state.peak,
+            "memory_reserved": lambda device=None: _state.reserved,
+            "reset_peak_memory_stats": reset_peak,
+            "empty_cache": lambda: None,
+            "mem_get_info": lambda device=None: (properties.total_memory - _state.reserved, properties.total_memory),
+            "get_device_properties": lambda device=None: properties,
+            "get_device_name": lambda device=None: properties.name,
+        }
+    for name, value in offered.items():
+        setattr(getattr(torch, family), name, value)
+
+
 def install() -> None:
     """Let this process believe in a GPU, of which it has no other sign than `torch.cuda`'s."""
     kind = os.environ.get("GPU_DOUBLE", "h100")
     properties = _properties(kind)
     their_device = torch._C.TensorBase.device.__get__
-    named = torch.device("cuda", 0)
+    family = kind if kind in KINDS else "cuda"
+    named = torch.device(family, 0)
 
     def real(tensor: torch.Tensor) -> torch.device:
         with torch._C.DisableTorchFunction():
             found: torch.device = their_device(tensor)
         return found
 
-    torch.Tensor.device = property(lambda t: named if real(t).type == "cpu" else real(t))  # type: ignore[assignment]
-    torch.Tensor.is_cuda = property(lambda t: real(t).type == "cpu")  # type: ignore[assignment]
-    torch.Tensor.is_cpu = property(lambda t: False)  # type: ignore[assignment]
+    def pretends(tensor: torch.Tensor) -> bool:
+        return real(tensor).type == "cpu" and not _state.within
+
+    torch.Tensor.device = property(lambda t: named if pretends(t) else real(t))  # type: ignore[assignment]
+    torch.Tensor.is_cuda = property(lambda t: family == "cuda" and pretends(t))  # type: ignore[assignment]
+    torch.Tensor.is_cpu = property(lambda t: not pretends(t) and real(t).type == "cpu")  # type: ignore[assignment]
 
     their_generator = torch.Generator
 
@@ -323,23 +390,30 @@ def install() -> None:
     their_autocast = torch.autocast.__init__
 
     def autocast(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
-        their_autocast(self, "cpu" if device_type == "cuda" else device_type, *args, **kwargs)
+        their_autocast(self, "cpu" if device_type in KINDS else device_type, *args, **kwargs)
 
     torch.autocast.__init__ = autocast  # type: ignore[method-assign]
     for asked in ("is_autocast_enabled", "get_autocast_dtype"):
         answer = getattr(torch, asked)
         setattr(
-            torch, asked, lambda kind=None, _a=answer: _a("cpu" if kind == "cuda" else kind) if kind else _a()
+            torch, asked, lambda kind=None, _a=answer: _a("cpu" if kind in KINDS else kind) if kind else _a()
         )  # fmt: skip
 
     def reset_peak(device: object = None) -> None:
         _state.peak = _state.allocated
 
+    torch.compile = _compiled  # type: ignore[assignment]
+    _profile_on_the_cpu()
+    if family != "cuda":
+        _install_other(family, properties, reset_peak)
+        _Factories().__enter__()
+        _Device().__enter__()
+        return
     for name, value in {
         "is_available": lambda: True,
         "is_initialized": lambda: True,
         "is_bf16_supported": lambda *_, **__: properties.major >= 8,
-        "device_count": lambda: 1,
+        "device_count": lambda: 2 if kind == "two" and "," in os.environ.get("CUDA_VISIBLE_DEVICES", "0,1") else 1,
         "current_device": lambda: 0,
         "init": lambda: None,
         "_lazy_init": lambda: None,
@@ -373,15 +447,9 @@ def install() -> None:
     }.items():
         setattr(torch.cuda, name, value)
     torch.version.cuda = "13.0"  # type: ignore[assignment]
-    torch.compile = _compiled  # type: ignore[assignment]
-
-    import torch.profiler as profiler
-
-    their_profile = profiler.profile.__init__
-
-    def profile(self: Any, *, activities: object = None, **options: Any) -> None:
-        their_profile(self, activities=[profiler.ProfilerActivity.CPU], **options)
-
-    profiler.profile.__init__ = profile  # type: ignore[method-assign]
+    if kind == "rocm":
+        torch.version.cuda, torch.version.hip = None, "7.0.1"  # type: ignore[assignment]
+    # a backend that this device is asked for is not to be had on a CPU
+    torch.nn.attention.sdpa_kernel = functools.wraps(torch.nn.attention.sdpa_kernel)(_any_backend)
     _Factories().__enter__()
     _Device().__enter__()

@@ -33,4 +33,13 @@ def compiles(spec: Spec) -> bool:
     return any(TRANSFORMS[word].axis == "compilation" for word in spec.transforms)
 
 
-__all__ = ["AXES", "TRANSFORMS", "Transform", "compiles", "products_in"]
+def rounds_to_tf32(spec: Spec) -> bool:
+    """Whether the factors of a variant's products are rounded to TF32, by a transform of its own.
+
+    Args:
+        spec: whose transforms are known.
+    """
+    return any(TRANSFORMS[word].rounds for word in spec.transforms)
+
+
+__all__ = ["AXES", "TRANSFORMS", "Transform", "compiles", "products_in", "rounds_to_tf32"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from variants.interface import Attended, Batch, Skip
+from variants.transforms.precision import Rounded
 from variants.transforms.transform import Transform, renamed
 from variants.variant import Variant
 
@@ -16,7 +17,8 @@ _RECOMPILE_LIMIT = 64
 
 def _compilation(name: str, summary: str, options: Mapping[str, str | int | bool] | None) -> Transform:
     def apply(variant: Variant) -> Variant:
-        inner = variant.run
+        rounded = isinstance(variant.run, Rounded)
+        inner = variant.run.inner if isinstance(variant.run, Rounded) else variant.run
         if (reason := getattr(inner, "untraceable", None)) is not None:
             raise Skip(f"{variant.name}+{name}: {reason}")
 
@@ -30,7 +32,7 @@ def _compilation(name: str, summary: str, options: Mapping[str, str | int | bool
             options=dict(options) if options else None,
             **isolation(),
         )
-        return replace(variant, spec=renamed(variant, name), run=compiled)
+        return replace(variant, spec=renamed(variant, name), run=Rounded(compiled) if rounded else compiled)
 
     return Transform(name=name, axis="compilation", summary=summary, apply=apply)
 

@@ -1,12 +1,18 @@
-"""Half precision: weights and inputs cast, or autocast around float32 weights."""
+"""Less than float32: weights and inputs cast, autocast around float32 weights, or products rounded to TF32."""
 
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from variants.interface import Attended, Batch
+from variants.interface import Attended, Batch, Skip
 from variants.transforms.transform import Transform, renamed
 from variants.variant import Variant
+
+Run = Callable[[Batch], Attended]
 
 
 def _cast(name: str, dtype: torch.dtype) -> Transform:
@@ -39,9 +45,89 @@ def _autocast(name: str, dtype: torch.dtype) -> Transform:
     )
 
 
+Rounding = tuple[str, bool]
+"""How products of float32 are computed: torch's word for its own, and whether cuDNN's are rounded."""
+
+
+def _rounding() -> Rounding:
+    return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+
+def _round(how: Rounding) -> None:
+    torch.set_float32_matmul_precision(how[0])
+    torch.backends.cudnn.allow_tf32 = how[1]
+
+
+@contextmanager
+def rounding_to_tf32() -> Iterator[None]:
+    """Within, products of float32 on CUDA round their factors to TF32, those of cuDNN's layers too."""
+    before = _rounding()
+    _round(("high", True))
+    try:
+        yield
+    finally:
+        _round(before)
+
+
+class _Backward(torch.autograd.Function):
+    """Leaves outputs as they are, and lets the backward pass that comes through them round its products too."""
+
+    @staticmethod
+    def forward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(output.view_as(output) for output in outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, ...]:
+        before = _rounding()
+        _round(("high", True))
+        # when the whole backward pass is over, and not when this one step of it is
+        torch.autograd.Variable._execution_engine.queue_callback(lambda: _round(before))
+        return cotangents
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A way to run a mechanism, with its products rounded to TF32 forwards and backwards.
+
+    The setting is the process's own and is put back after each pass. It stands around what is compiled, since a graph
+    cannot hold it.
+    """
+
+    inner: Run
+
+    def __call__(self, batch: Batch) -> Attended:
+        with rounding_to_tf32():
+            outputs = self.inner(batch)
+        if not torch.is_grad_enabled():
+            return outputs
+        return Attended(*_Backward.apply(*outputs))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+
+def _tf32(variant: Variant) -> Variant:
+    name = f"{variant.name}+tf32"
+    if variant.device.type != "cuda":
+        raise Skip(f"{name} needs a CUDA device, but the variant is on the {variant.device}: it has no TF32")
+    own = next((word for word in ("fused", "fast") if word in variant.spec.transforms), None)
+    if own is not None:
+        raise Skip(f"{name}: the kernels of +{own} have products of their own, of three TF32 products each")
+    if torch.version.hip:
+        raise Skip(f"{name}: TF32 is asked for otherwise on ROCm, which nobody has tried here")
+    major, minor = torch.cuda.get_device_capability(variant.device)
+    if major < 8:
+        raise Skip(f"{name} needs compute capability 8.0, and this device has {major}.{minor}: it has no TF32")
+    return replace(variant, spec=renamed(variant, "tf32"), run=Rounded(variant.run))
+
+
 TRANSFORMS = (
     _cast("fp16", torch.float16),
     _cast("bf16", torch.bfloat16),
     _autocast("amp_fp16", torch.float16),
     _autocast("amp_bf16", torch.bfloat16),
+    Transform(
+        name="tf32",
+        axis="precision",
+        summary="float32 whose products round their factors to TF32, forwards and backwards; CUDA only",
+        apply=_tf32,
+        rounds=True,
+    ),
 )

@@ -25,6 +25,8 @@ class Transform:
     """Raises `Skip` with the reason where the variant cannot be had here."""
     dtype: torch.dtype | None = None
     """Of the matrix products, where the transform chooses it."""
+    rounds: bool = False
+    """Whether it rounds the factors of products in float32 to TF32."""
 
 
 def renamed(variant: Variant, transform: str) -> Spec:

@@ -1,18 +1,21 @@
 """Whether a variant still computes its function: against the eager module in float64, on padded rows too."""
 
+import gc
 import math
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from suite.bench.inputs import make_batch
+from suite.bench.probes import accelerators
 from suite.bench.probes.step import About, Step, prepared, running_on
+from suite.core.failures import refusal
 from suite.core.records import Finding, Measurement, Record
 from suite.core.workloads import Phase, Workload
-from variants import Batch, build
+from variants import Attended, Batch, build
 from variants.spec import Spec
-from variants.transforms import products_in
+from variants.transforms import products_in, rounds_to_tf32
 
 LIMITS = {"float64": 4e-14, "float32": 2.4e-5, "float16": 4e-2, "bfloat16": 0.3}
 """Largest error of an output, relative to the root mean square of the reference: noise bands against float64."""
@@ -42,13 +45,16 @@ def check(name: str, workload: Workload, phase: Phase, device: str, *, task: str
         spec = step.variant.spec
         found = results(step)
         step.clear()
+        kind = parsed.kind
+        if accelerators.without_float64(kind):
+            kind, found = "cpu", {key: value.cpu() for key, value in found.items()}
         plain = Spec(spec.mechanism, spec.options, spec.without)
         widths = {"image_width": workload.image_width, "question_width": workload.question_width}
-        reference = build(plain, **widths, device=parsed.kind)
+        reference = build(plain, **widths, device=kind)
         reference.module.double()
-        exact = make_batch(workload, dtype=torch.float64, device=parsed.kind)
+        exact = make_batch(workload, dtype=torch.float64, device=kind)
         wide = Step(reference, phase, (_like(exact, step.inputs[0]),))
-        expected = results(wide)
+        expected, size = exactly(wide)
         gradient_names = [key for key in expected if key.startswith(_GRADIENT)]
         floor = root_mean_square([expected[key] for key in gradient_names]) if gradient_names else 0.0
         errors = {
@@ -59,7 +65,7 @@ def check(name: str, workload: Workload, phase: Phase, device: str, *, task: str
         }
         limits = {key: _limit(spec, parsed.kind, gradient=key.startswith(_GRADIENT)) for key in errors}
         if products_in(spec) == torch.float32 and any(errors[key] > limits[key] for key in gradient_names):
-            moved = _sensitivity(wide, expected, floor=floor)
+            moved = _sensitivity(wide, expected, size, floor=floor)
             limits |= {key: max(limits[key], min(2 * moved[key], _MOST_SENSITIVE)) for key in gradient_names}
     # NaN is worse than any number
     worst = max(errors, key=lambda key: errors[key] / limits[key] if errors[key] == errors[key] else float("inf"))
@@ -84,6 +90,57 @@ def check(name: str, workload: Workload, phase: Phase, device: str, *, task: str
         details={key: value if value == value else None for key, value in errors.items()},
         **about,
     )
+
+
+def exactly(step: Step) -> tuple[dict[str, Tensor], int]:
+    """As `results`, for as many examples at a time as fit: float64 takes twice the memory of what it judges.
+
+    Returns:
+        Outputs and gradients, and how many examples were computed at a time.
+
+    Raises:
+        Exception: what running out of memory raises here, where examples cannot be taken apart, or one alone is too
+            much.
+    """
+    size = len(step.inputs[0].image)
+    while True:
+        try:
+            return in_chunks(step, size), size
+        except Exception as error:  # only a lack of memory has this way out
+            if size == 1 or _mixes(step.variant.module) or refusal(error)["cause"] != "memory":
+                raise
+        size = -(-size // 2)
+        step.clear()
+        gc.collect()
+        if step.variant.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _mixes(module: nn.Module) -> bool:
+    """Whether an example's results depend on those beside it, as in a normalisation over the batch."""
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training for part in module.modules())
+
+
+def in_chunks(step: Step, size: int) -> dict[str, Tensor]:
+    """As `results`, so many examples at a time: gradients of the inputs are put together, those of parameters added."""
+    (batch,) = step.inputs
+    examples = len(batch.image)
+    if size >= examples:
+        return results(step)
+    chunks: list[dict[str, Tensor]] = []
+    for start in range(0, examples, size):
+        part = Batch(*(field.detach()[start : start + size] for field in batch))
+        one = Step(step.variant, step.phase, (_like(part, batch),), chunk=(start, examples))
+        one.clear()
+        chunks.append(results(one))
+    one.clear()
+    of_examples = {*Attended._fields, f"{_GRADIENT}image", f"{_GRADIENT}question"}
+    return {
+        key: torch.cat([chunk[key] for chunk in chunks])
+        if key in of_examples
+        else torch.stack([chunk[key] for chunk in chunks]).sum(0)
+        for key in chunks[0]
+    }
 
 
 def results(step: Step) -> dict[str, Tensor]:
@@ -131,7 +188,7 @@ def root_mean_square(tensors: Sequence[Tensor]) -> float:
     return math.sqrt(total / max(sum(tensor.numel() for tensor in tensors), 1))
 
 
-def _sensitivity(step: Step, expected: dict[str, Tensor], *, floor: float) -> dict[str, float]:
+def _sensitivity(step: Step, expected: dict[str, Tensor], size: int, *, floor: float) -> dict[str, float]:
     """How far each gradient moves in float64 alone when the inputs move by a rounding: what no arithmetic can beat.
 
     A rectifier or a maximum that is nearly undecided falls the other way, and a whole row of a gradient with it.
@@ -147,7 +204,7 @@ def _sensitivity(step: Step, expected: dict[str, Tensor], *, floor: float) -> di
 
         step.clear()
         nearby = batch._replace(image=moved(batch.image), question=moved(batch.question))
-        found = results(Step(step.variant, "forward+backward", (nearby,)))
+        found = in_chunks(Step(step.variant, "forward+backward", (nearby,)), size)
         worst = {key: max(value, norm_error(found[key], expected[key], floor=floor)) for key, value in worst.items()}
     return worst
 
@@ -162,6 +219,6 @@ def _like(batch: Batch, other: Batch) -> Batch:
 
 def _limit(spec: Spec, kind: str, *, gradient: bool) -> float:
     dtype = str(products_in(spec)).removeprefix("torch.")
-    if dtype == "float32" and kind == "cuda" and torch.backends.cuda.matmul.allow_tf32:
+    if rounds_to_tf32(spec) or (dtype == "float32" and kind == "cuda" and torch.backends.cuda.matmul.allow_tf32):
         return _TF32_LIMIT
     return (GRADIENT_LIMITS if gradient else LIMITS)[dtype]

@@ -5,15 +5,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import psutil
-import torch
 
+from suite.bench.probes import accelerators
 from suite.bench.probes.memory import cpu_peak
-from suite.bench.probes.step import About, prepare, running_on
+from suite.bench.probes.step import About, Step, prepare, running_on
 from suite.core.devices import parse
 from suite.core.failures import refusal
-from suite.core.records import Measurement, Record, Skip
+from suite.core.records import Measurement, Record
+from suite.core.records import Skip as Skipped
 from suite.core.workloads import Phase, Workload, override
-from variants import canonical
+from variants import Skip, canonical
 from variants.transforms import TRANSFORMS
 
 _SAFE = 0.9
@@ -71,14 +72,14 @@ def largest(name: str, workload: Workload, phase: Phase, device: str, *, task: s
             if why["cause"] != "memory":
                 raise
             if batch == 1:
-                yield Skip(quantity="largest_batch", **why, **about)
+                yield Skipped(quantity="largest_batch", **why, **about)
                 return
             batch = max(1, int(_LOWERED * batch))
         else:
             details = {"bytes_per_example": each, "fixed_bytes": fixed, "free_bytes": _free(device)}
             yield Measurement(quantity="largest_batch", unit="1", value=float(batch), details=details, **about)
             return
-    yield Skip(
+    yield Skipped(
         quantity="largest_batch",
         reason=f"even {batch} examples ran out of memory, after {_TRIES} tries",
         cause="memory",
@@ -135,11 +136,10 @@ def _peak(name: str, workload: Workload, phase: Phase, device: str) -> float:
         step = prepare(_uncompiled(name), workload, phase, device, turns=1)
         if parsed.kind == "cpu":
             return cpu_peak(lambda: step(0)) + _inputs(workload)
-        torch.cuda.empty_cache()  # what a smaller batch has left behind
-        torch.cuda.reset_peak_memory_stats()
-        step(0)
-        torch.cuda.synchronize()
-        return float(torch.cuda.max_memory_allocated())
+        found = accelerators.peak(parsed.kind, lambda: step(0))
+        if found is None:
+            raise Skip(f"the allocator of {parsed.kind} tells no peak, and what fits cannot be foretold from it")
+        return found[0] + _held(step)
 
 
 def _uncompiled(name: str) -> str:
@@ -159,6 +159,11 @@ def _inputs(workload: Workload) -> float:
 
 
 def _free(device: str) -> float:
-    if parse(device).kind == "cuda":
-        return float(torch.cuda.mem_get_info()[0])
-    return float(psutil.virtual_memory().available)
+    own = accelerators.free_b(parse(device).kind)
+    return float(psutil.virtual_memory().available) if own is None else own
+
+
+def _held(step: Step) -> float:
+    """Bytes of what stands before a call: inputs and parameters."""
+    tensors = (*step.variant.module.parameters(), *(field for batch in step.inputs for field in batch))
+    return float(sum(tensor.numel() * tensor.element_size() for tensor in tensors))

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 
+from suite.bench.probes import accelerators
 from suite.bench.probes.step import Step
 from suite.bench.probes.telemetry import Telemetry
 from suite.core import devices
@@ -146,10 +147,49 @@ class CudaClock:
         return self.telemetry.details()
 
 
+@dataclass(frozen=True, kw_only=True)
+class EventClock:
+    """As `CudaClock`, on a device that cannot be held: what lies between its events has the host's gaps in it."""
+
+    kind: devices.Kind
+
+    def wall(self, step: Step, turn: int) -> float:
+        accelerators.synchronize(self.kind)
+        started = perf_counter()
+        outputs = step(turn)
+        accelerators.synchronize(self.kind)
+        took = perf_counter() - started
+        del outputs
+        return took
+
+    def read(self, step: Step, turn: int) -> Reading:
+        begin, end = accelerators.event(self.kind), accelerators.event(self.kind)
+        accelerators.synchronize(self.kind)
+        started = perf_counter()
+        begin.record()
+        outputs = step(turn)
+        end.record()
+        launched = perf_counter() - started
+        accelerators.synchronize(self.kind)
+        latency = perf_counter() - started
+        del outputs
+        on_the_device = float(begin.elapsed_time(end)) / 1e3  # milliseconds, as CUDA's
+        return Reading(seconds={"latency": latency, "launch": launched, "device": on_the_device})
+
+    def doubts(self) -> tuple[str, ...]:
+        return ()
+
+    def details(self) -> Mapping[str, Detail]:
+        return {"device_held": False}
+
+
 def clock_of(device: str) -> Clock:
     """The clock of a device label."""
-    if devices.parse(device).kind == "cpu":
+    kind = devices.parse(device).kind
+    if kind == "cpu":
         return HostClock()
+    if kind != "cuda":
+        return EventClock(kind=kind)
     size = torch.cuda.get_device_properties().L2_cache_size
     # twice the cache, and no less than the largest there is, so that nothing of it survives
     return CudaClock(flush=torch.empty(max(2 * size, 256 * 2**20), dtype=torch.int8, device="cuda"))

@@ -73,7 +73,8 @@ def _values(outputs: Attended, batch: Batch, tolerance: float) -> Iterator[str]:
             yield f"{field} is not finite on inputs that are"
             return
     for side, _, slots in _FIELDS:
-        weights = getattr(outputs, f"{side}_weights").detach().double()
+        weights = getattr(outputs, f"{side}_weights").detach()
+        weights = (weights.cpu() if weights.device.type == "mps" else weights).double()
         if weights.numel() and float(weights.min()) < -tolerance:
             yield f"{side}_weights has {float(weights.min()):.2g}, expected at least 0"
             continue

@@ -69,6 +69,8 @@ def _distance(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> float | N
     """Largest difference of finite entries; None where there are none."""
     largest = None
     for one, other in zip(ours, theirs, strict=True):
+        # in float32 at least, and on the CPU where the device has no float64
+        one, other = (it.cpu() if it.device.type == "mps" else it for it in (one, other))
         difference = (one.double() - other.double()).abs()
         finite = difference[difference.isfinite()]
         if finite.numel():

@@ -8,6 +8,7 @@ from suite.audit.lab import Lab
 from suite.audit.properties import examine
 from suite.audit.subject import WIDTH, from_variant
 from suite.bench.probes import published
+from suite.bench.probes.step import running_on
 from suite.core.records import Record
 from variants import build
 
@@ -29,9 +30,10 @@ def audit(
         ValueError: the name is wrong.
         Skip: the variant cannot be had here.
     """
-    yield from published.deviate(name, device, task=task, seed=seed)
-    variant = build(name, width=width, device=device.partition("[")[0], seed=seed)
-    subject = replace(from_variant(variant), stretch=stretch)
-    lab = Lab(subject, seed)
-    lab.forward(lab.batch)  # what cannot run at all is an error, not twenty broken properties
-    yield from findings(subject, examine(subject, seed=seed), task=task, device=device, seed=seed)
+    with running_on(device) as parsed:
+        yield from published.deviate(name, device, task=task, seed=seed)
+        variant = build(name, width=width, device=parsed.kind, seed=seed)
+        subject = replace(from_variant(variant), stretch=stretch)
+        lab = Lab(subject, seed)
+        lab.forward(lab.batch)  # what cannot run at all is an error, not twenty broken properties
+        yield from findings(subject, examine(subject, seed=seed), task=task, device=device, seed=seed)

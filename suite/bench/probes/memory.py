@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from suite.bench.probes import accelerators
 from suite.bench.probes.step import About, Step, prepared, running_on
-from suite.core.records import Measurement
+from suite.core.records import Measurement, Record, Skip
 from suite.core.workloads import Phase, Workload
 
 
-def measure(name: str, workload: Workload, phase: Phase, device: str, *, task: str) -> Iterator[Measurement]:
+def measure(name: str, workload: Workload, phase: Phase, device: str, *, task: str) -> Iterator[Record]:
     """Peak of one warm call, what it keeps for the backward pass, and on CUDA what the allocator holds.
 
     Parameters and inputs stand before the call and do not count; outputs and gradients do. The process should hold
@@ -28,11 +29,16 @@ def measure(name: str, workload: Workload, phase: Phase, device: str, *, task: s
         if not step.calls:  # what is made once, such as a workspace or a compiled function, is not the call's
             step(0)
             step.clear()
-        if parsed.kind == "cuda":
-            peak, reserved = _cuda_peak(step)
-            yield Measurement(quantity="peak_memory", unit="B", value=float(peak), **about)
-            yield Measurement(quantity="reserved_memory", unit="B", value=float(reserved), **about)
-            if pooled := graph_pools():
+        if parsed.kind != "cpu":
+            gc.collect()
+            found = accelerators.peak(parsed.kind, lambda: step(0))
+            if found is None:
+                reason = f"the allocator of {parsed.kind} tells no peak"
+                yield Skip(quantity="peak_memory", reason=reason, cause="impossible", **about)
+            else:
+                yield Measurement(quantity="peak_memory", unit="B", value=float(found[0]), **about)
+                yield Measurement(quantity="reserved_memory", unit="B", value=float(found[1]), **about)
+            if parsed.kind == "cuda" and (pooled := graph_pools()):
                 yield Measurement(quantity="graph_pool_memory", unit="B", value=float(pooled), **about)
         else:
             yield Measurement(quantity="peak_memory", unit="B", value=float(cpu_peak(lambda: step(0))), **about)
@@ -91,17 +97,3 @@ def graph_pools() -> int:
     """Bytes that captured graphs hold in pools of their own, which no call's peak shows: they stand before it."""
     segments = torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]  # torch leaves it so
     return sum(segment["total_size"] for segment in segments if tuple(segment["segment_pool_id"]) != (0, 0))
-
-
-def _cuda_peak(step: Step) -> tuple[int, int]:
-    """Peak of allocated bytes above the start, and bytes that the allocator holds after the call."""
-    gc.collect()
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    outputs = step(0)
-    torch.cuda.synchronize()
-    peak = torch.cuda.max_memory_allocated() - before
-    reserved = torch.cuda.memory_reserved()
-    del outputs
-    return peak, reserved

@@ -3,15 +3,19 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import profile
 
+from suite.bench.probes import accelerators
 from suite.bench.probes.step import About, Step
+from suite.core.devices import Kind
 from suite.core.records import Finding, Measurement, Record
 from variants.transforms import compiles, products_in
 
 _PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mv", "aten::convolution")
+_DEVICES = (torch.profiler.DeviceType.CUDA, torch.profiler.DeviceType.XPU)
 _DTYPES = {"float": "float32", "c10::Half": "float16", "c10::BFloat16": "bfloat16", "double": "float64"}
 
 
@@ -110,12 +114,10 @@ def prove(step: Step, compiled: Compilation, about: About) -> Iterator[Record]:
 
 def _seen(step: Step) -> tuple[set[str], int, list[str]]:
     """Dtypes of matrix products, how many compiled regions ran, and the names of the kernels on the device."""
-    on_cuda = step.variant.device.type == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
-    with profile(activities=activities, record_shapes=True) as profiler:
+    kind = cast(Kind, step.variant.device.type)
+    with profile(activities=accelerators.activities(kind), record_shapes=True) as profiler:
         step(0)
-        if on_cuda:
-            torch.cuda.synchronize()
+        accelerators.synchronize(kind)
     step.clear()
     dtypes: set[str] = set()
     kernels: dict[str, None] = {}
@@ -126,6 +128,6 @@ def _seen(step: Step) -> tuple[set[str], int, list[str]]:
             regions += 1
         elif name in _PRODUCTS:
             dtypes |= {_DTYPES[dtype] for dtype in event.dtypes() if dtype in _DTYPES}
-        elif on_cuda and event.device_type() == torch.profiler.DeviceType.CUDA:
+        elif kind in ("cuda", "xpu") and event.device_type() in _DEVICES:
             kernels[name] = None
     return dtypes, regions, list(kernels)[:40]

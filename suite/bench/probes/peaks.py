@@ -2,11 +2,15 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from suite.bench.probes import accelerators
 from suite.bench.probes.step import About, running_on
+from suite.core.devices import Kind
 from suite.core.records import Detail, Measurement
+from variants.transforms.precision import rounding_to_tf32
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _CPU_SIDES = (256, 1024)
@@ -24,30 +28,35 @@ def measure(device: str, *, task: str, budget_s: float) -> Iterator[Measurement]
         budget_s: wall time for each of them, in seconds.
 
     Yields:
-        ``gemm_time`` per dtype (details ``flops``, ``dtype``, ``side``) and ``copy_time`` (details ``bytes``, read and
-        written), each the fastest of its repeats: a peak is what nothing disturbed.
+        ``gemm_time`` per dtype (details ``flops``, ``dtype``, ``side``), of which ``tf32`` is float32 with rounded
+        factors, and ``copy_time`` (details ``bytes``, read and written), each the fastest of its repeats: a peak is
+        what nothing disturbed.
     """
     about = About(task=task, variant="", workload="", phase="", device=device)
     with running_on(device) as parsed:
-        on_cuda = parsed.kind == "cuda"
-        small, large = _CUDA_SIDES if on_cuda else _CPU_SIDES
-        for dtype in DTYPES:
-            side = small
-            best = _best(_product(side, dtype, parsed.kind), on_cuda, budget_s=budget_s / 4)
-            # a machine without arithmetic in this dtype would take seconds for the large one
-            if best * (large / small) ** 3 < budget_s / 2:
-                side = large
-                best = _best(_product(side, dtype, parsed.kind), on_cuda, budget_s=budget_s)
-            details: dict[str, Detail] = {
-                "flops": 2 * side**3,
-                "dtype": str(dtype).removeprefix("torch."),
-                "side": side,
-            }
+        kind, on_cuda = parsed.kind, parsed.kind == "cuda"
+        small, large = _CUDA_SIDES if kind != "cpu" else _CPU_SIDES
+        rates: list[tuple[torch.dtype, str, Callable[[], AbstractContextManager[None]]]]
+        rates = [(dtype, str(dtype).removeprefix("torch."), nullcontext) for dtype in DTYPES]
+        if on_cuda and torch.version.hip is None and torch.cuda.get_device_capability()[0] >= 8:
+            rates.append((torch.float32, "tf32", rounding_to_tf32))
+        for dtype, called, rounding in rates:
+            with rounding():
+                side = small
+                best = _best(_product(side, dtype, parsed.kind), kind, budget_s=budget_s / 4)
+                # a machine without arithmetic in this dtype would take seconds for the large one
+                if best * (large / small) ** 3 < budget_s / 2:
+                    side = large
+                    best = _best(_product(side, dtype, parsed.kind), kind, budget_s=budget_s)
+            details: dict[str, Detail] = {"flops": 2 * side**3, "dtype": called, "side": side}
             yield Measurement(quantity="gemm_time", unit="s", value=best, details=details, **about)
-        source = torch.ones(_CUDA_COPY_B if on_cuda else _CPU_COPY_B, dtype=torch.int8, device=parsed.kind)
+        source = torch.ones(_CUDA_COPY_B if kind != "cpu" else _CPU_COPY_B, dtype=torch.int8, device=parsed.kind)
         target = torch.empty_like(source)
-        best = _best(lambda: target.copy_(source), on_cuda, budget_s=budget_s)
-        yield Measurement(quantity="copy_time", unit="s", value=best, details={"bytes": 2 * source.numel()}, **about)
+        best = _best(lambda: target.copy_(source), kind, budget_s=budget_s)
+        details = {"bytes": 2 * source.numel()}
+        if (memory := accelerators.total_b(kind)) is not None:
+            details["memory_B"] = memory
+        yield Measurement(quantity="copy_time", unit="s", value=best, details=details, **about)
 
 
 def _product(side: int, dtype: torch.dtype, kind: str) -> Callable[[], object]:
@@ -57,14 +66,13 @@ def _product(side: int, dtype: torch.dtype, kind: str) -> Callable[[], object]:
     return lambda: torch.mm(left, right, out=out)
 
 
-def _best(call: Callable[[], object], on_cuda: bool, *, budget_s: float) -> float:
+def _best(call: Callable[[], object], kind: Kind, *, budget_s: float) -> float:
     call()
     best, spent = float("inf"), 0.0
     while spent < budget_s:
-        if on_cuda:
-            begin = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            torch.cuda.synchronize()
+        if kind != "cpu":
+            begin, end = accelerators.event(kind), accelerators.event(kind)
+            accelerators.synchronize(kind)
             begin.record()
             call()
             end.record()

@@ -3,8 +3,7 @@
 import time
 from collections.abc import Iterator
 
-import torch
-
+from suite.bench.probes import accelerators
 from suite.bench.probes.step import About, prepared, running_on
 from suite.core.records import Measurement
 from suite.core.workloads import Phase, Workload
@@ -25,8 +24,7 @@ def measure(name: str, workload: Workload, phase: Phase, device: str, *, task: s
         step = prepared(name, workload, phase, device)
         built_s = time.perf_counter() - started
         step(0)
-        if parsed.kind == "cuda":
-            torch.cuda.synchronize()
+        accelerators.synchronize(parsed.kind)
         took_s = time.perf_counter() - started
         step.clear()
     yield Measurement(quantity="cold_start", unit="s", value=took_s, details={"built_s": round(built_s, 6)}, **about)

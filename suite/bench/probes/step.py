@@ -31,7 +31,18 @@ class About(TypedDict):
 class Step:
     """A variant made ready for a phase: what is timed, what is cleared in between, and on what it runs."""
 
-    def __init__(self, variant: Variant, phase: Phase, inputs: tuple[Batch, ...]) -> None:
+    def __init__(
+        self, variant: Variant, phase: Phase, inputs: tuple[Batch, ...], *, chunk: tuple[int, int] | None = None
+    ) -> None:
+        """Make it ready.
+
+        Args:
+            variant: what runs.
+            phase: ``forward`` or ``forward+backward``.
+            inputs: to rotate through.
+            chunk: where the inputs are some examples of a larger batch, the first of them and how many that has.
+        """
+        self._chunk = chunk
         self.variant = variant
         self.phase = phase
         self.inputs = inputs
@@ -71,9 +82,10 @@ class Step:
     def _cotangents(self, outputs: list[Tensor]) -> list[Tensor]:
         if not self._cotangent:
             generator = torch.Generator().manual_seed(2016)
-            self._cotangent = [
-                torch.randn(output.shape, generator=generator).to(output.device, output.dtype) for output in outputs
-            ]
+            for output in outputs:
+                start, examples = self._chunk or (0, len(output))
+                drawn = torch.randn(examples, *output.shape[1:], generator=generator)[start : start + len(output)]
+                self._cotangent.append(drawn.to(output.device, output.dtype))
         return self._cotangent
 
 
@@ -103,7 +115,7 @@ def prepare(
 @lru_cache(maxsize=1)
 def prepared(name: str, workload: Workload, phase: Phase, device: str) -> Step:
     """As `prepare`, once for all probes that look at one variant in one process: it is compiled once."""
-    return prepare(name, workload, phase, device)
+    return prepare(name, workload, phase, device, turns=1)
 
 
 def make_inputs(

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import psutil
 import torch
 
 from suite.core.records import Detail
@@ -115,6 +114,8 @@ def _foreign(pynvml: Any, handle: object) -> set[int]:
     Raises:
         LookupError: the numbers are not those of this system, as in a container.
     """
+    import psutil  # here alone, since all else is to be had without it
+
     there = {process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)}
     if there and os.getpid() not in there:
         raise LookupError("its processes are numbered otherwise here, as in a container")

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
-import torch
-from torch.profiler import ProfilerActivity, profile, schedule, tensorboard_trace_handler
+from torch.profiler import profile, schedule, tensorboard_trace_handler
 
-from suite.bench.probes import regions
+from suite.bench.probes import accelerators, regions
 from suite.bench.probes.step import About, prepared, running_on
 from suite.core.records import Artifact, Measurement, Scalar
 from suite.core.workloads import Phase, Workload
@@ -39,7 +38,6 @@ def record(
             handler(profiler)
             found.extend(regions.regions(profiler.events()))  # type: ignore[no-untyped-call]  # a list of events
 
-        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if parsed.kind == "cuda" else [])]
         if not step.calls:
             step(0)
             step.clear()
@@ -47,7 +45,7 @@ def record(
         with (
             parts,
             profile(
-                activities=activities,
+                activities=accelerators.activities(parsed.kind),
                 schedule=schedule(
                     wait=0, warmup=1, active=1, repeat=1
                 ),  # a step, which TensorBoard's overview asks for
@@ -58,8 +56,7 @@ def record(
         ):
             for _ in ("warm-up", "traced"):
                 step(0)
-                if parsed.kind == "cuda":
-                    torch.cuda.synchronize()
+                accelerators.synchronize(parsed.kind)
                 step.clear()
                 profiler.step()
     for path in sorted(set(directory.iterdir()) - before):

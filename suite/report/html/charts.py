@@ -19,6 +19,7 @@ PRECISIONS = {
     "fp16": "#029e73",
     "amp_bf16": "#cc78bc",
     "amp_fp16": "#56b4e9",
+    "tf32": "#fbafe4",
 }
 SHAPES = {
     "eager": "circle",

@@ -1,16 +1,26 @@
 """What the probes do where torch believes in a GPU; run in a process of its own, which prints one JSON object."""
 
 import json
+import os
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from suite.bench.probes import capacity, memory, mode, peaks, start, telemetry, trace
+from suite.audit.lab import Lab
+from suite.audit.subject import from_variant
+from suite.bench import environment, request, run
+from suite.bench.probes import agreement, capacity, contract, honesty, memory, mode, peaks, start, telemetry, trace
 from suite.bench.probes.clocks import clock_of
-from suite.bench.probes.step import prepare, running_on
-from suite.core.records import Measurement
+from suite.bench.probes.step import About, prepare, running_on
+from suite.core import records as records_of
+from suite.core.errors import UserError
+from suite.core.records import Finding, Measurement
 from suite.core.workloads import WORKLOADS
+from suite.execution.local import gpu_name
 from variants import Skip, build
 from variants.transforms.capture import _MOST_CAPTURES
 
@@ -60,6 +70,47 @@ def rounding() -> list[bool]:
     return [inside, torch.backends.cudnn.allow_tf32]
 
 
+class Products(TorchDispatchMode):
+    """How every matrix product is computed, as torch is set when it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[str, bool]] = set()
+
+    def __torch_dispatch__(self, func: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__.partition(".")[0] in ("mm", "bmm", "addmm"):
+            self.seen.add((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+        return func(*args, **(kwargs or {}))
+
+
+def rounded() -> dict[str, object]:
+    found: dict[str, object] = {}
+    with running_on("cuda"):
+        for name in ("parallel", "parallel+tf32", "parallel+tf32+compile", "parallel+chunked+tf32"):
+            step = prepare(name, TINY, "forward+backward", "cuda")
+            with Products() as forward:
+                outputs = step.variant.call(step.inputs[0])
+            between = (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
+            with Products() as backward:
+                torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
+            after = (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
+            found[name] = [sorted(forward.seen), between, sorted(backward.seen), after]
+        for name in ("parallel+fused+tf32", "parallel+fast+tf32"):
+            try:
+                build(name, width=16, device="cuda")
+            except Skip as skip:
+                found[name] = str(skip)
+    for name in ("parallel", "parallel+tf32"):
+        (limit,) = {
+            record.details["limit"]
+            for record in agreement.check(name, TINY, "forward", "cuda", task="t")
+            if isinstance(record, Measurement)
+        }
+        found[f"limit of {name}"] = limit
+        found[f"floor of {name}"] = Lab(from_variant(build(name, width=16, device="cuda")), 0).floor
+    return found
+
+
 def seen() -> dict[str, object]:
     import pynvml  # the double
 
@@ -86,6 +137,77 @@ def every_probe() -> dict[str, float | None]:
     return found
 
 
+def tried(name: str, kind: str) -> str:
+    """What becomes of a variant: done, or why not."""
+    try:
+        step = prepare(name, TINY, "forward+backward", kind)
+        step(0)
+        step.clear()
+    except Skip as skip:
+        return str(skip)
+    return "done"
+
+
+def accelerated() -> dict[str, object]:
+    """What the probes do with whatever torch's own accelerator is here."""
+    kind = request.accelerator()
+    found: dict[str, object] = {"kind": kind, "machine": environment.machine(kind)}
+    found["variants"] = {
+        name: tried(name, kind)
+        for name in (
+            *("parallel", "hierarchical+bf16", "cross+amp_bf16", "parallel+compile", "parallel+fast"),
+            *("parallel+fused", "parallel+cudagraph", "parallel+tf32"),
+        )
+    }
+    step, clock = prepare("parallel", TINY, "forward+backward", kind), clock_of(kind)
+    clock.wall(step, 0)
+    step.clear()
+    found["times"], found["clock"] = dict(clock.read(step, 0).seconds), dict(clock.details())
+    said: dict[str, object] = {}
+    for records in (
+        memory.measure("parallel", TINY, "forward+backward", kind, task="t"),
+        start.measure("parallel", TINY, "forward", kind, task="t"),
+        peaks.measure(kind, task="t", budget_s=0.02),
+        agreement.check("parallel", TINY, "forward+backward", kind, task="t"),
+        mode.prove(step, mode.compilation(*[mode.compilations()] * 3), about(kind)),
+        iter([honesty.examine(step, about(kind)), contract.examine(step, about(kind))]),
+    ):
+        for record in records:
+            match record:
+                case Measurement(quantity=name, value=value):
+                    said[name] = value
+                case Finding(quantity=name, verdict=verdict):
+                    said[name] = verdict
+                case records_of.Skip(quantity=name, reason=reason):
+                    said[name] = reason
+    found["said"] = said
+    try:
+        found["largest"] = [record.quantity for record in capacity.largest("parallel", TINY, "forward", kind, task="t")]
+    except Skip as skip:
+        found["largest"] = str(skip)
+    return found
+
+
+def about(kind: str) -> About:
+    return About(task="t", variant="parallel", workload=str(TINY), phase="forward+backward", device=kind)
+
+
+def chosen() -> dict[str, object]:
+    """Which devices may be asked for, and where their jobs go."""
+    found: dict[str, object] = {}
+    for label in (None, "cuda", "cuda:0", "cuda:1", "cuda:2", "cuda:x", "mps", "xpu", "tpu"):
+        try:
+            found[str(label)] = str(request.device_of(label))
+        except UserError as error:
+            found[str(label)] = f"refused: {error}"
+    for label in ("cuda", "cuda:1"):
+        asked = request.understand(request.Request(variants=("parallel",), device=label))
+        found[f"nodes of {label}"] = [node.name for node in run._here(asked, Path(), Path()).nodes()]
+    os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-aa,GPU-bb"
+    found["named"] = gpu_name(1)
+    return found
+
+
 ASKED = {
     "times": lambda: {
         f"{name} {phase}": times(name, phase)
@@ -94,6 +216,9 @@ ASKED = {
     },
     "captured": captured,
     "rounding": rounding,
+    "rounded": rounded,
+    "accelerated": accelerated,
+    "chosen": chosen,
     "seen": seen,
     "probes": every_probe,
 }

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from suite.bench.inputs import make_batch
 from suite.bench.probes import agreement
-from suite.bench.probes.step import prepared
+from suite.bench.probes.step import Step, prepared
 from suite.core.records import Finding, Measurement
 from suite.core.workloads import PHASES, Phase, Workload
-from variants import Attended, Batch, Variant
+from variants import Attended, Batch, Variant, build
 from variants.build import TRANSFORMS
 from variants.transforms.transform import renamed
 
@@ -80,6 +81,47 @@ def test_a_variant_that_computes_something_else_is_caught(
     found = finding("parallel+chunked", tiny, phase)
     assert found.verdict == "broken"
     assert where in found.summary
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+@pytest.mark.parametrize("phase", ["forward", "forward+backward"])
+def test_an_oracle_that_does_not_fit_is_computed_some_examples_at_a_time(
+    tiny: Workload, phase: Phase, most: int
+) -> None:
+    variant = build("hierarchical", width=tiny.image_width)
+    variant.module.double()
+    learns = phase == "forward+backward"
+    batch = make_batch(replace(tiny, batch=7), dtype=torch.float64)
+    batch = batch._replace(image=batch.image.requires_grad_(learns), question=batch.question.requires_grad_(learns))
+    whole = agreement.results(Step(variant, phase, (batch,)))
+    asked: list[int] = []
+
+    def run(given: Batch) -> Attended:
+        asked.append(len(given.image))
+        if len(given.image) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return variant.run(given)
+
+    step = Step(replace(variant, run=run), phase, (batch,))
+    step.clear()
+    found, size = agreement.exactly(step)
+    assert size <= most
+    assert asked[0] == 7
+    assert found.keys() == whole.keys()
+    for key, value in whole.items():
+        assert agreement.norm_error(found[key], value, floor=1e-6) < 1e-12, key
+
+
+def test_an_oracle_whose_examples_depend_on_each_other_is_not_taken_apart(tiny: Workload) -> None:
+    variant = build("parallel", width=tiny.image_width)
+    variant.module.add_module("norm", torch.nn.BatchNorm1d(4))
+
+    def run(given: Batch) -> Attended:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    batch = make_batch(replace(tiny, batch=7))
+    with pytest.raises(torch.OutOfMemoryError):
+        agreement.exactly(Step(replace(variant, run=run), "forward+backward", (batch,)))
 
 
 def test_relative_errors_are_over_the_root_mean_square_of_the_reference() -> None:

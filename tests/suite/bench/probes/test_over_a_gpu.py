@@ -27,7 +27,7 @@ def over_a_gpu(*asked: str, gpu: str = "h100") -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    return over_a_gpu("times", "captured", "rounding", "probes", "seen")
+    return over_a_gpu("times", "captured", "rounding", "probes", "seen", "rounded")
 
 
 def test_the_devices_own_time_holds_no_gap_of_the_host(found: dict[str, Any]) -> None:
@@ -53,6 +53,21 @@ def test_captures_are_bounded_and_right_and_refuse_what_would_read_memory_that_i
 
 def test_float32_means_float32_and_what_was_set_before_comes_back(found: dict[str, Any]) -> None:
     assert found["rounding"] == [False, True]
+
+
+def test_tf32_is_a_transform_that_rounds_both_passes_and_nothing_after_them(found: dict[str, Any]) -> None:
+    rounded = found["rounded"]
+    exact, narrow = ["highest", False], ["high", True]
+    assert rounded["parallel"] == [[exact], exact, [exact], exact]
+    for name in ("parallel+tf32", "parallel+tf32+compile", "parallel+chunked+tf32"):
+        assert rounded[name] == [[narrow], exact, [narrow], exact], name
+    assert rounded["limit of parallel"] < rounded["limit of parallel+tf32"]
+    assert rounded["floor of parallel"] < rounded["floor of parallel+tf32"]
+
+
+def test_kernels_with_products_of_their_own_do_not_round_to_tf32(found: dict[str, Any]) -> None:
+    for kernel in ("fused", "fast"):
+        assert f"the kernels of +{kernel} have products of their own" in found["rounded"][f"parallel+{kernel}+tf32"]
 
 
 def test_the_probes_of_memory_start_and_peaks_run(found: dict[str, Any]) -> None:
