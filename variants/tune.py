@@ -2,10 +2,11 @@
 
     python -m variants.tune [--budget SECONDS]
 
-Each program is tuned by changing one size at a time, from the safe entry down to where no change helps, by the time of
-parallel co-attention's forward and backward passes together at the paper's shape. An entry is timed only after its
-results were held against the eager mechanism in float64, and is taken only if the same holds of many words, of three
-levels, and of alternating attention.
+First a short list is compiled, as many entries at once as there are CPUs: those that a model of resources and traffic
+thinks quickest on this family of GPUs. Then each program is tuned by changing one size at a time, from the quickest of
+these or from the safe entry down to where no change helps, by the time of parallel co-attention's forward and backward
+passes together at the paper's shape. An entry is timed only after its results were held against the eager mechanism in
+float64, and is taken only if the same holds of many words, of three levels, and of alternating attention.
 
 What was timed is kept in a journal beside the table, so that a run that was stopped goes on where it was. A program's
 entry is written as soon as its search ends, by itself or with the budget. The measuring is done by a second process,
@@ -19,7 +20,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,23 +32,19 @@ from triton.testing import do_bench
 
 from variants.build import build
 from variants.interface import Batch
-from variants.kernels.configurations import TABLE, Configuration, configuration, trying
+from variants.kernels.configurations import CHOICES, TABLE, Configuration, configuration, trying
+from variants.kernels.shortlist import PROGRAMS, architecture, shortlist
 from variants.masking import valid_from_lengths
 
 T = TypeVar("T")
 
-PROGRAMS = ("scored", "scored_backward", "sum_over_regions", "features_gradient")
-CHOICES: Mapping[str, tuple[int, ...]] = {
-    "rows": (32, 64, 128),
-    "outer": (32, 64, 128, 256, 512),
-    "inner": (16, 32, 64, 128),
-    "words": (16, 32, 64),
-    "warps": (4, 8),
-    "stages": (1, 2, 3, 4),
-}
 REGIONS, WORDS, WIDTH = 196, 26, 512
 TIMED_EXAMPLES = 1200
 """Four of the paper's batches: enough that the device sets the pace and not the host, whatever the entry."""
+COMPILING_B = 2**30
+"""Of the device's memory, for each process that compiles: its context and a few examples."""
+COMPILING_SHARE = 0.4
+"""Of the time that is left, for compiling ahead."""
 DEVICE_LOST = 75
 """Exit code of a process whose device no longer answers."""
 
@@ -268,6 +265,9 @@ def measure(deadline: float) -> None:
         deadline: on the system's clock, in seconds, after which nothing new is tried.
     """
     device = torch.cuda.get_device_name()
+    family = architecture(*torch.cuda.get_device_capability())
+    if family:
+        compile_ahead(family, deadline)
     journal = Journal(TABLE.with_name(f"tuning-{device.replace(' ', '-')}.jsonl"))
 
     def spent() -> bool:
@@ -284,7 +284,8 @@ def measure(deadline: float) -> None:
             start_s = tuning.time_s(start)
             if math.isinf(start_s):
                 raise SystemExit(f"{key}: the safe entry {start} does not run here; see {journal.path}")
-            found = descend(start, tuning.time_s, tuning.accepts)
+            best = first_of(shortlist(program, dtype.itemsize, family), start, tuning) if family else start
+            found = descend(best, tuning.time_s, tuning.accepts)
             enter(TABLE, device, {key: found})
             gain, spent_s = start_s / journal.times[key, found], time.monotonic() - started
             print(f"{key}: {found}, a step {gain:.2f} x as fast as with the safe entry, in {spent_s:.0f} s")
@@ -296,15 +297,80 @@ def measure(deadline: float) -> None:
         print(f"entered in {TABLE} for {device}: commit it, and delete {journal.path.name}")
 
 
+def first_of(entries: Sequence[Configuration], start: Configuration, tuning: Tuning) -> Configuration:
+    """The quickest of entries that are tried before a search begins, or its start: what was compiled costs little."""
+    best = start
+    for entry in sorted(entries, key=tuning.time_s):
+        if tuning.time_s(entry) >= 0.99 * tuning.time_s(best):
+            break
+        if tuning.accepts(entry):
+            return entry
+    return best
+
+
+def compile_ahead(family: str, deadline: float) -> None:
+    """Compile what will be tried first, in as many processes as there are CPUs and room on the device.
+
+    They leave it in Triton's cache on disk, where the process that measures finds it. What does not compile, or takes
+    its process along, is met again when it is measured, and not here.
+
+    Args:
+        family: of the device.
+        deadline: on the system's clock, after which the rest is left to the measuring.
+    """
+    asked = [
+        (program, bits, entry)
+        for bits in (16, 32)
+        for program in PROGRAMS
+        for entry in shortlist(program, bits // 8, family)
+    ]
+    free_b, _ = torch.cuda.mem_get_info()
+    count = max(1, min(os.cpu_count() or 1, free_b // COMPILING_B, len(asked)))
+    print(f"compiling {len(asked)} entries in {count} processes", flush=True)
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "variants.tune", "--compile", json.dumps(asked[number::count])],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for number in range(count)
+    ]
+    for process in running:
+        try:
+            process.wait(max(0.1, COMPILING_SHARE * (deadline - time.time())) if math.isfinite(deadline) else None)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def compile_only(asked: Sequence[tuple[str, int, Sequence[int]]], device: str = "cuda") -> int:
+    """Run each entry once on a few examples, which compiles it; how many ran."""
+    ran = 0
+    for program, bits, entry in asked:
+        dtype = torch.bfloat16 if bits == 16 else torch.float32
+        few = Case("parallel", dtype, examples=16, regions=REGIONS, words=WORDS, width=WIDTH, device=device)
+        with trying({f"{program}/{bits}": Configuration(*entry)}):
+            try:
+                few.run()
+                ran += 1
+            except Exception as error:  # whatever it is, measuring meets it again, and says so
+                print(f"    {program}/{bits}: {_first_line(error)}", flush=True)
+    return ran
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m variants.tune", description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--budget", type=float, default=math.inf, metavar="SECONDS", help="seconds after which nothing new is tried"
     )
     parser.add_argument("--measure-until", type=float, help=argparse.SUPPRESS)  # how the second process is started
+    parser.add_argument("--compile", type=json.loads, help=argparse.SUPPRESS)  # and those that compile
     asked = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("tuning measures a CUDA device, and there is none here")
+    if asked.compile is not None:
+        compile_only(asked.compile)
+        return
     if asked.measure_until is not None:
         measure(asked.measure_until)
         return

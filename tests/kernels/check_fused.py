@@ -25,7 +25,8 @@ from suite.core.records import Finding
 from tests.kernels.ragged import hard_batch, largest_error, outputs_and_gradients
 from variants import Batch, Skip, Variant, build
 from variants.kernels import fused, launch, programs
-from variants.kernels.configurations import Configuration, trying
+from variants.kernels.configurations import Configuration, configuration, trying
+from variants.kernels.shortlist import ARCHITECTURES, PROGRAMS
 from variants.transforms import kernel
 from variants.tune import Case, works
 
@@ -379,6 +380,14 @@ def test_tuning_holds_an_entry_against_float64_and_survives_one_that_does_not_la
     monkeypatch.setattr(launch, "sum_over_regions", too_large)
     assert not works(case)
     assert "shared memory" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_blocks_that_are_predicted_for_a_family_are_right(family: str) -> None:
+    case = Case("parallel", torch.bfloat16, examples=2, regions=150, words=19, width=80, device="cpu")
+    assert case.expect()
+    with trying({f"{program}/16": configuration(program, 2, "", family) for program in PROGRAMS}):
+        assert case.right()
 
 
 def test_what_has_no_kernel_says_so() -> None:

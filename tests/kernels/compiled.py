@@ -1,9 +1,9 @@
 """Compile what the fused kernels launch for an architecture, without a device, and print what came out as JSON lines.
 
 A process of its own: one process cannot both interpret and compile. The launches are those of real forward and backward
-passes at the paper's shape; each is compiled as a device would have it compiled, and then nothing runs. The argument is
-a JSON array of jobs: the device's capability, the type, mechanisms with a number of words each, and the programs that
-are wanted, all where none is named::
+passes at the paper's shape; each is compiled as a device that nobody has measured would have it, and then nothing
+runs. The argument is a JSON array of jobs: the device's capability, the type, mechanisms with a number of words each,
+and the programs that are wanted, all where none is named::
 
     python -m tests.kernels.compiled '[[90, "bf16", "parallel:26;hierarchical:80"], [80, "fp16", "parallel:26"]]'
 
@@ -30,6 +30,8 @@ from variants import Batch, build, valid_from_lengths
 from variants.alternating import Alternating
 from variants.hierarchical import Hierarchical
 from variants.kernels import fused
+from variants.kernels.configurations import Configuration, configuration, trying
+from variants.kernels.shortlist import PROGRAMS, architecture
 from variants.parallel import Parallel
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -85,6 +87,14 @@ def step(name: str, words: int, dtype: torch.dtype) -> None:
     torch.autograd.grad(attended, (batch.image, batch.question), [torch.ones_like(field) for field in attended])
 
 
+def entries(capability: int, dtype: torch.dtype) -> dict[str, Configuration]:
+    """What a device of that capability which nobody has measured would launch with, by program."""
+    family = architecture(*divmod(capability, 10))
+    return {
+        f"{program}/{8 * dtype.itemsize}": configuration(program, dtype.itemsize, "", family) for program in PROGRAMS
+    }
+
+
 def described(compiled: CompiledKernel) -> dict[str, object]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
@@ -132,7 +142,8 @@ if __name__ == "__main__":
             continue
         JITFunction.__getitem__ = lambda program, grid: partial(launches, program, grid)
         launches.chosen, launches.found = tuple(chosen), {}
-        for case in cases.split(";"):
-            name, words = case.split(":")
-            step(name, int(words), DTYPES[dtype])
+        with trying(entries(capability, DTYPES[dtype])):
+            for case in cases.split(";"):
+                name, words = case.split(":")
+                step(name, int(words), DTYPES[dtype])
         print(json.dumps([described(compiled) for compiled in launches.found.values()]), flush=True)

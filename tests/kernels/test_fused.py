@@ -15,8 +15,8 @@ from variants import Skip, build
 
 triton = pytest.importorskip("triton")
 
-SHARED_BYTES = {90: 232_448, 80: 163_840}
-"""What one block may have; on sm_80 a little less than it could."""
+SHARED_BYTES = {90: 232_448, 80: 163_840, 86: 101_376}
+"""What one block may have; on sm_80 a little less than it could. sm_89 has as much as sm_86."""
 ROOT = Path(__file__).parents[2]
 TRITON = tuple(map(int, triton.__version__.split(".")[:2]))
 MOST_SPILLED = 0 if TRITON < (3, 8) else 32
@@ -62,6 +62,8 @@ COMPILED: list[tuple[Any, ...]] = [
     (90, "fp32", "parallel:80;hierarchical:26", *HEAVY),
     (80, "fp16", "hierarchical:26", *HEAVY),
     (80, "fp32", "hierarchical:26", *HEAVY),
+    (86, "bf16", "hierarchical:26;hierarchical[inner=alternating]:80", *HEAVY),
+    (86, "fp32", "hierarchical:26", *HEAVY),
 ]
 """A capability, a type, mechanisms with their numbers of words, and the programs that are wanted; all if none is."""
 

@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,16 @@ pytest.importorskip("triton")
 from variants import tune
 from variants.kernels import configurations
 from variants.kernels.configurations import TABLE, Configuration, configuration, measured, trying
+from variants.kernels.shortlist import (
+    ARCHITECTURES,
+    Shape,
+    architecture,
+    demand,
+    estimated_s,
+    registers,
+    shared_b,
+    shortlist,
+)
 from variants.tune import Bench, Journal, Tuning, descend, enter
 
 ROOT = Path(__file__).parents[2]
@@ -173,6 +184,117 @@ def test_what_is_tried_comes_before_the_table() -> None:
 
 def test_no_device_is_called_measured_that_was_not() -> None:
     assert measured("no such device") == "none"
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("program", tune.PROGRAMS)
+@pytest.mark.parametrize("itemsize", [2, 4])
+def test_a_short_list_has_what_fits_the_quickest_by_estimate_first(family: str, program: str, itemsize: int) -> None:
+    found = shortlist(program, itemsize, family)
+    assert len(found) == 8
+    seconds = [estimated_s(program, entry, itemsize, family) for entry in found]
+    assert seconds == sorted(seconds)
+    assert math.isfinite(seconds[-1])
+    assert len({(entry.rows, entry.outer) for entry in found}) == len(found), (
+        "tiles of different sizes, not one in details"
+    )
+    for entry in found:
+        assert registers(program, entry, itemsize) <= 255
+        assert shared_b(program, entry, itemsize) <= ARCHITECTURES[family].shared_b
+    # a tile that holds all words once is never behind the same one that goes through them again and again
+    for entry in found:
+        assert estimated_s(program, entry._replace(words=16), itemsize, family) >= estimated_s(
+            program, entry._replace(words=32), itemsize, family
+        )
+
+
+def test_an_estimate_moves_with_what_it_counts() -> None:
+    entry = Configuration(64, 128, 64, 32, 8, 2)
+    twice = demand("scored", entry, 2, Shape(examples=600))
+    once = demand("scored", entry, 2, Shape(examples=300))
+    assert (twice.blocks, twice.bytes, twice.flops) == (2 * once.blocks, once.bytes, once.flops)
+    assert demand("scored", entry, 4, Shape()).bytes == 2 * once.bytes
+    assert shared_b("scored", entry._replace(stages=4), 2) > shared_b("scored", entry, 2)
+    # products of the image and its weights, of the affinity and of what it mixes in, by hand
+    assert once.flops == 2 * 64 * (512 * 512 + 32 * 512 + 32 * 512)
+    assert math.isinf(estimated_s("scored", Configuration(128, 512, 128, 32, 4, 4), 2, "sm_90"))
+
+
+@pytest.mark.parametrize(
+    ("capability", "family"),
+    [((8, 0), "sm_80"), ((8, 6), "sm_86"), ((8, 9), "sm_86"), ((9, 0), "sm_90"), ((7, 5), ""), ((12, 0), "")],
+)
+def test_a_family_is_known_or_not(capability: tuple[int, int], family: str) -> None:
+    assert architecture(*capability) == family
+
+
+def test_a_search_begins_at_the_quickest_of_the_short_list_that_is_right(tmp_path: Path) -> None:
+    class Choosy(LosingBench):
+        def accepts(self, key: str, tried: Configuration) -> bool:
+            return tried.stages != 4
+
+    entries = [SAFE._replace(rows=64, outer=256, stages=4), SAFE._replace(rows=64, outer=256), SAFE._replace(rows=32)]
+    tuning = Tuning("scored/16", Choosy(), Journal(tmp_path / "tuning.jsonl"))
+    assert tune.first_of(entries, SAFE, tuning) == entries[1]
+    slower = [SAFE._replace(outer=32)]
+    assert tune.first_of(slower, SAFE, tuning) == SAFE
+
+
+class Compiling:
+    """Stands for a process that compiles."""
+
+    def __init__(self, asked: object, started: list[object], waited: list[float | None], late: bool) -> None:
+        started.append(asked)
+        self._waited, self._late = waited, late
+
+    def wait(self, seconds: float | None = None) -> int:
+        self._waited.append(seconds)
+        if self._late and seconds is not None:
+            self._late = False
+            raise subprocess.TimeoutExpired("compile", seconds)
+        return 0
+
+    def kill(self) -> None:
+        self._waited.append(-1.0)
+
+
+@pytest.mark.parametrize(("cores", "free_b", "count"), [(16, 80 * 2**30, 16), (16, 6 * 2**30, 6), (2, 2**20, 1)])
+def test_all_of_the_short_list_is_compiled_once_in_as_many_processes_as_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch, cores: int, free_b: int, count: int
+) -> None:
+    started: list[list[str]] = []
+    waited: list[float | None] = []
+    monkeypatch.setattr(tune.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free_b, 80 * 2**30))
+    monkeypatch.setattr(
+        tune.subprocess, "Popen", lambda command, **_: Compiling(json.loads(command[-1]), started, waited, late=True)
+    )
+    tune.compile_ahead("sm_90", time.time() + 100)
+    assert len(started) == count
+    asked = [tuple(map(str, one)) for slice_ in started for one in slice_]
+    assert len(asked) == len(set(asked)) == 2 * len(tune.PROGRAMS) * 8
+    assert waited.count(-1.0) == count, "what is late is ended"
+    assert all(seconds is None or seconds <= 40 for seconds in waited)
+
+
+def test_what_was_measured_comes_before_what_is_predicted_and_that_before_what_is_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = json.loads(TABLE.read_text())
+    table["predicted"] = {"sm_90": {"scored/16": SAFE._replace(warps=4)._asdict()}}
+    table["measured"] = {"A device": {"scored/16": SAFE._replace(stages=1)._asdict()}}
+    (tmp_path / "configurations.json").write_text(json.dumps(table))
+    monkeypatch.setattr(configurations, "TABLE", tmp_path / "configurations.json")
+    configurations._table.cache_clear()
+    try:
+        assert configuration("scored", 2, "A device", "sm_90").stages == 1
+        assert configuration("scored", 2, "Another", "sm_90").warps == 4
+        assert configuration("scored", 2, "Another", "sm_80") == SAFE
+        assert configuration("scored", 2, "Another") == SAFE
+        assert [configurations.predicted(name) for name in ("sm_90", "sm_80", "")] == [True, False, False]
+    finally:
+        monkeypatch.undo()
+        configurations._table.cache_clear()
 
 
 @pytest.mark.slow

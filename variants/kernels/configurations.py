@@ -1,4 +1,5 @@
-"""Block sizes of the device programs: a table of what was measured on a device, and a safe entry for every other."""
+"""Block sizes of the device programs: what was measured on a device, what a model predicts for its family, and what is
+safe everywhere else."""
 
 import functools
 import json
@@ -24,6 +25,17 @@ class Configuration(NamedTuple):
     """Words in a block, at most."""
     warps: int
     stages: int
+
+
+CHOICES: Mapping[str, tuple[int, ...]] = {
+    "rows": (32, 64, 128),
+    "outer": (32, 64, 128, 256, 512),
+    "inner": (16, 32, 64, 128),
+    "words": (16, 32, 64),
+    "warps": (4, 8),
+    "stages": (1, 2, 3, 4),
+}
+"""Sizes that are tried."""
 
 
 @functools.cache
@@ -55,16 +67,30 @@ def measured(device: str) -> Literal["all", "some", "none"]:
     return "all" if count == len(_table()["safe"]) else "some" if count else "none"
 
 
-def configuration(program: str, itemsize: int, device: str) -> Configuration:
-    """What to launch a program with.
+def predicted(family: str) -> bool:
+    """Whether the table has entries that a model chose for a family of GPUs, which nobody has timed.
+
+    Args:
+        family: such as ``sm_90``.
+    """
+    return family in _table()["predicted"]
+
+
+def configuration(program: str, itemsize: int, device: str, family: str = "") -> Configuration:
+    """What to launch a program with: as measured on this device, else as predicted for its family, else safe.
 
     Args:
         program: its name.
         itemsize: bytes of an element of the features; 2 has entries of its own.
         device: name of the device as its driver gives it.
+        family: of its compute capability, such as ``sm_90``; empty where none is known.
     """
     key = f"{program}/{8 * min(itemsize, 4)}"
     if key in _TRIED.get():
         return _TRIED.get()[key]
-    entries = _table()["measured"].get(device, {})
-    return Configuration(**entries.get(key, _table()["safe"][key]))
+    table = _table()
+    for entries in (table["measured"].get(device, {}), table["predicted"].get(family, {})):
+        if key in entries:
+            return Configuration(**entries[key])
+    safe: Mapping[str, int] = table["safe"][key]  # type: ignore[assignment]  # which has no devices in between
+    return Configuration(**safe)

@@ -5,6 +5,7 @@ look at the image, these are given once (``S`` is 1); else each has its own (``S
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from variants.kernels import programs
 from variants.kernels.configurations import Configuration, configuration
+from variants.kernels.shortlist import architecture
 
 INTERPRETED: bool = triton.knobs.runtime.interpret
 """Whether programs run in Triton's interpreter, on the CPU: decided when Triton reads them."""
@@ -70,10 +72,16 @@ def used(valid: Tensor) -> Tensor:
     return (valid * positions).amax(1).to(torch.int32)
 
 
+@lru_cache(maxsize=64)
+def _device(index: int) -> tuple[str, str]:
+    """A device's name and the family of its capability; asked for at each launch, and always the same."""
+    return torch.cuda.get_device_name(index), architecture(*torch.cuda.get_device_capability(index))
+
+
 def _entry(program: str, features: Tensor) -> Configuration:
     """What to launch with: blocks no taller than short rows need."""
-    device = torch.cuda.get_device_name(features.device) if features.is_cuda else "interpreter"
-    found = configuration(program, features.element_size(), device)
+    device, family = _device(features.device.index or 0) if features.is_cuda else ("interpreter", "")
+    found = configuration(program, features.element_size(), device, family)
     return found._replace(rows=min(found.rows, max(16, triton.next_power_of_2(features.shape[-2]))))
 
 

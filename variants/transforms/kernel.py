@@ -82,6 +82,8 @@ def _fused(variant: Variant) -> Variant:
         raise Skip(f"{name} needs Triton, which is not installed")
     if variant.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         raise Skip(f"{name} needs a CUDA device, but the variant is on the {variant.device}")
+    if variant.device.type == "cuda" and torch.version.hip:
+        raise Skip(f"{name}: the kernels use instructions of NVIDIA's, which ROCm {torch.version.hip} does not have")
     return _noted(variant, "fused", run(), _configurations(variant.device))
 
 
@@ -112,17 +114,20 @@ def _fused_run(name: str, module: CoAttention) -> Callable[[], Run]:
 def _configurations(device: torch.device) -> str:
     if device.type != "cuda":
         return "in Triton's interpreter: right, and slow"
-    from variants.kernels.configurations import measured
+    from variants.kernels.configurations import measured, predicted
+    from variants.kernels.shortlist import architecture
 
     name = torch.cuda.get_device_name(device)
+    family = architecture(*torch.cuda.get_device_capability(device))
+    otherwise = f"predicted for {family} by a model, not measured" if predicted(family) else "safe"
     tune = "python -m variants.tune does that"
     match measured(name):
         case "all":
             return f"block sizes measured on {name}"
         case "some":
-            return f"block sizes in part measured on {name}, the others safe: {tune}"
+            return f"block sizes in part measured on {name}, the others {otherwise}: {tune}"
         case "none":
-            return f"safe block sizes, since none were measured on {name}: {tune}"
+            return f"block sizes {otherwise}, since none were measured on {name}: {tune}"
 
 
 def _sdpa(variant: Variant) -> Variant:

@@ -1,0 +1,187 @@
+"""Which block sizes are worth compiling on an architecture: a model of resources and traffic, and no measurement.
+
+What it says is an estimate and serves to order entries: which of them fit, and which should be tried first. It counts
+bytes that thread blocks read through the L2 cache, products, and how many waves of blocks the multiprocessors take. It
+leaves out the clock, bank conflicts, latencies that too few warps do not hide, and whether a loop is really pipelined.
+Registers and shared memory follow from block sizes and constants that were read off compiled programs.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from variants.kernels.configurations import CHOICES, Configuration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What a family of GPUs has, by its data sheets; rates are what well-written kernels reach of them, about."""
+
+    processors: int
+    shared_b: int
+    """Shared memory that one thread block may have."""
+    shared_of_all_b: int
+    """Of a multiprocessor."""
+    threads: int
+    """That a multiprocessor holds."""
+    flops_per_s: float
+    """Of products of 16-bit numbers."""
+    l2_b_per_s: float
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "sm_80": Architecture(
+        processors=108, shared_b=166_912, shared_of_all_b=167_936, threads=2048, flops_per_s=2.0e14, l2_b_per_s=3.5e12
+    ),
+    "sm_86": Architecture(
+        processors=72, shared_b=101_376, shared_of_all_b=102_400, threads=1536, flops_per_s=8.0e13, l2_b_per_s=1.8e12
+    ),
+    "sm_90": Architecture(
+        processors=132, shared_b=232_448, shared_of_all_b=233_472, threads=2048, flops_per_s=5.0e14, l2_b_per_s=5.5e12
+    ),
+}
+
+
+class Shape(NamedTuple):
+    """A problem: examples, regions, words, width and hidden width."""
+
+    examples: int = 300
+    regions: int = 196
+    words: int = 26
+    width: int = 512
+    hidden: int = 512
+
+
+class Demand(NamedTuple):
+    """What a launch asks for."""
+
+    blocks: int
+    bytes: float
+    """That one thread block reads and writes."""
+    flops: float
+    """Of one thread block."""
+    sums: int
+    """Accumulators that a thread block holds at once."""
+    staged: int
+    """Numbers of a loop's step, which each stage of its pipeline keeps in shared memory."""
+    kept: int
+    """Numbers that stand in shared memory beside them."""
+
+
+PROGRAMS = ("scored", "scored_backward", "sum_over_regions", "features_gradient")
+"""Those that are tuned."""
+_BESIDE = {"scored": 96, "scored_backward": 112, "sum_over_regions": 72, "features_gradient": 144}
+"""Registers of a thread beside its accumulators, of programs that were compiled for sm_90."""
+_STEP = 8.0
+"""Columns of a loop's step whose products take as long as what a step costs by itself."""
+_MOST_REGISTERS, _ALL_REGISTERS = 255, 65_536
+
+
+def architecture(major: int, minor: int) -> str:
+    """The family of a compute capability, such as ``sm_86`` for 8.9; empty where none is known."""
+    if (major, minor) == (8, 0):
+        return "sm_80"
+    if major == 8:
+        return "sm_86"
+    return "sm_90" if major == 9 else ""
+
+
+def demand(program: str, entry: Configuration, itemsize: int, shape: Shape) -> Demand:
+    """What a program's launch asks for with an entry.
+
+    Args:
+        program: one of the four that are tuned.
+        entry: block sizes.
+        itemsize: bytes of a number.
+        shape: of the problem.
+    """
+    examples, regions, count, width, hidden = shape
+    rows, outer, inner = entry.rows, entry.outer, entry.inner
+    words = min(entry.words, max(16, 2 ** math.ceil(math.log2(count))))
+    pieces = math.ceil(count / words)
+    tiles = math.ceil(regions / rows)
+    affinity = pieces * (rows * width + words * width)
+    match program:
+        case "scored" | "scored_backward":
+            steps = math.ceil(hidden / outer)
+            again = steps if pieces > 1 else 1  # more words than one block holds: C' is made for each block of columns
+            moved = again * affinity + steps * (rows * width + outer * width + pieces * words * outer) + rows * width
+            moved += rows * hidden if program == "scored_backward" else 2 * width
+            sums = rows * outer * (2 if program == "scored_backward" else 1)
+            flops = 2.0 * rows * (width * hidden + again * pieces * words * width + pieces * words * hidden)
+            return Demand(examples * tiles, itemsize * moved, flops, sums, (rows + outer) * inner, rows * words)
+        case "sum_over_regions":
+            blocks = examples * math.ceil(width / outer) * pieces
+            moved = tiles * (rows * width + words * width + rows * outer) + words * outer
+            flops = 2.0 * tiles * rows * words * (width + outer)
+            sums = outer * words + rows * words
+            return Demand(blocks, itemsize * moved, flops, sums, (rows + words) * inner, rows * outer)
+        case "features_gradient":
+            steps = math.ceil(width / outer)
+            again = steps if pieces > 1 else 1
+            moved = again * (affinity + rows * hidden + pieces * words * (width + hidden))
+            moved += steps * (rows * hidden + hidden * outer + 2 * pieces * words * outer + rows * outer)
+            flops = 2.0 * rows * (hidden * width + pieces * words * (again * (2 * width + hidden) + 2 * width))
+            kept = 2 * rows * words
+            return Demand(examples * tiles, itemsize * moved, flops, rows * outer, (rows + outer) * inner, kept)
+    raise ValueError(f"{program!r} is not tuned: expected one of {', '.join(PROGRAMS)}")
+
+
+def registers(program: str, entry: Configuration, itemsize: int, shape: Shape = Shape()) -> int:  # noqa: B008
+    """Of a thread, by estimate; the compiler spills where it is more than 255."""
+    return _BESIDE[program] + math.ceil(demand(program, entry, itemsize, shape).sums / (32 * entry.warps))
+
+
+def shared_b(program: str, entry: Configuration, itemsize: int, shape: Shape = Shape()) -> int:  # noqa: B008
+    """Shared memory of a thread block, by estimate."""
+    asked = demand(program, entry, itemsize, shape)
+    return itemsize * (max(1, entry.stages) * asked.staged + asked.kept)
+
+
+def estimated_s(program: str, entry: Configuration, itemsize: int, family: str, shape: Shape = Shape()) -> float:  # noqa: B008
+    """Seconds of a launch, by estimate; infinite where it would not fit or would spill."""
+    have, asked = ARCHITECTURES[family], demand(program, entry, itemsize, shape)
+    own_registers, own_b = registers(program, entry, itemsize, shape), shared_b(program, entry, itemsize, shape)
+    threads = 32 * entry.warps
+    if own_registers > _MOST_REGISTERS or own_b > have.shared_b:
+        return math.inf
+    resident = min(_ALL_REGISTERS // (own_registers * threads), have.shared_of_all_b // own_b, have.threads // threads)
+    if not resident:
+        return math.inf
+    at_once = have.processors * resident
+    waves = asked.blocks / at_once
+    idle = math.ceil(waves) / waves
+    # eight warps hide what fewer do not
+    hidden = min(1.0, resident * entry.warps / 8)
+    rate = have.flops_per_s * (1.0 if itemsize == 2 else 0.25)
+    computing_s = asked.blocks * asked.flops / rate / hidden
+    moving_s = asked.blocks * asked.bytes / have.l2_b_per_s
+    # what is loaded for one step beside the products of another; and each step waits for all warps once
+    beside = 1 - 1 / max(1, entry.stages)
+    overlapped_s = max(computing_s, moving_s) + (1 - beside) * min(computing_s, moving_s)
+    return idle * overlapped_s * (1 + _STEP / entry.inner)
+
+
+def shortlist(program: str, itemsize: int, family: str, *, most: int = 8) -> list[Configuration]:
+    """Entries in the order in which they should be tried: the quickest by estimate of each size of tile.
+
+    Args:
+        program: one of the four that are tuned.
+        itemsize: bytes of a number.
+        family: such as ``sm_90``.
+        most: how many.
+    """
+    quickest: dict[tuple[int, int], tuple[float, Configuration]] = {}
+    for entry in _all():
+        seconds = estimated_s(program, entry, itemsize, family)
+        key = (entry.rows, entry.outer)
+        if math.isfinite(seconds) and (key not in quickest or seconds < quickest[key][0]):
+            quickest[key] = seconds, entry
+    return [entry for _, entry in sorted(quickest.values())[:most]]
+
+
+def _all() -> Iterator[Configuration]:
+    for sizes in itertools.product(*CHOICES.values()):
+        yield Configuration(*sizes)
