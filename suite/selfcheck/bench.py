@@ -94,7 +94,11 @@ class Bench:
         self.writer.write([finding])
         details = finding.details
         share = f"{details['count']} of {details['trials']}" if details["trials"] else "not here"
-        self.console.print(f"{finding.verdict:>14}  {share:>12}  {details['check']}", markup=False, highlight=False)
+        spoken = finding.summary and (finding.verdict != "holds" or "took_s" in details)
+        why = f": {finding.summary}" if spoken else ""
+        self.console.print(
+            f"{finding.verdict:>14}  {share:>12}  {details['check']}{why}", markup=False, highlight=False
+        )
 
 
 def _labelled(task: Task, label: str) -> Task:

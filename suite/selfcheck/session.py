@@ -17,7 +17,9 @@ from suite.report.html import checked
 from suite.selfcheck import bench as benches
 from suite.selfcheck.bench import Bench
 
+DEVICE = "device"
 TOPICS = {
+    DEVICE: "each path of a GPU once, a line each",
     "flops": "closed forms against torch's counter",
     "memory": "graphs counted by hand, to the byte",
     "mode": "names that say more than the code does",
@@ -50,7 +52,9 @@ def start(
     for topic in topics:
         if topic not in TOPICS:
             raise UserError(f"selfcheck {topic}: expected one of {', '.join(TOPICS)}; or masking, by itself")
-    chosen = kind_of(device)
+    if DEVICE in topics and device == "cpu":
+        raise UserError("selfcheck device looks at a GPU: expected --device cuda, or another topic")
+    chosen = kind_of("cuda" if DEVICE in topics else device)
     folder = out or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-selfcheck-{chosen}"
     if (folder / store.FILE).exists():
         raise UserError(f"{folder} holds a run already: choose another folder")
@@ -58,7 +62,7 @@ def start(
     console = manner.console()
     started = time.monotonic()
     with benches.opened(folder, chosen, full=full, trials=trials, console=console) as bench:
-        for topic in topics or TOPICS:
+        for topic in topics or (topic for topic in TOPICS if topic != DEVICE or chosen == "cuda"):
             _check(topic, bench)
         took = time.monotonic() - started
         bench.writer.write([Measurement(task="selfcheck", quantity="run_time", unit="s", value=took)])
