@@ -175,10 +175,45 @@ def list_(
     raise typer.Exit(give(answer, Manner(json=json, quiet=quiet)))
 
 
+@_command("gpu-slot")
+def gpu_slot(
+    seconds: Annotated[float, typer.Option(help="For all of it: what a device is lent for.")] = 540.0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the archive and its summary; results/<stamp>-slot if left out.")
+    ] = None,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Without a GPU, over the tests' double of one: does every step run?")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Everything that some minutes on a GPU can tell: numbers, tests, tuning, ratios, traces, in one archive."""
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    from suite.core.answer import Answer, Manner, give
+    from suite.slot import session
+
+    manner = Manner(json=json, quiet=quiet)
+    folder = out or Path("results") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-slot"
+    code, ended = session.start(seconds=seconds, out=folder, rehearse=rehearse, say=manner.console().print)
+    path = folder / session.ARCHIVE
+    found = Answer(
+        code=code,
+        words=[f"python run_all.py report {path} makes its pages, here or anywhere"],
+        last=str(path),
+        data={"archive": path, "steps": [asdict(one) for one in ended]},
+    )
+    raise typer.Exit(give(found, manner))
+
+
 @_command()
 def report(
     folder: Annotated[
-        Path | None, typer.Argument(help="Run folder, such as results/<stamp>-<device>; not needed with --readme.")
+        Path | None,
+        typer.Argument(
+            help="Run folder, such as results/<stamp>-<device>, or a gpu-slot's archive; not needed with --readme."
+        ),
     ] = None,
     readme: Annotated[
         Path | None, typer.Option(help="Also write the tables of results/reference into this file, between its marks.")
@@ -189,7 +224,7 @@ def report(
     """Make report.html, REPORT.md, tables and plots of a run again, from its records alone."""
     from suite.core import store
     from suite.core.answer import Answer, Manner, give
-    from suite.report import outcome, page
+    from suite.report import outcome, page, slot
     from suite.report import readme as front
 
     if folder is None and readme is None:
@@ -197,7 +232,10 @@ def report(
     found = Answer(code=exits.DONE, last=str(readme), data={"readme": readme})
     if readme is not None:
         front.write(readme, front.REFERENCES)
-    if folder is not None:
+    if folder is not None and slot.holds(folder):
+        path = slot.write(slot.unpacked(folder))
+        found = Answer(code=exits.DONE, last=str(path), data={"page": path})
+    elif folder is not None:
         path = page.write(folder)
         found = outcome.answer(store.read(folder), folder, path, code=exits.DONE)
     raise typer.Exit(give(found, Manner(json=json, quiet=quiet)))

@@ -8,8 +8,10 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import NoReturn
 
 _INTERRUPTED = 130
+_WRONG_COMMAND = 2
 
 
 def ready() -> None:
@@ -24,9 +26,25 @@ def ready() -> None:
 def main() -> None:
     """What the console script ``coattention`` runs."""
     ready()
-    from suite.cli import main as command
-
+    try:
+        from suite.cli import main as command
+    except ModuleNotFoundError as error:
+        without(error)
     command()
+
+
+def without(error: ModuleNotFoundError) -> NoReturn:
+    """End in one line, since the command line cannot be loaded; but a slot on a GPU, which needs none of it, begins."""
+    if (error.name or "").partition(".")[0] in ("", "suite", "variants"):
+        raise error
+    if sys.argv[1:2] == ["gpu-slot"]:
+        from suite.slot.__main__ import main as slot
+
+        sys.exit(slot(sys.argv[2:]))
+    sys.stderr.write(
+        f"error: {error.name} is not installed: pip install -e . brings it, and whatever else is missing\n"
+    )
+    sys.exit(_WRONG_COMMAND)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

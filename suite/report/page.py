@@ -10,7 +10,7 @@ import pandas as pd
 
 from suite.core import folders, stats, store
 from suite.core.records import Finding
-from suite.report import ablation, dashboards, escape, plots, published, standing, summary, tables, units, wording
+from suite.report import ablation, escape, plots, published, standing, summary, tables, units, wording
 from suite.report.html import bench, study
 from suite.report.plots import Plot
 from suite.report.tables import Tables
@@ -59,6 +59,10 @@ def write(folder: Path) -> Path:
         folders.write(folders.made(folder, "tables"), f"{name}.md", text)
     text = _page(made, drawn, long, environment, title=escape.name(folder.resolve().name))
     folders.write(folder, "REPORT.md", text)
+    try:
+        from suite.report import dashboards
+    except ModuleNotFoundError:  # TensorBoard shows nothing then, and all else is made
+        return shown
     dashboards.write(folder, raw, records, [plot.path for plot in drawn], text, environment)
     return shown
 
