@@ -10,7 +10,7 @@ from suite.core.records import Description, Record, Role
 
 CONTROLS = ("pool", "cross")
 """What people would use instead: in every table, but never its winner."""
-_PRECISIONS = {"fp16": "float16", "amp_fp16": "float16", "bf16": "bfloat16", "amp_bf16": "bfloat16"}
+_PRECISIONS = {"fp16": "float16", "amp_fp16": "float16", "bf16": "bfloat16", "amp_bf16": "bfloat16", "tf32": "tf32"}
 _AXES = {
     **dict.fromkeys(("fused", "chunked", "sdpa", "fast"), "kernel"),
     **dict.fromkeys(_PRECISIONS, "precision"),
