@@ -138,7 +138,7 @@ def _memory() -> str:
     from suite.bench.probes import memory
 
     found = _measured(memory.measure("parallel+cudagraph", SMALL, "forward+backward", CUDA, task=_TASK))
-    lacking = {"peak_memory", "reserved_memory", "graph_pool_memory", "saved_for_backward"} - {
+    lacking = {"peak_memory", "reserved_memory", "graph_pool_memory"} - {
         name for name, value in found.items() if value > 0
     }
     if lacking:
