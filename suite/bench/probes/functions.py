@@ -101,7 +101,7 @@ def _alike(one: object, other: object) -> bool:
 
 
 def _wraps(one: object, other: object) -> bool:
-    if type(one) is not FunctionType or vars(one).get("__wrapped__") is not other:
+    if other is None or type(one) is not FunctionType or vars(one).get("__wrapped__") is not other:
         return False
     return str(one.__globals__.get("__name__")).partition(".")[0] == "torch"
 
