@@ -305,7 +305,9 @@ def _live(
     program = multiprocessing.parent_process()
     assert program is not None
     if hasattr(os, "fork"):
-        keeper.keep(work, answers=sending.fileno(), alive=program.sentinel, leftovers=leftovers)
+        keeper.keep(
+            work, answers=sending.fileno(), alive=program.sentinel, program=program.pid or 0, leftovers=leftovers
+        )
     with open(os.devnull, "wb") as nowhere:
         for number in (1, 2):
             os.dup2(nowhere.fileno(), number)

@@ -25,9 +25,13 @@ from suite.execution.tether import end_with_starter
 _LAST_WORDS_B = 4096
 _SWEEP_S = 3.0
 """After which what will not die is left to the system."""
+_FAREWELL_S = 1.0
+"""For which a program that has closed what it had open may still be there."""
 
 
-def keep(work: Callable[[], None], *, answers: int, alive: int, leftovers: Sequence[Path] = ()) -> NoReturn:
+def keep(
+    work: Callable[[], None], *, answers: int, alive: int, program: int, leftovers: Sequence[Path] = ()
+) -> NoReturn:
     """Run ``work`` in a child of this process, and end with it and all that it started.
 
     It ends early on SIGTERM, and when the program that it works for has ended. The last line that it writes is
@@ -37,7 +41,8 @@ def keep(work: Callable[[], None], *, answers: int, alive: int, leftovers: Seque
     Args:
         work: does not return before it is done; whatever it prints is heard here and goes nowhere else.
         answers: a file descriptor that the work writes lines to; the last is the keeper's.
-        alive: a file descriptor that becomes readable when the program that this works for has ended.
+        alive: a file descriptor that becomes readable when the program that this works for has ended, or wants no more.
+        program: the process of that program.
         leftovers: folders that nobody removes where that program was killed; the keeper does then.
     """
     os.setsid()  # neither Ctrl-C nor a terminal that closes reaches it: its program decides
@@ -90,7 +95,7 @@ def keep(work: Callable[[], None], *, answers: int, alive: int, leftovers: Seque
     with suppress(OSError):
         while heard := os.read(printed, 65536):
             words = (words + heard)[-_LAST_WORDS_B:]
-    if orphaned:
+    if orphaned and _has_ended(program):
         for folder in leftovers:
             shutil.rmtree(folder, ignore_errors=True)
     ended = {"ended": {"code": code, "words": words.decode(errors="replace")}}
@@ -98,6 +103,19 @@ def keep(work: Callable[[], None], *, answers: int, alive: int, leftovers: Seque
         # on a line of its own, whatever the work was in the middle of
         os.write(answers, f"\n{json.dumps(ended)}\n".encode())
     os._exit(0)
+
+
+def _has_ended(program: int) -> bool:
+    """Whether a process is gone, for good: what it had open is closed a moment before."""
+    patience = time.monotonic() + _FAREWELL_S
+    while time.monotonic() < patience:
+        try:
+            if psutil.Process(program).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def _do(work: Callable[[], None]) -> NoReturn:

@@ -154,3 +154,26 @@ def kill(family: list[psutil.Process]) -> None:
     family[0].kill()
     family[0].wait()
     assert [one.pid for one in family if not gone(one.pid, within_s=5)] == []
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_keeper_clears_up_after_a_program_that_is_gone_and_not_after_one_that_has_let_go(
+    ended: bool, tmp_path: Path
+) -> None:
+    program = subprocess.Popen([sys.executable, "-c", "" if ended else "import time; time.sleep(60)"])
+    if ended:
+        program.wait()
+    (tmp_path / "kept").mkdir()
+    script = (
+        "import os, sys, time; from pathlib import Path; from suite.execution.keeper import keep; "
+        "answers, alive = os.pipe()[1], os.open(os.devnull, os.O_RDONLY); "  # to be read at once, as after an end
+        "keep(lambda: time.sleep(60), answers=answers, alive=alive, program=int(sys.argv[1]), "
+        "leftovers=[Path(sys.argv[2])])"
+    )
+    try:
+        asked = [sys.executable, "-c", script, str(program.pid), str(tmp_path / "kept")]
+        subprocess.run(asked, timeout=60, check=True)
+        assert (tmp_path / "kept").exists() is not ended
+    finally:
+        program.kill()
+        program.wait()
