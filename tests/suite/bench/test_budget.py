@@ -17,6 +17,7 @@ from suite.core import store
 from suite.core.records import UNITS, Measurement, Record, Skip, encode
 from suite.core.workloads import CLASSIC, PHASES
 from suite.execution.jobs import Ending, Job, News, Node, Ticket
+from tests.lanes import one_in
 from variants import canonical
 
 
@@ -243,7 +244,7 @@ def required(name: str, machine: Machine) -> bool:
     return spec.mechanism == "parallel" and machine.slower.get(dtype_of(spec), 1.0) <= 1
 
 
-@pytest.mark.parametrize("made", MACHINES)
+@pytest.mark.parametrize("made", one_in(4, MACHINES))
 def test_the_default_ends_with_its_budget_and_knew_it_after_a_tenth(
     made: dict[str, object], default: Asked, tmp_path: Path
 ) -> None:
@@ -254,7 +255,7 @@ def test_the_default_ends_with_its_budget_and_knew_it_after_a_tenth(
     assert thought_s == pytest.approx(left_s, rel=0.25)
 
 
-@pytest.mark.parametrize("made", MACHINES)
+@pytest.mark.parametrize("made", one_in(4, MACHINES))
 @pytest.mark.parametrize("budget_s", [60, 1200])
 def test_a_budget_that_was_asked_for_is_spent_and_kept(made: dict[str, object], budget_s: int, tmp_path: Path) -> None:
     machine = Machine(**made)  # type: ignore[arg-type]
@@ -271,7 +272,7 @@ def test_a_budget_that_was_asked_for_is_spent_and_kept(made: dict[str, object], 
     assert thought_s == pytest.approx(left_s, rel=0.25)
 
 
-@pytest.mark.parametrize("made", MACHINES)
+@pytest.mark.parametrize("made", one_in(4, MACHINES))
 @pytest.mark.parametrize("budget_s", [40, 600])
 def test_nothing_required_is_left_out_where_something_else_ran(
     made: dict[str, object], budget_s: int, tmp_path: Path
