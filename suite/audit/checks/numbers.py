@@ -133,17 +133,30 @@ def _as_before(own: Lab, handles: tuple[ScoreHandle, ...], shift: float, what: s
 def extreme_scores(lab: Lab) -> Iterator[Observation]:
     masked_sides(lab)
     handles = score_handles(lab)
-    sound = _sound(lab)
+    sound = _sound(lab, lab.batch)
     if not sound:
         raise Lacking("padding gets through at ordinary scores already")
+    single = _single(lab)
+    tried = [(lab.batch, sound), (single, sound & _sound(lab, single))]
     if not handles and lab.subject.weights() and not any(attends(lab, output) for output in lab.subject.weights()):
         raise Lacking("its weights depend on nothing")
     reach = EXTREME / 5 if lab.subject.computes_in == torch.float16 else EXTREME
     factor = reach / max((handle.spread for handle in handles), default=reach)
-    for sign in (1.0, -1.0):  # a row of one slot has its score below any fill with one of them
+    for sign in (1.0, -1.0):  # a row of one slot has its score below any fill with one of them, unless it is small
         with scaled_scores(lab.subject.module, handles, sign * factor):
-            yield from _extreme(lab, sound, scaled(lab.batch, 1.0 if handles else 100.0))
+            for batch, held in tried:
+                if held:
+                    yield from _extreme(lab, held, scaled(batch, 1.0 if handles else 100.0))
     yield from attempt("features scaled", (), partial(_alone, lab, sound))
+
+
+def _single(lab: Lab) -> Scene:
+    """The usual scene with one valid slot in each row of the sides that have a mask: the first of those it has."""
+    batch = lab.batch
+    for side in lab.subject.masked:
+        valid = slots_of(batch, side)[1]
+        batch = with_side(batch, side, valid=valid & (valid.cumsum(dim=1) == 1))
+    return batch
 
 
 def _alone(lab: Lab, sound: set[str]) -> Iterator[Observation]:
@@ -196,17 +209,18 @@ def _extreme(lab: Lab, sound: set[str], batch: Scene) -> Iterator[Observation]:
         yield from lab.compare("pads filled", reference, kept, "exact", sides=(side,))
 
 
-def _sound(lab: Lab) -> set[str]:
-    """The outputs that padding does not reach at ordinary scores."""
-    sound = set(lab.reference)
-    for side in masked_sides(lab):
-        filling = 3 * lab.normal(*slots_of(lab.batch, side)[0].shape, salt=25)
-        try:
-            moved = lab.forward(poured(lab.batch, side, filling))
-        except (Raised, NotJudged):
-            return set()
-        sound -= {f.output for f in lab.compare("pads filled", lab.reference, moved, "exact") if f.verdict != "holds"}
+def _sound(lab: Lab, scene: Scene) -> set[str]:
+    """The outputs that padding does not reach at ordinary scores; none where the scene cannot be computed."""
+    try:
+        reference = lab.forward(scene)
+        sound = set(reference)
+        for side in masked_sides(lab):
+            filling = 3 * lab.normal(*slots_of(scene, side)[0].shape, salt=25)
+            moved = lab.forward(poured(scene, side, filling))
+            sound -= {f.output for f in lab.compare("pads filled", reference, moved, "exact") if f.verdict != "holds"}
+    except (Raised, NotJudged):
+        return set()
     for output in lab.subject.weights():
-        if any(f.verdict != "holds" for f in simplex_of(lab, output, lab.reference[output.name], lab.batch)):
+        if any(f.verdict != "holds" for f in simplex_of(lab, output, reference[output.name], scene)):
             sound.discard(output.name)
     return sound

@@ -10,7 +10,7 @@ from suite.audit.innocents import INNOCENTS
 from suite.audit.lab import Lab
 from suite.audit.observation import ANY, WHAT
 from suite.audit.properties import BY_ID, examine
-from suite.audit.selfcheck import NEEDED, REASONS, accusations, false_alarms, only_catchers, plant_all
+from suite.audit.selfcheck import NEEDED, REASONS, accusations, false_alarms, missed, only_catchers, plant_all
 from tests.lanes import one_in
 from variants import KnownDefect, build, mechanisms
 
@@ -144,3 +144,8 @@ def test_known_defects_speak_the_words_of_the_audit() -> None:
             assert defect.property in BY_ID or defect.property == "agreement"
             assert defect.what in {*WHAT, ANY}
             assert defect.side in ("image", "question", ANY)
+
+
+@pytest.mark.parametrize("seed", [8, 11, 83])
+def test_a_finite_fill_is_found_also_where_the_only_score_of_the_shortest_row_is_small(seed: int) -> None:
+    assert not missed(DEFECTS["fill of -1e4"], seed)
