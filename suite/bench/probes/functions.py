@@ -6,6 +6,7 @@ value is left alone, and so is what is added to a module, as a compiler does: no
 """
 
 import builtins
+import itertools
 import math
 import operator
 import sys
@@ -17,6 +18,7 @@ import torch
 
 _HOUSES = ("variants", "suite")
 _MOST_NAMED = 3
+_MOMENTS = itertools.count()
 _PYTHONS = vars(builtins)
 _BEFORE = dict(_PYTHONS)
 
@@ -32,13 +34,17 @@ def put_back_pythons_own() -> None:
 
 
 class Functions:
-    """What each name stands for at one moment; two moments are equal where each stands for the same object."""
+    """What each name stands for at one moment; two are equal where nothing changed from the first to the second."""
 
     def __init__(self) -> None:
+        self._moment = next(_MOMENTS)
         self._held = {place: (owner, vars(owner).copy()) for place, owner in _owners()}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Functions) and not self.changed(other) and not other.changed(self)
+        if not isinstance(other, Functions):
+            return False
+        first, second = sorted((self, other), key=lambda one: one._moment)
+        return not first.changed(second)
 
     __hash__ = None  # type: ignore[assignment]  # it is compared, and never a key
 
@@ -95,15 +101,22 @@ def _owners() -> Iterator[tuple[str, Any]]:
                 yield f"{name}.{kind.__qualname__}", kind
 
 
-def _alike(one: object, other: object) -> bool:
-    """Whether one is the other, or what torch itself puts around it, as it does when its compiler is loaded."""
-    return one is other or _wraps(one, other) or _wraps(other, one)
+def _alike(before: object, now: object) -> bool:
+    """Whether both are the same, or torch itself has changed it, as it does when its compiler is loaded."""
+    if before is now or _wraps(before, now) or _wraps(now, before):
+        return True
+    return before is not None and type(now) is FunctionType and _home(now).startswith("torch._")
 
 
 def _wraps(one: object, other: object) -> bool:
     if other is None or type(one) is not FunctionType or vars(one).get("__wrapped__") is not other:
         return False
-    return str(one.__globals__.get("__name__")).partition(".")[0] == "torch"
+    return _home(one).partition(".")[0] == "torch"
+
+
+def _home(function: FunctionType) -> str:
+    """The module that it was written in, whatever it says of itself."""
+    return str(function.__globals__.get("__name__"))
 
 
 def _is_function(value: object) -> bool:

@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from suite.bench.probes import clocks, conditions, contract, timing
+from suite.bench.probes import clocks, conditions, contract, functions, timing
 from suite.bench.probes.conditions import Mark, process_doubts
 from suite.bench.probes.settings import Watch
 from suite.bench.probes.step import About, make_inputs, prepare
@@ -230,6 +230,28 @@ def test_functions_that_one_puts_in_the_place_of_others_are_not_its_neighbours(m
     )
     for neighbour in ("parallel", "alternating"):
         assert not [reason for reason in latency(records, neighbour).trust if "change" in reason]
+
+
+def test_what_the_compiler_puts_in_the_place_of_torchs_functions_and_what_is_added_is_no_change() -> None:
+    from torch._dynamo.mutation_guard import install_generation_tagging_init
+
+    before = functions.Functions()
+    install_generation_tagging_init()  # as the first compilation of a module with submodules does
+    parallel.added_later = len  # type: ignore[attr-defined]
+    try:
+        now = functions.Functions()
+        assert now == before
+        assert before == now
+        assert not before.changed(now)
+    finally:
+        del parallel.added_later  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_a_compiled_form_of_a_users_mechanism_changes_nothing() -> None:
+    register("own")(Own)
+    for name in ("own", "own+compile", "parallel"):
+        assert not [why for why in latency(compared("own", "own+compile"), name).trust if "change" in why]
 
 
 def compared(*names: str, phase: Phase = "forward") -> list[Record]:
