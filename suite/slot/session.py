@@ -135,15 +135,16 @@ class _Slot:
 
     def _refuse_without_device(self, step: Step) -> None:
         """Whatever follows would only say the same."""
-        path = self._place / NAME / step.name / look.FILE
+        path, found = self._place / NAME / step.name / look.FILE, None
         with suppress(OSError, ValueError):
-            if json.loads(path.read_text()).get("devices") == []:
-                (self._out / ARCHIVE).unlink(missing_ok=True)
-                (self._out / SUMMARY).unlink(missing_ok=True)
-                raise UserError(
-                    "gpu-slot: torch sees no CUDA device here; expected one, or --rehearse, which goes through all "
-                    "steps over a double of one"
-                )
+            found = json.loads(path.read_text()).get("devices")
+        if found == []:
+            (self._out / ARCHIVE).unlink(missing_ok=True)
+            (self._out / SUMMARY).unlink(missing_ok=True)
+            raise UserError(
+                "gpu-slot: torch sees no CUDA device here; expected one, or --rehearse, which goes through all "
+                "steps over a double of one"
+            )
 
     def _done(self, step: Step, limit_s: float) -> Ended:
         lacking = [name for name in step.needs if find_spec(name) is None]
