@@ -227,7 +227,7 @@ def _latency(variant: str, place: Place, times: Latencies) -> dict[str, object]:
         "spread": float(np.median([summary.spread for summary in summaries])),
         "samples": time.count,
         "processes": len(summaries),
-        "examples_per_s": workloads.named(place.workload).batch / time.estimate,
+        "examples_per_s": workloads.named(place.workload).batch / time.estimate if place.workload else math.nan,
     }
     return row
 
@@ -455,7 +455,7 @@ def _skips(skips: Sequence[Skip]) -> pd.DataFrame:
 def _growth(cells: pd.DataFrame) -> pd.DataFrame:
     """Cells whose workloads differ in one axis alone, with the slope of log latency over log axis."""
     columns = [*("axis", "start", "value", "slope"), *GROWTH_COLUMNS]
-    shapes = {name: workloads.named(name) for name in dict.fromkeys(cells["workload"])}
+    shapes = {name: workloads.named(name) for name in dict.fromkeys(cells["workload"]) if name}
     found = []
     for axis, names in AXES.items():
         lines: dict[tuple[object, ...], dict[str, float]] = defaultdict(dict)

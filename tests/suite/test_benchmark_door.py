@@ -68,7 +68,8 @@ def test_two_runs_can_be_compared(two_runs: tuple[dict[str, Any], str]) -> None:
     printed = two_runs[1]
     assert "machine_info is different" not in printed
     assert printed.count("now / before (95 %)") == 2
-    assert printed.count("over parallel\n") == 2, "parallel+bf16 is compared through the anchor, at both places"
+    anchored = [line for line in printed.splitlines() if line.startswith("parallel+bf16") and "over parallel" in line]
+    assert len(anchored) == 2, "parallel+bf16 is compared through the anchor, at both places"
     assert printed.count("its own times") == 2
 
 
@@ -77,7 +78,6 @@ def test_a_table_has_medians_intervals_rounds_and_verdicts_within_120_columns(
 ) -> None:
     table = two_runs[1].partition("- benchmark -")[2]
     assert max(map(len, table.splitlines())) <= 120
-    head = next(line for line in table.splitlines() if line.startswith("variant"))
-    assert [
-        title for title in ("median", "95 % interval", "rounds", "over parallel", "verdict") if title not in head
-    ] == []
+    # a title of two words may stand in two lines
+    for word in ("median", "95 %", "interval", "rounds", "over parallel", "verdict"):
+        assert word in table

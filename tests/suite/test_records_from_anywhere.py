@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -259,6 +259,7 @@ FIELDS = sorted({name for row in BASE for name in row} | {"severity", "limit", "
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, len(BASE) - 1), name=st.sampled_from(FIELDS), value=VALUES, drop=st.booleans())
+@example(at=0, name="workload", value=None, drop=True)
 def test_a_changed_field_is_shown_or_refused(tmp_path: Path, at: int, name: str, value: object, drop: bool) -> None:
     row = {key: old for key, old in BASE[at].items() if not (drop and key == name)} | ({} if drop else {name: value})
     folder = written(tmp_path, [*BASE[:at], row, *BASE[at + 1 :]])

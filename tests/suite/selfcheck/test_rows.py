@@ -204,7 +204,7 @@ def test_every_topic_has_a_check_and_a_misspelt_one_is_refused() -> None:
 
     for topic in session.TOPICS:
         assert callable(import_module(f"suite.selfcheck.{topic}").check)
-    with pytest.raises(ValueError, match="selfcheck timming: expected one of flops, memory"):
+    with pytest.raises(ValueError, match="selfcheck timming: expected one of device, flops, memory"):
         session.start(("timming",), device=None, full=False, trials=None, out=None)
 
 
