@@ -12,4 +12,6 @@ def one_in(count: int, values: Iterable[Any]) -> list[Any]:
 
 
 def slowly(value: Any) -> Any:
+    if isinstance(value, type(pytest.param())):  # with a name and marks of its own
+        return pytest.param(*value.values, marks=[*value.marks, pytest.mark.slow], id=value.id)
     return pytest.param(*(value if type(value) is tuple else (value,)), marks=pytest.mark.slow)

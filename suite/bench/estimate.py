@@ -38,6 +38,9 @@ compiled here: most of it loads the compiler."""
 
 _GPU_COMPILER_S = 5.0
 """The same beside a GPU, whose host is taken for quicker, and whose processes compile one variant after another."""
+_BACKWARD, _GPU_BACKWARD = 1.0, 1.6
+"""Compiling forward and backward over compiling forward. On a CPU both take as long: forward comes first in a run, and
+builds the compiler's own headers, which the other finds on the disk. On a GPU nobody has measured it."""
 _KERNELS_S = 8.0
 """What Triton takes for the kernels of a forward pass."""
 
@@ -161,7 +164,7 @@ class Speed:
         forward = (_GPU_COMPILER_S if _is_gpu(device) else COMPILER_S) * (0.6 + 0.02 * self._parameters(spec, workload))
         if "fused" in spec.transforms:  # the kernels' own compiler, for as many programs whatever the mechanism
             forward = _KERNELS_S
-        return forward if phase == "forward" else 1.6 * forward
+        return forward if phase == "forward" else (_GPU_BACKWARD if _is_gpu(device) else _BACKWARD) * forward
 
     def start_s(self, workload: Workload, device: str = "cpu", *, turns: int = 1, starts: bool = True) -> float:
         """What a task takes before its first call.
