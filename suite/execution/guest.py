@@ -20,7 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from multiprocessing import forkserver, util
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -94,6 +94,8 @@ def warm_up(*, compiler: bool = False) -> None:
     }
     before = {name: os.environ.get(name) for name in asked}
     os.environ.update(asked)
+    # first, since it lets Ctrl-C through once it has started, and then the server would begin without what follows
+    resource_tracker.ensure_running()
     # until the server ignores Ctrl-C, which is not meant for it
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -126,6 +126,25 @@ def test_a_killed_program_leaves_no_process_that_still_loads_torch(after_s: floa
     kill(family)
 
 
+WATCHED = """
+import os, signal
+from multiprocessing import util
+from suite.execution import guest
+start, kept = util.spawnv_passfds, []
+def watched(*arguments):
+    kept.append(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    return start(*arguments)
+util.spawnv_passfds = watched
+guest.warm_up()
+print(kept, signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+
+
+def test_ctrl_c_is_held_back_from_each_process_that_the_fork_server_begins_with() -> None:
+    ended = subprocess.run([sys.executable, "-c", WATCHED], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.stdout.split() == ["[True,", "True]", "False"], ended.stderr
+
+
 @pytest.mark.slow
 def test_a_killed_program_leaves_no_guest_no_daemon_and_no_temporary_files(tmp_path: Path) -> None:
     script, temporary = tmp_path / "starter.py", tmp_path / "temporary"
