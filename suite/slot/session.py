@@ -164,10 +164,12 @@ class _Slot:
             if before.get(path) != state:
                 shutil.copy(path, folder)
         said = _last_line(folder.with_suffix(".txt"))
-        if way == "done" and code != exits.DONE:
-            way = "failed"
         if way == "cut":
             said = f"ended after its {limit_s:.0f} s; {said}"
+        elif way == "done" and code == exits.NOTHING_MEASURED and _keeps_time(step):
+            way, said = "cut", f"nothing of it fits into its {limit_s:.0f} s; {said}"
+        elif way == "done" and code != exits.DONE:
+            way = "failed"
         return Ended(
             name=step.name, says=step.says, way=way, took_s=round(time.monotonic() - started, 1), said=said, code=code
         )
@@ -255,6 +257,11 @@ def _workplace() -> Iterator[tuple[Path, _Heed]]:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _keeps_time(step: Step) -> bool:
+    """Whether the step is told its seconds, and itself leaves out what would take longer."""
+    return any("{seconds}" in part for part in step.command)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

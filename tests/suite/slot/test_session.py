@@ -105,6 +105,14 @@ def test_what_takes_too_long_is_ended_with_all_that_it_has_started_and_what_it_w
     assert gone(int(found["slot/endless/child"]))
 
 
+def test_a_step_that_puts_off_all_of_it_for_want_of_time_is_cut_and_has_not_failed(tmp_path: Path) -> None:
+    nothing = "import sys; print('put off'); sys.exit(4)"
+    _, ended = done(tmp_path, step("short", nothing + "  # {seconds}"), step("bad", nothing))
+    assert (ended["short"].way, ended["bad"].way) == ("cut", "failed")
+    assert ended["short"].said.startswith("nothing of it fits into its ")
+    assert ended["short"].said.endswith(" s; put off")
+
+
 PROGRAM = '''
 from pathlib import Path
 from suite.slot import session
