@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import suite
+from suite.bench.probes import CHOICES
 from suite.core import errors, exits, interrupts, process, streams
 from suite.core.errors import UserError
 
@@ -100,7 +101,7 @@ def run(
     threads: Annotated[str, typer.Option(help="Threads on the CPU; 1,2,4 measures each.")] = "1",
     probe: Annotated[
         list[str] | None,
-        typer.Option(help="timing, start, memory, cost, agreement, masking or trace; all if left out."),
+        typer.Option(help=f"{', '.join(CHOICES[:-1])} or {CHOICES[-1]}; all if left out."),
     ] = None,
     with_: Annotated[
         list[Path] | None, typer.Option("--with", help="A file that registers mechanisms of your own; may be repeated.")

@@ -83,6 +83,25 @@ def at_most_one(lab: Lab) -> Iterator[Observation]:
 """,
         ),
     },
+    "a probe": {
+        "suite/bench/probes/echo.py": (
+            NEW,
+            """
+from suite.bench.probes.step import prepared
+from suite.core.records import Measurement
+
+
+def measure(target):
+    step = prepared(*target.place)
+    step(0)
+    yield Measurement(quantity="calls", unit="1", value=float(step.calls), **target.about)
+""",
+        ),
+        "suite/bench/probes/__init__.py": (
+            '    "cost": Probe(code="cost.count"),\n',
+            '    "echo": Probe(code="echo.measure"),\n',
+        ),
+    },
     "a column of the tables": {
         "suite/report/tables.py": ("_MEASURED = {\n", '    "echo_time": "echo_time_s",\n'),
         "suite/report/wording.py": (
@@ -153,6 +172,7 @@ class Echoes(SceneTask):
 SEEN = """
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 from suite.ablation import tasks
 from suite.ablation.jobs import Job, work
@@ -161,13 +181,17 @@ from suite.ablation.training import Recipe
 from suite.audit.defects import DEFECTS, subject_of
 from suite.audit.properties import PROPERTIES, examine
 from suite.audit.subject import from_variant
-from suite.bench import where
+from suite.bench import where, worker
 from suite.bench.description import describe
+from suite.bench.estimate import Speed
+from suite.bench.plan import plan
 from suite.bench.probes import agreement
 from suite.bench.request import Request, understand
+from suite.bench.tasks import Target
 from suite.catalogue import sections
-from suite.core.records import Finding, Measurement
+from suite.core.records import Finding, Measurement, decode
 from suite.core.workloads import WORKLOADS
+from suite.execution.jobs import Site
 from suite.report import rows, style, tables, wording
 from variants import build
 
@@ -175,7 +199,7 @@ asked = [str(wanted.spec) for wanted in understand(Request(preset="cpu", device=
 listed = sections()
 agreed = [
     record.verdict
-    for record in agreement.check("parallel+again", WORKLOADS["tiny"], "forward", "cpu", task="t")
+    for record in agreement.check(Target("parallel+again", WORKLOADS["tiny"], "forward", "cpu", task="t"))
     if isinstance(record, Finding)
 ]
 subject = from_variant(build("echo", width=8))
@@ -202,7 +226,13 @@ job = Job(row=compared.row, task=small, longer=None, recipe=Recipe(epochs=1, bat
           tunes=False, studies=("echo",))
 trained = {record.details["evaluation"]: record.value for record in work(job, Path("."), "cpu", lambda _: None)
            if isinstance(record, Measurement) and record.quantity == "accuracy"}
+chosen = Request(variants=("pool",), workloads=("tiny",), phases=("forward",), probes=("cost", "echo"), device="cpu")
+(looking,) = (one for one in plan(understand(chosen), Speed()).tasks if "echo" in one.what.probes)
+site = Site(folder=Path("."), cache=Path("."))
+called = [one.value for one in map(decode, worker.work(looking, site, SimpleNamespace(value=0)))
+          if isinstance(one, Measurement) and one.quantity == "calls"]
 print(json.dumps({
+    "a probe": [looking.what.probes == ("cost", "echo"), called == [1.0]],
     "a mechanism": [asked[-1] == "echo", "echo" in listed["mechanisms"], audited["P1"] == "holds"],
     "a transform (`+name`)": ["+again" in listed["transforms"], agreed == ["holds"],
                               cells["form"][0] == "+again", drawn is not None],

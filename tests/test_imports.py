@@ -110,7 +110,7 @@ def test_nobody_imports_the_self_check_but_the_command_line() -> None:
 BY_STRING = {
     "suite.bench.run": "what the first comparison needs, loaded while the machine would wait",
     "suite.bench.where": "an executor, which loads what only its cluster needs, so that a new one is a file",
-    "suite.bench.worker": "the audit, which only the child that audits has to load",
+    "suite.bench.worker": "a probe, which only the child that measures has to load; a new one is a file and a line",
     "suite.selfcheck.session": "a topic's file, named as the topic",
     "variants.found": "every mechanism, so that a new one is a file and no list knows it",
 }

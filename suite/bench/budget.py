@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from suite.bench.estimate import Speed
-from suite.bench.plan import MACHINE, MOST_SAMPLING_S, Foreseen, Task, duration, estimated, sampling_for
+from suite.bench.plan import MOST_SAMPLING_S, duration, estimated, sampling_for
+from suite.bench.tasks import Audit, Comparison, Foreseen, Machine, Task
 from suite.core.records import Measurement, Record
 from variants import canonical
 
@@ -64,7 +65,7 @@ class Paces:
             sampled_s: of that, how long it took samples.
             compiled_s: of that, what the compiler took.
         """
-        if task.kind == MACHINE:  # stands before the plan
+        if isinstance(task.what, Machine):  # stands before the plan
             return
         self._add("sampling", sampled_s, task.sampling_s)
         self._add("compiling", compiled_s, task.compiling_s)
@@ -177,11 +178,11 @@ class Budget:
             pending: the tasks after it, most valuable first.
             elapsed_s: since the process began.
         """
-        if self.total_s is None or (task.kind == MACHINE and task.required):
+        if self.total_s is None or (isinstance(task.what, Machine) and task.required):
             return task
         left_s = self.measuring_s - elapsed_s
         least, pending = self.least(task), list(pending)
-        first = task.kind == "timing" and not self._begun
+        first = isinstance(task.what, Comparison) and not self._begun
         self._begun |= first
         required_s = self._duration(map(self.least, (it for it in pending if it.required)))
         if task.required and (first or not self.strict):
@@ -194,40 +195,43 @@ class Budget:
         elif not task.required and (self._dropped or left_s < required_s + least.planned_s):
             return None
         given = self._sampling(task, least, pending, left_s)
-        if not self.strict:
-            return given
-        return replace(given, deadline_s=self._deadline_s(task, least, pending, left_s), foreseen=self._foreseen(task))
+        return self._ending(given, self._deadline_s(given, least, pending, left_s)) if self.strict else given
+
+    def _ending(self, task: Task, deadline_s: float) -> Task:
+        """The task, told when it has to be done; what is not a comparison is ended from outside."""
+        if not isinstance(task.what, Comparison):
+            return task
+        what = replace(task.what, deadline_s=deadline_s, foreseen=self._foreseen(task.what, task.device))
+        return replace(task, what=what)
 
     def _deadline_s(self, task: Task, least: Task, pending: Sequence[Task], left_s: float) -> float:
         """When it has to be done: in time for the required comparisons and audits after it, but never at once."""
-        after = [it for it in pending if it.required and it.kind in ("timing", "masking") and not it.repeats]
-        if task.kind != "timing" or task.repeats or not after:
+        after = [it for it in pending if it.required and isinstance(it.what, Comparison | Audit) and not it.repeats]
+        if task.repeats or not after:
             return max(left_s, 0.0)
         fair_s = max(_BEYOND_LEAST * least.planned_s, _NEVER_SHORT * (self.total_s or 0.0))
         return max(min(left_s, max(left_s - self._duration(map(self.least, after)), fair_s)), 0.0)
 
     def _sampling(self, task: Task, least: Task, pending: Sequence[Task], left_s: float) -> Task:
         """Its share of what is left when all that fits has been given the least."""
-        if task.kind != "timing":
+        if not isinstance(task.what, Comparison):
             return task
         chosen, _ = self._divided(pending, left_s - least.planned_s)
         spare_s = max(0.0, left_s - least.planned_s - self._duration(map(self.least, chosen)))
-        sampling_s = least.sampling_s + spare_s / (1 + sum(it.kind == "timing" for it in chosen))
+        sampling_s = least.sampling_s + spare_s / (1 + sum(isinstance(it.what, Comparison) for it in chosen))
         if not self.spends:
             sampling_s = min(sampling_s, max(task.sampling_s, MOST_SAMPLING_S))
         return sampling_for(task, sampling_s)
 
-    def _foreseen(self, task: Task) -> tuple[Foreseen, ...]:
-        if task.kind != "timing" or task.workload is None or task.phase is None:
-            return ()
+    def _foreseen(self, what: Comparison, device: str) -> tuple[Foreseen, ...]:
         pace = self.paces.of("compiling")
         return tuple(
             Foreseen(
                 str(spec),
-                self.speed.call_s(spec, task.workload, task.phase, task.device),
-                pace * self.speed.compile_s(spec, task.workload, task.phase, task.device),
+                self.speed.call_s(spec, what.workload, what.phase, device),
+                pace * self.speed.compile_s(spec, what.workload, what.phase, device),
             )
-            for spec in map(canonical, task.variants)
+            for spec in map(canonical, what.variants)
         )
 
     def over(self, elapsed_s: float) -> bool:
@@ -252,7 +256,7 @@ class Budget:
         sampling_s = left_s / shares - around_s
         if left_s < _WORTH_A_LOOK * (self.total_s or 0.0) or sampling_s < _SHORTEST_LOOK_S / 2:
             return None
-        return replace(sampling_for(task, sampling_s), deadline_s=left_s, foreseen=self._foreseen(task))
+        return self._ending(sampling_for(task, sampling_s), left_s)
 
     def left_s(self, running: Iterable[Running], pending: Iterable[Task], elapsed_s: float) -> float:
         """Seconds until the last page: at this pace, unless the budget ends it before or is to be spent."""
@@ -306,7 +310,7 @@ def _compiled_s(task: Task, records: Iterable[Record], took_s: float) -> float:
     """What the compiler took of a task, about: the first calls of what is compiled."""
     if not task.compiling_s:
         return 0.0
-    quantity = "first_call" if task.kind == "timing" else "cold_start"
+    quantity = "first_call" if isinstance(task.what, Comparison) else "cold_start"
     spent_s = sum(
         record.value or 0.0
         for record in records

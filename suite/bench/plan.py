@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from suite.bench.estimate import COMPILER_S, Speed, awaits_a_compiler, dtype_of
 from suite.bench.outline import plain
-from suite.bench.request import Asked, Probe, Wanted
+from suite.bench.probes import EXAMINATIONS, LARGEST_BATCH, PROBES
+from suite.bench.request import Asked, Wanted
+from suite.bench.tasks import Audit, Comparison, Examination, Machine, Task
 from suite.core.devices import Device
 from suite.core.records import ANCHOR, Skip
 from suite.core.stats import FEWEST_ROUNDS
@@ -20,84 +21,12 @@ from variants import canonical
 from variants.registry import published_names
 from variants.spec import Spec
 
-MACHINE = "machine"
-"""The task that measures what the device can do; estimates stand on it."""
-LARGEST_BATCH = "largest_batch"
-EXAMINATIONS: tuple[Probe, ...] = ("start", "agreement", "memory", "cost", "trace")
-"""Probes that look at one variant at a time and share its worker process, in this order: a cold start comes first."""
 LEAST_SAMPLING_S = 0.8
 REPEATS = 6
 """Comparisons that a second process makes again: as many as say something by themselves of what processes differ by."""
 MOST_SAMPLING_S = 4.0
 PATIENT_SAMPLING_S = 8.0
 """As the one before, where there is no budget."""
-
-
-class Foreseen(NamedTuple):
-    """What a variant of a comparison is thought to take, before it has run for the first time."""
-
-    variant: str
-    call_s: float
-    compile_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What one worker process does; the unit of loss and of resume."""
-
-    probes: tuple[str, ...]
-    label: str = ""
-    """The mechanism of a comparison, or the variant."""
-    variants: tuple[str, ...] = ()
-    workload: Workload | None = None
-    phase: Phase | None = None
-    device: str
-    planned_s: float
-    sampling_s: float = 0.0
-    """Of it, how long a comparison may sample."""
-    compiling_s: float = 0.0
-    """Of it, what the compiler takes."""
-    least_sampling_s: float = 0.0
-    """What the fewest rounds of it take, about."""
-    required_variants: tuple[str, ...] = ()
-    """Of a comparison, what is timed however slow it is here."""
-    required: bool = True
-    """Whether it is done even where the budget is spent."""
-    compiles: bool = False
-    repeats: bool = False
-    """Whether it is a comparison that another process has made before, so that it shows what processes differ by."""
-    room: str = ""
-    """Tasks of one room that follow each other share a process, where starting one costs more than they do."""
-    starts: bool = True
-    """Whether it is the first of its room, and begins a process."""
-    spends: bool = False
-    """Whether a comparison samples until its time is spent, however much is known before."""
-    deadline_s: float | None = None
-    """Seconds after its start when a budget ends it; None where none does."""
-    foreseen: tuple[Foreseen, ...] = ()
-    """A comparison with a deadline leaves out those that would not be done before it."""
-
-    @property
-    def name(self) -> str:
-        """Unique in a run, and the same in every run of the same request."""
-        words = ("+".join(self.probes), self.label, str(self.workload or ""), self.phase or "", self.device)
-        return " ".join(word for word in words if word)
-
-    @property
-    def work_s(self) -> float:
-        """Of it, what takes longer on a machine that is slower than thought; sampling goes by the clock."""
-        return self.planned_s - self.sampling_s - self.compiling_s
-
-    @property
-    def kind(self) -> str:
-        """What it has in common with tasks that take longer than thought for the same reasons."""
-        known = (MACHINE, "timing", "masking", LARGEST_BATCH)
-        return self.probes[0] if self.probes[0] in known else "examination"
-
-    @property
-    def alone(self) -> bool:
-        """Whether nothing may run beside it."""
-        return self.probes[0] in (MACHINE, "timing", LARGEST_BATCH) or not self.device.startswith("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +39,7 @@ class Plan:
 
 def machine_tasks(asked: Asked) -> list[Task]:
     """What comes before the plan, since its estimates stand on it."""
-    return [Task(probes=(MACHINE,), device=str(device), planned_s=4.0, sampling_s=0.25) for device in asked.devices]
+    return [Task(what=Machine(), device=str(device), planned_s=4.0, sampling_s=0.25) for device in asked.devices]
 
 
 def _peaks_again(asked: Asked) -> list[Task]:
@@ -133,23 +62,23 @@ def plan(asked: Asked, speed: Speed) -> Plan:
         speed: of this machine.
     """
     skips: list[Skip] = []
-    cells: list[Cell] = []
+    cases: list[Case] = []
     for device, workload, wanted in itertools.product(asked.devices, asked.workloads, asked.variants):
-        cell = Cell(wanted=wanted, workload=workload, device=device)
+        case = Case(wanted=wanted, workload=workload, device=device)
         reason = speed.impossible(wanted.spec, workload, str(device))
         if reason:
-            skips.append(_impossible(cell, reason))
+            skips.append(_impossible(case, reason))
         else:
-            cells.append(cell)
+            cases.append(case)
     if asked.budget_s is None:
-        tasks = list(_block(asked, cells, speed, set(), sampling_s=PATIENT_SAMPLING_S))
+        tasks = list(_block(asked, cases, speed, set(), sampling_s=PATIENT_SAMPLING_S))
         tasks = sorted((*tasks, *_repeats(asked, tasks, speed)), key=_turn)
         return Plan(tasks=(*tasks, *_peaks_again(asked)), skips=tuple(skips))
     if asked.devices[0].kind != "cpu" and not asked.files:
-        return Plan(tasks=tuple(_on_a_gpu(asked, cells, speed, asked.budget_s)), skips=tuple(skips))
+        return Plan(tasks=tuple(_on_a_gpu(asked, cases, speed, asked.budget_s)), skips=tuple(skips))
     audited: set[tuple[Spec, str]] = set()
     tasks = []
-    blocks = _blocks(cells, speed)
+    blocks = _blocks(cases, speed)
     for block in (block for block in blocks if block[0].wanted.required):
         made = _block(asked, block, speed, audited, sampling_s=LEAST_SAMPLING_S, by_value=True)
         tasks += sorted(made, key=_turn_by_value)
@@ -167,27 +96,25 @@ def plan(asked: Asked, speed: Speed) -> Plan:
 def estimated(task: Task, speed: Speed) -> Task:
     """The task with what it takes, as far as the speed of this machine is known by now; sampling as it was."""
     specs = [canonical(name) for name in task.variants]
-    work_s = compiling_s = 0.0
-    if task.kind == "masking":
-        work_s = sum(speed.audit_s(spec, task.device if task.starts else "cpu") for spec in specs)
-        # a small function in fewer modes
-        compiling_s = sum(COMPILER_S for spec in specs if awaits_a_compiler(spec))
-    elif task.kind == "timing" and task.workload and task.phase:
-        work_s = speed.timing_s(specs, task.workload, task.phase, task.device, starts=task.starts)
-        compiling_s = sum(speed.compile_s(spec, task.workload, task.phase, task.device) for spec in specs)
-        # rounds enough to stop by the interval where they are cheap, and the fewest that have one in any case
-        calls_s = sum(speed.call_s(spec, task.workload, task.phase, task.device) for spec in specs)
-        least_s = (FEWEST_ROUNDS + 0.5) * calls_s
-        sampling_s = max(task.sampling_s, least_s)
-        task = replace(task, least_sampling_s=least_s, sampling_s=sampling_s)
-    elif task.kind == "examination" and task.workload and task.phase:
-        work_s = sum(
-            speed.examine_s(spec, task.workload, task.phase, task.device, starts=task.starts) for spec in specs
-        )
-        # what was compiled before comes from the cache, for the most part
-        compiling_s = sum(0.6 * speed.compile_s(spec, task.workload, task.phase, task.device) for spec in specs)
-    else:
-        return task
+    match task.what:
+        case Audit():
+            work_s = sum(speed.audit_s(spec, task.device if task.starts else "cpu") for spec in specs)
+            # a small function in fewer modes
+            compiling_s = sum(COMPILER_S for spec in specs if awaits_a_compiler(spec))
+        case Comparison(workload=workload, phase=phase) as what:
+            work_s = speed.timing_s(specs, workload, phase, task.device, starts=task.starts)
+            compiling_s = sum(speed.compile_s(spec, workload, phase, task.device) for spec in specs)
+            # rounds enough to stop by the interval where they are cheap, and the fewest that have one in any case
+            calls_s = sum(speed.call_s(spec, workload, phase, task.device) for spec in specs)
+            least_s = (FEWEST_ROUNDS + 0.5) * calls_s
+            what = replace(what, least_sampling_s=least_s)
+            task = replace(task, what=what, sampling_s=max(task.sampling_s, least_s))
+        case Examination(workload=workload, phase=phase) if task.kind == "examination":
+            work_s = sum(speed.examine_s(spec, workload, phase, task.device, starts=task.starts) for spec in specs)
+            # what was compiled before comes from the cache, for the most part
+            compiling_s = sum(0.6 * speed.compile_s(spec, workload, phase, task.device) for spec in specs)
+        case _:
+            return task
     return replace(task, compiling_s=compiling_s, planned_s=work_s + compiling_s + task.sampling_s)
 
 
@@ -203,8 +130,8 @@ def duration(tasks: Iterable[Task], *, lanes: int, nodes: int = 1) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """A variant on a workload and device."""
+class Case:
+    """A variant on a workload and device: all its phases and probes."""
 
     wanted: Wanted
     workload: Workload
@@ -232,12 +159,12 @@ def command(asked: Asked, variant: str, workload: Workload, device: str) -> str:
     return " ".join(parts)
 
 
-def _impossible(cell: Cell, reason: str) -> Skip:
+def _impossible(case: Case, reason: str) -> Skip:
     return Skip(
         task="plan",
-        variant=str(cell.spec),
-        workload=str(cell.workload),
-        device=str(cell.device),
+        variant=str(case.spec),
+        workload=str(case.workload),
+        device=str(case.device),
         quantity="all",
         reason=reason,
         cause="impossible",
@@ -247,23 +174,25 @@ def _impossible(cell: Cell, reason: str) -> Skip:
 
 def put_off(task: Task, asked: Asked, speed: Speed, reason: str) -> list[Skip]:
     """Skips for what a budget leaves out of a task, each with the command that measures it."""
-    if task.repeats:  # nothing is missing without it
+    what = task.what
+    compared = isinstance(what, Comparison)
+    if isinstance(what, Comparison) and what.repeats:  # nothing is missing without it
         return []
-    specs = [canonical(name) for name in task.variants]
-    own = [spec for spec in specs if task.kind != "timing" or spec.mechanism == specs[-1].mechanism]
+    specs = [canonical(name) for name in what.variants]
+    own = [spec for spec in specs if not compared or spec.mechanism == specs[-1].mechanism]
     # the eager form stands beside the others for their sake
     changed = [spec for spec in own if spec.transforms] or own or specs
     return [
         Skip(
             task=task.name,
             variant=str(spec),
-            workload=str(task.workload or ""),
-            phase=task.phase or "",
+            workload=str(what.workload or ""),
+            phase=what.phase or "",
             device=task.device,
-            quantity=task.probes[0],
+            quantity=what.probes[0],
             reason=f"{lacking(spec, speed, task.device)}{reason}",
             cause="budget",
-            remedy=command(asked, str(spec), task.workload or asked.workloads[0], task.device),
+            remedy=command(asked, str(spec), what.workload or asked.workloads[0], task.device),
         )
         for spec in changed
     ]
@@ -278,7 +207,7 @@ def lacking(spec: Spec, speed: Speed, device: str) -> str:
     return f"no instructions for {dtype} here: its products run at {rate}, those of float32 at {float32}; "
 
 
-def _on_a_gpu(asked: Asked, cells: Sequence[Cell], speed: Speed, budget_s: float) -> list[Task]:
+def _on_a_gpu(asked: Asked, cases: Sequence[Case], speed: Speed, budget_s: float) -> list[Task]:
     """The plan where starting a process costs more than what is timed in it.
 
     A mechanism's forms are timed in one comparison, its phases in one process, and looked at one by one in another;
@@ -286,25 +215,25 @@ def _on_a_gpu(asked: Asked, cells: Sequence[Cell], speed: Speed, budget_s: float
     Required is, in the order of its value, what the budget can hold on this device; the rest follows in the same order.
     """
     first = asked.workloads[0]
-    chosen = any(cell.wanted.chosen for cell in cells)
+    chosen = any(case.wanted.chosen for case in cases)
     wanted = [
-        cell
-        for cell in cells
-        if cell.wanted.required and (cell.wanted.chosen or speed.supports(cell.spec, str(cell.device)))
+        case
+        for case in cases
+        if case.wanted.required and (case.wanted.chosen or speed.supports(case.spec, str(case.device)))
     ]
     tasks: list[Task] = []
     for workload in asked.workloads:
-        here = [cell for cell in wanted if cell.workload == workload]
+        here = [case for case in wanted if case.workload == workload]
         # what somebody chose is wanted in the same rounds, whatever it takes
-        quick = [cell for cell in here if chosen or not awaits_a_compiler(cell.spec)]
+        quick = [case for case in here if chosen or not awaits_a_compiler(case.spec)]
         tasks += _in_rooms(asked, quick, speed, "")
         if workload != first:
             continue
         audited: set[tuple[Spec, str]] = set()
         if "masking" in asked.probes:
-            eager = [cell.spec for cell in quick if not cell.spec.transforms]
+            eager = [case.spec for case in quick if not case.spec.transforms]
             tasks += sorted(_audits(eager, "cpu", speed, audited, required=True), key=_turn_by_value)
-        compiled = [cell for cell in here if cell not in quick]
+        compiled = [case for case in here if case not in quick]
         tasks += _in_rooms(asked, [it for it in compiled if it.spec.mechanism == ANCHOR], speed, ", compiled")
         tasks += _looked_at(asked, quick, speed)
         if chosen:
@@ -314,29 +243,30 @@ def _on_a_gpu(asked: Asked, cells: Sequence[Cell], speed: Speed, budget_s: float
     tasks = _as_far_as(tasks, budget_s, speed)
     known = {task.name for task in tasks}
     tasks += _peaks_again(asked)
-    later = [] if chosen else [cell for cell in wanted if awaits_a_compiler(cell.spec) and cell.workload != first]
+    later = [] if chosen else [case for case in wanted if awaits_a_compiler(case.spec) and case.workload != first]
     tasks += (replace(task, required=False) for task in _in_rooms(asked, later, speed, ", compiled"))
     tasks += (replace(task, required=False) for task in _looked_at(asked, wanted, speed) if task.name not in known)
     if "masking" in asked.probes:
         tasks += sorted(_audits(_also_audited(asked), "cpu", speed, audited), key=_turn_by_value)
         tasks += _audits_in_rooms(asked, wanted, speed, audited)
-    other = [cell for cell in cells if cell not in wanted]
+    other = [case for case in cases if case not in wanted]
     for block in _blocks([replace(it, wanted=replace(it.wanted, required=False)) for it in other], speed):
         made = _block(asked, block, speed, audited, sampling_s=LEAST_SAMPLING_S, by_value=True)
         tasks += sorted(made, key=_turn_by_value)
-    if "start" in asked.probes:  # each in a process that has run nothing, which costs most and says least
-        for cell, phase in itertools.product(wanted, asked.phases):
-            tasks.append(_examination(cell, phase, ("start",), speed, required=False))
+    # each in a process that has run nothing, which costs most and says least
+    fresh = tuple(probe for probe in EXAMINATIONS if probe in asked.probes and PROBES[probe].fresh)
+    for case, phase in itertools.product(wanted if fresh else (), asked.phases):
+        tasks.append(_examination(case, phase, fresh, speed, required=False))
     return _begun(tasks, speed)
 
 
-def _in_rooms(asked: Asked, cells: Sequence[Cell], speed: Speed, called: str) -> list[Task]:
+def _in_rooms(asked: Asked, cases: Sequence[Case], speed: Speed, called: str) -> list[Task]:
     """Comparisons of all forms of a mechanism, its phases one after the other in a process; the anchor's come first."""
     if "timing" not in asked.probes:
         return []
-    groups: dict[tuple[Workload, Device, str], list[Cell]] = defaultdict(list)
-    for cell in cells:
-        groups[cell.workload, cell.device, cell.spec.mechanism].append(cell)
+    groups: dict[tuple[Workload, Device, str], list[Case]] = defaultdict(list)
+    for case in cases:
+        groups[case.workload, case.device, case.spec.mechanism].append(case)
     rooms: dict[str, list[Task]] = defaultdict(list)
     for phase, ((workload, device, mechanism), group) in itertools.product(asked.phases, groups.items()):
         label, room = f"{mechanism}{called}", f"{called or mechanism} {workload}"
@@ -346,49 +276,45 @@ def _in_rooms(asked: Asked, cells: Sequence[Cell], speed: Speed, called: str) ->
     return [task for name in order for task in rooms[name]]
 
 
-def _looked_at(asked: Asked, cells: Sequence[Cell], speed: Speed) -> list[Task]:
+def _looked_at(asked: Asked, cases: Sequence[Case], speed: Speed) -> list[Task]:
     """Memory, cost and agreement of every form, those of a mechanism in one process; the cheapest come first."""
-    probes = tuple(probe for probe in EXAMINATIONS if probe in asked.probes and probe != "start")
+    probes = tuple(probe for probe in EXAMINATIONS if probe in asked.probes and not PROBES[probe].fresh)
     rooms: dict[str, list[Task]] = defaultdict(list)
-    for cell, phase in itertools.product(cells, asked.phases):
-        # a trace of the last phase shows the others too, and one of the eager form what most forms do
-        traced = phase == asked.phases[-1] and not cell.spec.transforms
-        chosen = tuple(probe for probe in probes if probe != "trace" or traced)
-        room = f"{cell.spec.mechanism}, looked at, {cell.workload}"
+    for case, phase in itertools.product(cases, asked.phases):
+        shows_others = phase == asked.phases[-1] and not case.spec.transforms
+        chosen = tuple(probe for probe in probes if shows_others or not PROBES[probe].once)
+        room = f"{case.spec.mechanism}, looked at, {case.workload}"
         if chosen:
-            task = _examination(cell, phase, chosen, speed, required=cell.wanted.required)
+            task = _examination(case, phase, chosen, speed, required=case.wanted.required)
             rooms[room].append(replace(task, room=room))
         if asked.largest_batch:
-            rooms[room].append(_examination(cell, phase, (LARGEST_BATCH,), speed, required=cell.wanted.required))
+            rooms[room].append(_examination(case, phase, (LARGEST_BATCH,), speed, required=case.wanted.required))
     order = sorted(rooms, key=lambda name: sum(task.planned_s for task in rooms[name]))
     return [task for name in order for task in rooms[name]]
 
 
 def _audits_in_rooms(
-    asked: Asked, cells: Sequence[Cell], speed: Speed, audited: set[tuple[Spec, str]], *, required: bool = False
+    asked: Asked, cases: Sequence[Case], speed: Speed, audited: set[tuple[Spec, str]], *, required: bool = False
 ) -> list[Task]:
     """Audits of the other forms, on the device that they run on; those of a mechanism in one process."""
     if "masking" not in asked.probes:
         return []
     return [
-        replace(task, room=f"{cell.spec.mechanism}, audited")
-        for cell in sorted(cells, key=lambda it: it.spec.mechanism)
-        if cell.spec.transforms
-        for task in _audits([cell.spec], _audited_on(cell.device), speed, audited, required=required)
+        replace(task, room=f"{case.spec.mechanism}, audited")
+        for case in sorted(cases, key=lambda it: it.spec.mechanism)
+        if case.spec.transforms
+        for task in _audits([case.spec], _audited_on(case.device), speed, audited, required=required)
     ]
 
 
-def _examination(cell: Cell, phase: Phase, probes: tuple[str, ...], speed: Speed, *, required: bool) -> Task:
+def _examination(case: Case, phase: Phase, probes: tuple[str, ...], speed: Speed, *, required: bool) -> Task:
     task = Task(
-        probes=probes,
-        label=str(cell.spec),
-        variants=(str(cell.spec),),
-        workload=cell.workload,
-        phase=phase,
-        device=str(cell.device),
-        planned_s=60.0,  # of the largest batch, which has no estimate
+        what=Examination(probes=probes, variant=str(case.spec), workload=case.workload, phase=phase),
+        label=str(case.spec),
+        device=str(case.device),
+        planned_s=60.0,  # of the largest batch, which has no estimate: making and trying thousands of examples
         required=required,
-        compiles=awaits_a_compiler(cell.spec),
+        compiles=awaits_a_compiler(case.spec),
     )
     return task if probes == (LARGEST_BATCH,) else estimated(task, speed)
 
@@ -409,7 +335,7 @@ def _as_far_as(tasks: Iterable[Task], budget_s: float, speed: Speed) -> list[Tas
     found: list[Task] = []
     room_s = _OF_A_BUDGET * budget_s
     for task in _begun(tasks, speed):
-        own_s = sampling_for(task, 0.0).planned_s / (_AUDITS_AT_ONCE if task.kind == "masking" else 1)
+        own_s = sampling_for(task, 0.0).planned_s / (_AUDITS_AT_ONCE if isinstance(task.what, Audit) else 1)
         room_s -= own_s
         found.append(task if room_s >= 0 else replace(task, required=False))
     return found
@@ -421,12 +347,12 @@ _AUDITS_AT_ONCE = 2
 """Audits on the CPU that run beside each other at least."""
 
 
-def _blocks(cells: Sequence[Cell], speed: Speed) -> list[list[Cell]]:
+def _blocks(cases: Sequence[Case], speed: Speed) -> list[list[Case]]:
     """Cells that are measured before the next ones are begun, most valuable first."""
-    blocks: dict[tuple[int, int, str], list[Cell]] = defaultdict(list)
-    for number, cell in enumerate(cells):
-        spec, wanted = cell.spec, cell.wanted
-        supported = speed.supports(spec, str(cell.device))
+    blocks: dict[tuple[int, int, str], list[Case]] = defaultdict(list)
+    for number, case in enumerate(cases):
+        spec, wanted = case.spec, case.wanted
+        supported = speed.supports(spec, str(case.device))
         if wanted.required and not spec.transforms:
             key = (0, 0, "")
         elif wanted.required and (supported or wanted.chosen):
@@ -434,68 +360,53 @@ def _blocks(cells: Sequence[Cell], speed: Speed) -> list[list[Cell]]:
             key = (1 if supported else 2, int(awaits_a_compiler(spec)), spec.mechanism)
         else:
             key = (5 if not supported else 4 if spec.transforms else 3, number, "")
-            cell = replace(cell, wanted=replace(wanted, required=False))
-        blocks[key].append(cell)
+            case = replace(case, wanted=replace(wanted, required=False))
+        blocks[key].append(case)
     places = list(blocks)
     return [blocks[key] for key in sorted(blocks, key=lambda key: (*key[:2], places.index(key)))]
 
 
 def _block(
     asked: Asked,
-    cells: Sequence[Cell],
+    cases: Sequence[Case],
     speed: Speed,
     audited: set[tuple[Spec, str]],
     *,
     sampling_s: float,
     by_value: bool = False,
 ) -> Iterator[Task]:
-    """Everything about some cells: comparisons, examinations, and audits of what was not audited before."""
-    places = dict.fromkeys((cell.device, cell.workload) for cell in cells)
+    """Everything about some cases: comparisons, examinations, and audits of what was not audited before."""
+    places = dict.fromkeys((case.device, case.workload) for case in cases)
     for (device, workload), phase in itertools.product(places, asked.phases):
-        here = [cell for cell in cells if (cell.device, cell.workload) == (device, workload)]
+        here = [case for case in cases if (case.device, case.workload) == (device, workload)]
         if "timing" in asked.probes:
-            groups = dict.fromkeys(cell.spec.mechanism for cell in here)
+            groups = dict.fromkeys(case.spec.mechanism for case in here)
             for mechanism in groups:
-                group = [cell for cell in here if cell.spec.mechanism == mechanism]
-                alone = all(cell.spec == Spec(ANCHOR) for cell in group)
+                group = [case for case in here if case.spec.mechanism == mechanism]
+                alone = all(case.spec == Spec(ANCHOR) for case in group)
                 if not (by_value and alone and len(groups) > 1):  # it stands in every other comparison
                     yield _comparison(asked, group, mechanism, workload, phase, device, speed, sampling_s, by_value)
-        yield from _examinations(asked, here, workload, phase, device, speed)
+        yield from _examinations(asked, here, phase, speed)
     if "masking" in asked.probes:
-        for cell in cells:
-            yield from _audits([cell.spec], _audited_on(cell.device), speed, audited, required=cell.wanted.required)
+        for case in cases:
+            yield from _audits([case.spec], _audited_on(case.device), speed, audited, required=case.wanted.required)
         if not by_value:
             yield from _audits(asked.audited, _audited_on(asked.devices[0]), speed, audited)
 
 
-def _examinations(
-    asked: Asked, cells: Sequence[Cell], workload: Workload, phase: Phase, device: Device, speed: Speed
-) -> Iterator[Task]:
-    # a trace of the last phase shows the others too
-    probes = tuple(
-        probe for probe in EXAMINATIONS if probe in asked.probes and (probe != "trace" or phase == asked.phases[-1])
-    )
-    for cell in cells:
-        task = Task(
-            probes=probes or (LARGEST_BATCH,),
-            label=str(cell.spec),
-            variants=(str(cell.spec),),
-            workload=workload,
-            phase=phase,
-            device=str(device),
-            planned_s=60.0,  # making and trying thousands of examples
-            required=cell.wanted.required,
-            compiles=awaits_a_compiler(cell.spec),
-        )
+def _examinations(asked: Asked, cases: Sequence[Case], phase: Phase, speed: Speed) -> Iterator[Task]:
+    last = phase == asked.phases[-1]
+    probes = tuple(probe for probe in EXAMINATIONS if probe in asked.probes and (last or not PROBES[probe].once))
+    for case in cases:
         if probes:
-            yield estimated(task, speed)
+            yield _examination(case, phase, probes, speed, required=case.wanted.required)
         if asked.largest_batch:
-            yield replace(task, probes=(LARGEST_BATCH,))
+            yield _examination(case, phase, (LARGEST_BATCH,), speed, required=case.wanted.required)
 
 
 def _comparison(
     asked: Asked,
-    group: Sequence[Cell],
+    group: Sequence[Case],
     mechanism: str,
     workload: Workload,
     phase: Phase,
@@ -505,24 +416,25 @@ def _comparison(
     by_value: bool,
 ) -> Task:
     # the anchor, and what each variant's speed-up is over, stand in the same rounds
-    specs = list(dict.fromkeys([Spec(ANCHOR), *(plain(cell.spec) for cell in group), *(cell.spec for cell in group)]))
+    specs = list(dict.fromkeys([Spec(ANCHOR), *(plain(case.spec) for case in group), *(case.spec for case in group)]))
     calls_s = sum(speed.call_s(spec, workload, phase, str(device)) for spec in specs)
-    required = [spec for cell in group if cell.wanted.required for spec in (plain(cell.spec), cell.spec)]
-    changed = [str(cell.spec) for cell in group if cell.spec.transforms]
+    required = [spec for case in group if case.wanted.required for spec in (plain(case.spec), case.spec)]
+    changed = [str(case.spec) for case in group if case.spec.transforms]
     return estimated(
         Task(
-            probes=("timing",),
+            what=Comparison(
+                variants=tuple(map(str, specs)),
+                workload=workload,
+                phase=phase,
+                required=tuple(dict.fromkeys(map(str, required))),
+                spends=asked.spends_budget,
+            ),
             label=", ".join(changed) if by_value and changed else mechanism,
-            variants=tuple(map(str, specs)),
-            workload=workload,
-            phase=phase,
             device=str(device),
             planned_s=0.0,
             sampling_s=max(sampling_s, min(14 * calls_s, MOST_SAMPLING_S)),
             required=bool(required),
-            required_variants=tuple(dict.fromkeys(map(str, required))),
             compiles=any(map(awaits_a_compiler, specs)),
-            spends=asked.spends_budget,
         ),
         speed,
     )
@@ -533,11 +445,11 @@ def _repeats(asked: Asked, tasks: Sequence[Task], speed: Speed) -> list[Task]:
     again = []
     for task in tasks:
         eager = tuple(name for name in task.variants if not canonical(name).transforms)
-        if task.kind == "timing" and len(eager) > 1 and not asked.files:
+        if isinstance(task.what, Comparison) and len(eager) > 1 and not asked.files:
+            what = replace(task.what, variants=eager, required=(), repeats=True)
             label = f"{canonical(eager[-1]).mechanism}, another process"
-            changed: dict[str, Any] = {"label": label, "variants": eager, "required_variants": (), "compiles": False}
-            changed |= {"repeats": True, "room": "", "starts": True}
-            again.append(estimated(replace(task, **changed, sampling_s=LEAST_SAMPLING_S), speed))
+            made = replace(task, what=what, label=label, compiles=False, room="", starts=True)
+            again.append(estimated(replace(made, sampling_s=LEAST_SAMPLING_S), speed))
     unique = {task.name: task for task in again}
     return sorted(unique.values(), key=lambda task: task.planned_s)[:REPEATS]
 
@@ -550,9 +462,8 @@ def _audits(
             continue
         audited.add((spec, device))
         task = Task(
-            probes=("masking",),
+            what=Audit(str(spec)),
             label=str(spec),
-            variants=(str(spec),),
             device=device,
             planned_s=0.0,
             required=required,
@@ -573,18 +484,18 @@ def _also_audited(asked: Asked) -> list[Spec]:
 
 def _turn(task: Task) -> tuple[int, int, float]:
     """Comparisons first, eager before compiled, repeats last; then the rest, longest first, so that no core waits."""
-    if task.kind == "timing":
-        return (0, 2 if task.repeats else int(task.compiles), 0.0)
+    if isinstance(task.what, Comparison):
+        return (0, 2 if task.what.repeats else int(task.compiles), 0.0)
     return (1, 0, -task.planned_s)
 
 
 def _turn_by_value(task: Task) -> tuple[object, ...]:
     """Times before verdicts before the rest; forward first, and of comparisons the cheapest, as many as possible."""
-    if task.kind == "timing":
-        return (0, PHASES.index(task.phase or "forward"), task.planned_s)
-    if task.kind == "masking":
-        theirs = canonical(task.variants[0]).mechanism in published_names()
-        return (1, int(theirs), -task.planned_s)
+    match task.what:
+        case Comparison(phase=phase):
+            return (0, PHASES.index(phase), task.planned_s)
+        case Audit(variant=variant):
+            return (1, int(canonical(variant).mechanism in published_names()), -task.planned_s)
     return (2, 0, -task.planned_s)
 
 
@@ -604,14 +515,14 @@ def _stage(task: Task, speed: Speed) -> int:
     if not all(speed.supports(spec, task.device) for spec in specs):
         return 5
     changed = any(spec.transforms for spec in specs)
-    if task.kind == "timing":
-        return _EXAMINATIONS if task.repeats else 2 if changed else 0
-    return 4 if changed else 1 if task.kind == "masking" else _EXAMINATIONS
+    if isinstance(task.what, Comparison):
+        return _EXAMINATIONS if task.what.repeats else 2 if changed else 0
+    return 4 if changed else 1 if isinstance(task.what, Audit) else _EXAMINATIONS
 
 
 def sampling_for(task: Task, sampling_s: float) -> Task:
     """A comparison with so many seconds to sample, but never so few that nothing could be said."""
-    if task.kind != "timing":
+    if not isinstance(task.what, Comparison):
         return task
-    sampling_s = max(sampling_s, min(LEAST_SAMPLING_S, task.sampling_s), task.least_sampling_s)
+    sampling_s = max(sampling_s, min(LEAST_SAMPLING_S, task.sampling_s), task.what.least_sampling_s)
     return replace(task, sampling_s=sampling_s, planned_s=task.planned_s - task.sampling_s + sampling_s)

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 import torch
 
 from suite.bench import outline
+from suite.bench.probes import CHOICES
 from suite.core import devices, user_files
 from suite.core.devices import Device
 from suite.core.errors import UserError, as_users, words
@@ -22,8 +23,6 @@ from variants import canonical, mechanisms
 from variants.registry import published_names
 from variants.spec import Spec
 
-Probe = Literal["timing", "start", "memory", "cost", "agreement", "masking", "trace"]
-PROBES: tuple[Probe, ...] = get_args(Probe)
 T = TypeVar("T")
 _LONGEST_LOAD_S = 60.0
 """For which the files of a user's own may load, unless ``--timeout`` allows more."""
@@ -73,7 +72,7 @@ class Asked:
     workloads: tuple[Workload, ...]
     phases: tuple[Phase, ...]
     devices: tuple[Device, ...]
-    probes: tuple[Probe, ...]
+    probes: tuple[str, ...]
     budget_s: float | None
     spends_budget: bool
     """Whether comparisons sample until it is spent, since somebody asked for so much; a preset's is a limit."""
@@ -255,8 +254,8 @@ def _understand(request: Request) -> Asked:
         phases=tuple(_known("--phase", name, dict(zip(PHASES, PHASES, strict=True))) for name in request.phases)
         or PHASES,
         devices=tuple(_devices(device, request.threads)),
-        probes=tuple(_known("--probe", name, dict(zip(PROBES, PROBES, strict=True))) for name in request.probes)
-        or PROBES,
+        probes=tuple(_known("--probe", name, dict(zip(CHOICES, CHOICES, strict=True))) for name in request.probes)
+        or CHOICES,
         budget_s=budget_s,
         spends_budget=bool(request.budget_s),
         timeout_s=request.timeout_s or None,

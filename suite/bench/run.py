@@ -19,9 +19,9 @@ from suite.bench import where as locations
 from suite.bench.budget import AGAIN, LEAST_S, Budget
 from suite.bench.description import describe
 from suite.bench.estimate import Speed
-from suite.bench.plan import MACHINE, Plan, Task, command, machine_tasks, plan, put_off
-from suite.bench.probes.step import About
+from suite.bench.plan import Plan, command, machine_tasks, plan, put_off
 from suite.bench.request import Asked, Request, accelerator, understand
+from suite.bench.tasks import About, Comparison, Machine, Task
 from suite.bench.where import HERE, Where
 from suite.core import interrupts, store, user_files
 from suite.core.answer import SPOKEN, Manner
@@ -190,7 +190,9 @@ class Session:
             self.work(machine_tasks(self._asked))
             self._budget.speed = Speed.measured(self._known)
             made = plan(self._asked, self._budget.speed)
-            self._budget.cells = sum(len(task.required_variants) for task in made.tasks if task.required)
+            self._budget.cells = sum(
+                len(task.what.required) for task in made.tasks if task.required and isinstance(task.what, Comparison)
+            )
             stored = {
                 (skip.task, skip.variant, skip.workload, skip.device) for skip in self._known if isinstance(skip, Skip)
             }
@@ -241,14 +243,14 @@ class Session:
 
     def over(self, running: Running[Task]) -> bool:
         """Whether the budget is over for a task."""
-        return running.item.kind != MACHINE and self._budget.over(self._elapsed_s())
+        return not isinstance(running.item.what, Machine) and self._budget.over(self._elapsed_s())
 
     def ended(self, running: Running[Task]) -> list[Task]:
         """Store what a task has left, and what became of it; what is to be done again."""
         one = _Ended.of(running)
         if one.complete:
             self._budget.learn(one.task, one.elapsed_s, one.records)
-            if one.task.kind == "timing" and not one.task.label.endswith(AGAIN):
+            if isinstance(one.task.what, Comparison) and not one.task.label.endswith(AGAIN):
                 self._compared.append(one.task)
             self._store(_by_our_clock(one, self._with_remedies(one)))
             self._done.add(one.task.name)
@@ -281,7 +283,10 @@ class Session:
             for skip in self._known
             if isinstance(skip, Skip) and skip.task == task.name and skip.cause in FAILURES
         }
-        return replace(task, variants=tuple(name for name in task.variants if name not in culprits))
+        what = task.what
+        if not (culprits and isinstance(what, Comparison)):
+            return task
+        return replace(task, what=replace(what, variants=tuple(name for name in what.variants if name not in culprits)))
 
     def _after_failure(self, one: "_Ended", failure: Skip) -> list[Task]:
         """Store the failure; a comparison is measured again without its culprit."""
@@ -292,9 +297,10 @@ class Session:
         if culprits and failure.variant not in culprits:
             where = f" while {failure.variant} was at work, in one process with it" if failure.variant else ""
             failures = [replace(failure, variant=name, reason=f"{failure.reason}{where}") for name in culprits]
-        if task.probes != ("timing",) or not culprits or ANCHOR in culprits or not others:
+        what = task.what
+        if not isinstance(what, Comparison) or not culprits or ANCHOR in culprits or not others:
             # an examination keeps what it found before it failed
-            kept = [] if task.probes == ("timing",) else one.records
+            kept = [] if isinstance(what, Comparison) else one.records
             self._store([*failures, *kept, _closing(one)])
             self._done.add(task.name)
             return []
@@ -303,7 +309,7 @@ class Session:
             self._store([_closing(one)])
             self._done.add(task.name)
             return []
-        return [replace(task, variants=others)]
+        return [replace(task, what=replace(what, variants=others))]
 
     def _culprits(self, task: Task, at_work: str) -> tuple[str, ...]:
         """Which variants of a task may have ended its process: the one at work, unless a user's ran beside it.
@@ -318,11 +324,11 @@ class Session:
 
     def _with_remedies(self, one: "_Ended") -> list[Record]:
         """The worker's records, with the command that measures what it had to skip."""
-        task = one.task
-        if task.workload is None:
+        task, workload = one.task, one.task.what.workload
+        if workload is None:
             return one.records
         return [
-            replace(record, remedy=command(self._asked, record.variant, task.workload, task.device))
+            replace(record, remedy=command(self._asked, record.variant, workload, task.device))
             if isinstance(record, Skip) and record.cause == "budget" and not record.remedy and record.variant
             else record
             for record in one.records
@@ -331,7 +337,7 @@ class Session:
     def _cut_short(self, one: "_Ended") -> list[Task]:
         """End a task at the end of the budget; an examination keeps what it has found."""
         task = one.task
-        kept = [] if task.kind == "timing" else one.records
+        kept = [] if isinstance(task.what, Comparison) else one.records
         skips = put_off(task, self._asked, self._budget.speed, "the budget was over before it was done")
         self._store([*kept, *skips])
         self._done.add(task.name)
@@ -341,7 +347,7 @@ class Session:
         """The task as the rest of the budget allows; None, and skips on record, where it does not."""
         if task.label.endswith(AGAIN):
             return task
-        if task.kind == MACHINE and task.label and not self._exceeded(task.device):
+        if isinstance(task.what, Machine) and task.label and not self._exceeded(task.device):
             self._done.add(task.name)
             return None
         given = self._budget.affords(task, pending, self._elapsed_s())
@@ -540,8 +546,8 @@ def _about(one: "_Ended") -> About:
     return About(
         task=task.name,
         variant=variant,
-        workload=str(task.workload or ""),
-        phase=task.phase or "",
+        workload=str(task.what.workload or ""),
+        phase=task.what.phase or "",
         device=task.device,
     )
 

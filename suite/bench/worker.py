@@ -9,11 +9,12 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import psutil
 
-from suite.bench.plan import LARGEST_BATCH, MACHINE, Task
+from suite.bench.probes import LARGEST_BATCH, PROBES
+from suite.bench.tasks import Audit, Comparison, Examination, Machine, Target, Task
 from suite.core import user_files
 from suite.core.errors import printable
 from suite.core.exits import HARNESS
@@ -56,19 +57,20 @@ def work(task: Task, site: Site, at: Announcement) -> Iterator[str]:
     def announce(name: str) -> None:
         at.value = task.variants.index(name) if name in task.variants else -1
 
+    compares = isinstance(task.what, Comparison)
     fitting, left_out = _fitting(task, announce)
     yield from map(encode, left_out)
-    for probe in task.probes if fitting.variants or not task.variants else ():
+    for probe in fitting.what.probes if fitting.variants or not task.variants else ():
         announce(task.variants[0] if task.variants else "")
         found: list[Record] = []
         try:
             for record in _probe(probe, fitting, site.folder, announce):
-                if site.files and probe != "timing" and isinstance(record, Measurement):
+                if site.files and not compares and isinstance(record, Measurement):
                     found.append(record)  # what it changes in its process is seen when the probe has ended
                 else:
                     yield encode(doubts.about(record))
         except BaseException as error:  # a probe on a user's mechanism may raise anything; the next probe goes on
-            if isinstance(error, GeneratorExit) or probe == "timing":
+            if isinstance(error, GeneratorExit) or compares:
                 raise
             found.append(_failed(probe, task, error))
         if site.files:
@@ -134,30 +136,36 @@ class _Doubts:
 
 def _fitting(task: Task, announce: Callable[[str], None]) -> tuple[Task, list[Skip]]:
     """The task without the variants whose memory would not suffice, by an estimate from smaller batches."""
-    if task.workload is None or task.phase is None or task.probes == (LARGEST_BATCH,):
+    what = task.what
+    if not isinstance(what, Comparison | Examination) or what.probes == (LARGEST_BATCH,):
         return task, []
     from suite.bench.probes import capacity
 
     left_out = []
-    for name in task.variants:
+    for name in what.variants:
         announce(name)
-        reason = capacity.shortfall(name, task.workload, task.phase, task.device)
+        reason = capacity.shortfall(name, what.workload, what.phase, task.device)
         if reason:
             left_out.append(
                 Skip(
                     task=task.name,
                     variant=name,
-                    workload=str(task.workload),
-                    phase=task.phase,
+                    workload=str(what.workload),
+                    phase=what.phase,
                     device=task.device,
-                    quantity="+".join(task.probes),
+                    quantity="+".join(what.probes),
                     reason=reason,
                     cause="impossible",
                     remedy="a smaller batch; --largest-batch finds the largest that fits",
                 )
             )
     lost = {skip.variant for skip in left_out}
-    return replace(task, variants=tuple(name for name in task.variants if name not in lost)), left_out
+    if not lost:
+        return task, []
+    if isinstance(what, Comparison):
+        what = replace(what, variants=tuple(name for name in what.variants if name not in lost))
+        return replace(task, what=what), left_out
+    return replace(task, what=replace(what, probes=())), left_out
 
 
 def _failed(probe: str, task: Task, error: BaseException) -> Skip:
@@ -166,8 +174,8 @@ def _failed(probe: str, task: Task, error: BaseException) -> Skip:
     return Skip(
         task=task.name,
         variant=task.variants[0] if len(task.variants) == 1 else "",
-        workload=str(task.workload or ""),
-        phase=task.phase or "",
+        workload=str(task.what.workload or ""),
+        phase=task.what.phase or "",
         device=task.device,
         quantity=probe,
         **refusal(error),
@@ -176,53 +184,26 @@ def _failed(probe: str, task: Task, error: BaseException) -> Skip:
 
 def _probe(probe: str, task: Task, folder: Path, announce: Callable[[str], None]) -> Iterator[Record]:
     """The records of one probe, its code imported here."""
-    if probe == MACHINE:
-        from suite.bench.probes import peaks
-
-        return peaks.measure(task.device, task=task.name, budget_s=task.sampling_s)
-    if probe == "masking":
-        masking = importlib.import_module("suite.bench.probes.masking")
-        return cast(Iterator[Record], masking.audit(task.variants[0], task.device, task=task.name))
-    assert task.workload is not None
-    assert task.phase is not None
-    if probe == "timing":
-        from suite.bench.probes import timing
-
-        return timing.compare(
-            task.variants,
-            task.workload,
-            task.phase,
-            task.device,
-            task=task.name,
-            budget_s=task.sampling_s,
-            required=task.required_variants,
-            announce=announce,
-            until_spent=task.spends,
-            deadline_s=task.deadline_s,
-            foreseen={it.variant: (it.call_s, it.compile_s) for it in task.foreseen},
-        )
-    variant = task.variants[0]
-    if probe == LARGEST_BATCH:
-        from suite.bench.probes import capacity
-
-        return capacity.largest(variant, task.workload, task.phase, task.device, task=task.name)
-    if probe == "start":
-        from suite.bench.probes import start
-
-        return start.measure(variant, task.workload, task.phase, task.device, task=task.name)
-    if probe == "memory":
-        from suite.bench.probes import memory
-
-        return memory.measure(variant, task.workload, task.phase, task.device, task=task.name)
-    if probe == "cost":
-        from suite.bench.probes import cost
-
-        return cost.count(variant, task.workload, task.phase, task.device, task=task.name)
-    if probe == "agreement":
-        from suite.bench.probes import agreement
-
-        return agreement.check(variant, task.workload, task.phase, task.device, task=task.name)
-    assert probe == "trace", probe
-    from suite.bench.probes import trace
-
-    return trace.record(variant, task.workload, task.phase, task.device, task=task.name, folder=folder)
+    file, _, function = PROBES[probe].code.partition(".")
+    measure: Callable[..., Iterator[Record]] = getattr(importlib.import_module(f"suite.bench.probes.{file}"), function)
+    match task.what:
+        case Machine():
+            return measure(task.device, task=task.name, budget_s=task.sampling_s)
+        case Audit(variant=variant):
+            return measure(variant, task.device, task=task.name)
+        case Examination(variant=variant, workload=workload, phase=phase):
+            return measure(Target(variant, workload, phase, task.device, task.name, folder))
+        case Comparison() as what:
+            return measure(
+                what.variants,
+                what.workload,
+                what.phase,
+                task.device,
+                task=task.name,
+                budget_s=task.sampling_s,
+                required=what.required,
+                announce=announce,
+                until_spent=what.spends,
+                deadline_s=what.deadline_s,
+                foreseen={it.variant: (it.call_s, it.compile_s) for it in what.foreseen},
+            )

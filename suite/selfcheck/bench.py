@@ -9,9 +9,10 @@ from rich.console import Console
 
 from suite.bench import environment
 from suite.bench.estimate import Speed
-from suite.bench.plan import Task, plan
+from suite.bench.plan import plan
 from suite.bench.request import Asked, Request, understand
 from suite.bench.run import Session
+from suite.bench.tasks import Task
 from suite.core import interrupts, store
 from suite.core.records import Finding, Measurement, Record
 from suite.core.workloads import Phase

@@ -14,6 +14,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from suite.bench.tasks import About, Target
 from suite.core.errors import words
 from suite.core.records import Artifact, Finding, Measurement, Record
 from suite.core.workloads import CLASSIC, TODAY, WORKLOADS, Phase
@@ -43,7 +44,7 @@ def _agrees(name: str, phase: Phase) -> str:
     from suite.bench.probes import agreement
 
     said = ""
-    for record in agreement.check(name, SMALL, phase, CUDA, task=_TASK):
+    for record in agreement.check(Target(name, SMALL, phase, CUDA, task=_TASK)):
         if isinstance(record, Finding) and record.verdict == "broken":
             raise Wrong(record.summary)
         if isinstance(record, Measurement) and record.value is not None:
@@ -137,7 +138,7 @@ def _telemetry() -> str:
 def _memory() -> str:
     from suite.bench.probes import memory
 
-    found = _measured(memory.measure("parallel+cudagraph", SMALL, "forward+backward", CUDA, task=_TASK))
+    found = _measured(memory.measure(Target("parallel+cudagraph", SMALL, "forward+backward", CUDA, task=_TASK)))
     lacking = {"peak_memory", "reserved_memory", "graph_pool_memory"} - {
         name for name, value in found.items() if value > 0
     }
@@ -168,14 +169,14 @@ def _out_of_memory() -> str:
 def _largest_batch() -> str:
     from suite.bench.probes import capacity
 
-    found = _measured(capacity.largest("parallel", SMALL, "forward", CUDA, task=_TASK))
+    found = _measured(capacity.largest(Target("parallel", SMALL, "forward", CUDA, task=_TASK)))
     return f"{found['largest_batch']:.0f} examples of the tiny workload"
 
 
 def _proofs() -> str:
     from suite.bench.probes import honesty, mode, timing
     from suite.bench.probes.clocks import clock_of
-    from suite.bench.probes.step import About, running_on
+    from suite.bench.probes.step import running_on
     from variants import Skip
 
     about = About(task=_TASK, variant="parallel+bf16", workload=str(SMALL), phase="forward", device=CUDA)
@@ -193,7 +194,7 @@ def _trace() -> str:
     from suite.bench.probes import trace
 
     with tempfile.TemporaryDirectory() as folder:
-        found = list(trace.record("parallel", SMALL, "forward+backward", CUDA, task=_TASK, folder=Path(folder)))
+        found = list(trace.record(Target("parallel", SMALL, "forward+backward", CUDA, task=_TASK, folder=Path(folder))))
         sizes = [(Path(folder) / it.path).stat().st_size for it in found if isinstance(it, Artifact)]
         return f"{sum(sizes) / 2**10:.0f} KiB"
 

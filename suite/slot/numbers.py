@@ -22,7 +22,8 @@ import torch
 
 from suite.bench.probes import accelerators
 from suite.bench.probes.clocks import Clock, clock_of
-from suite.bench.probes.step import About, Step, make_inputs, prepare, running_on
+from suite.bench.probes.step import Step, make_inputs, prepare, running_on
+from suite.bench.tasks import About
 from suite.core import folders, store
 from suite.core.failures import refusal
 from suite.core.records import ANCHOR, Measurement, Record, Skip

@@ -14,8 +14,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from suite.bench.probes import conditions, memory, mode
 from suite.bench.probes.alone import Alone
 from suite.bench.probes.clocks import clock_of
-from suite.bench.probes.step import About, prepared, running_on
+from suite.bench.probes.step import prepared, running_on
 from suite.bench.request import Request, understand
+from suite.bench.tasks import About, Target
 from suite.core.records import Finding
 from suite.core.workloads import Phase, Workload
 from variants import Skip
@@ -101,7 +102,7 @@ def test_variant(
             wall_s=time.perf_counter() - started,
         )
         (ran,) = (record for record in mode.prove(step, proof, about) if isinstance(record, Finding))
-        held = memory.measure(name, workload, phase, device, task="benchmark")
+        held = memory.measure(Target(name, workload, phase, device, task="benchmark"))
         benchmark.extra_info |= (
             about
             | {f"{record.quantity}_bytes": record.value for record in held}

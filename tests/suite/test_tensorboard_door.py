@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from suite.bench.probes import trace
+from suite.bench.tasks import Target
 from suite.core.workloads import WORKLOADS
 
 pytestmark = pytest.mark.slow
@@ -34,7 +35,7 @@ PATIENCE_S = 120.0
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     for name in REGIONS:
-        list(trace.record(name, WORKLOADS["tiny"], "forward+backward", "cpu", task="trace", folder=folder))
+        list(trace.record(Target(name, WORKLOADS["tiny"], "forward+backward", "cpu", task="trace", folder=folder)))
     return folder / "traces"
 
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from suite.bench.inputs import make_batch
 from suite.bench.probes import accelerators
-from suite.bench.probes.step import About, Step, prepared, running_on
+from suite.bench.probes.step import Step, prepared, running_on
+from suite.bench.tasks import Target
 from suite.core.failures import refusal
 from suite.core.records import Finding, Measurement, Record
-from suite.core.workloads import Phase, Workload
 from variants import Attended, Batch, build
 from variants.spec import Spec
 from variants.transforms import products_in, rounds_to_tf32
@@ -30,7 +30,7 @@ _GRADIENT = "gradient of "
 _TF32_LIMIT = 4e-3
 
 
-def check(name: str, workload: Workload, phase: Phase, device: str, *, task: str) -> Iterator[Record]:
+def check(target: Target) -> Iterator[Record]:
     """Compare outputs, and in a phase with a backward pass gradients, with float64.
 
     The reference has the weights and inputs as they were before any rounding, so the error is all that the variant's
@@ -39,9 +39,9 @@ def check(name: str, workload: Workload, phase: Phase, device: str, *, task: str
     Yields:
         ``agreement_error``, the largest over all outputs and gradients, and the finding ``agreement``.
     """
-    about = About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
-    with running_on(device) as parsed:
-        step = prepared(name, workload, phase, device)
+    about = target.about
+    with running_on(target.device) as parsed:
+        step = prepared(*target.place)
         spec = step.variant.spec
         found = results(step)
         step.clear()
@@ -49,11 +49,11 @@ def check(name: str, workload: Workload, phase: Phase, device: str, *, task: str
         if accelerators.without_float64(kind):
             kind, found = "cpu", {key: value.cpu() for key, value in found.items()}
         plain = Spec(spec.mechanism, spec.options, spec.without)
-        widths = {"image_width": workload.image_width, "question_width": workload.question_width}
+        widths = {"image_width": target.workload.image_width, "question_width": target.workload.question_width}
         reference = build(plain, **widths, device=kind)
         reference.module.double()
-        exact = make_batch(workload, dtype=torch.float64, device=kind)
-        wide = Step(reference, phase, (_like(exact, step.inputs[0]),))
+        exact = make_batch(target.workload, dtype=torch.float64, device=kind)
+        wide = Step(reference, target.phase, (_like(exact, step.inputs[0]),))
         expected, size = exactly(wide)
         gradient_names = [key for key in expected if key.startswith(_GRADIENT)]
         floor = root_mean_square([expected[key] for key in gradient_names]) if gradient_names else 0.0

@@ -8,7 +8,8 @@ import psutil
 
 from suite.bench.probes import accelerators
 from suite.bench.probes.memory import cpu_peak
-from suite.bench.probes.step import About, Step, prepare, running_on
+from suite.bench.probes.step import Step, prepare, running_on
+from suite.bench.tasks import Target
 from suite.core.devices import parse
 from suite.core.failures import refusal
 from suite.core.records import Measurement, Record
@@ -55,13 +56,13 @@ def shortfall(name: str, workload: Workload, phase: Phase, device: str) -> str:
     )
 
 
-def largest(name: str, workload: Workload, phase: Phase, device: str, *, task: str) -> Iterator[Record]:
+def largest(target: Target) -> Iterator[Record]:
     """The largest batch that runs: foretold from small ones, then tried, and lowered until it does.
 
     Yields:
         ``largest_batch``, a batch that ran, with what each example takes; a skip where none did.
     """
-    about = About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
+    about, (name, workload, phase, device) = target.about, target.place
     fixed, each = _needs(name, workload, phase, device)
     batch = int(min(max(1, (_SAFE * _free(device) - fixed) // max(each, 1)), _LARGEST))
     for _ in range(_TRIES):

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from suite.bench.probes.step import About, Step
+from suite.bench.probes.step import Step
+from suite.bench.tasks import About
 from suite.core.records import Finding, Verdict
 from variants import Attended, Batch
 from variants.transforms import products_in

@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from suite.bench.probes.step import About, Step, make_inputs, running_on
+from suite.bench.probes.step import Step, make_inputs, running_on
+from suite.bench.tasks import Target
 from suite.core.records import Finding, Measurement, Record
 from suite.core.workloads import Phase, Workload
 from variants import Attended, Variant, build
@@ -31,7 +32,7 @@ def flop_counter() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping=IN_PLACE)
 
 
-def count(name: str, workload: Workload, phase: Phase, device: str, *, task: str) -> Iterator[Record]:
+def count(target: Target) -> Iterator[Record]:
     """FLOPs of the matrix products, and bytes that must be read or written once.
 
     The counter runs on the plain module, without numbers where that works: on a compiled one it would run it eagerly,
@@ -41,16 +42,16 @@ def count(name: str, workload: Workload, phase: Phase, device: str, *, task: str
         ``matmul_flops``, two per multiply-add; in a forward phase ``flops``, the finding whether the closed form
         equals the counter's; ``least_bytes``.
     """
-    about = About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
-    spec = canonical(name)
-    with running_on(device) as parsed:
+    about, workload = target.about, target.workload
+    spec = canonical(target.variant)
+    with running_on(target.device) as parsed:
         plain = Spec(spec.mechanism, spec.options, spec.without)
-        step = _plain_step(plain, workload, phase, "meta")
+        step = _plain_step(plain, workload, target.phase, "meta")
         try:
             counted, seen, outputs = counted_flops(step)
         except (NotImplementedError, RuntimeError):
             # some published code looks at its numbers, and so needs some
-            step = _plain_step(plain, workload, phase, parsed.kind)
+            step = _plain_step(plain, workload, target.phase, parsed.kind)
             counted, seen, outputs = counted_flops(step)
     closed = step.variant.module.matmul_flops(workload.batch, workload.regions, workload.words)
     yield Measurement(

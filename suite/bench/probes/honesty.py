@@ -5,7 +5,8 @@ import time
 import torch
 from torch import Tensor
 
-from suite.bench.probes.step import About, Step
+from suite.bench.probes.step import Step
+from suite.bench.tasks import About
 from suite.core.records import Finding
 from variants import Attended, Batch
 

@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from suite.bench.probes import accelerators
-from suite.bench.probes.step import About, Step, prepared, running_on
+from suite.bench.probes.step import Step, prepared, running_on
+from suite.bench.tasks import Target
 from suite.core.records import Measurement, Record, Skip
-from suite.core.workloads import Phase, Workload
 
 
-def measure(name: str, workload: Workload, phase: Phase, device: str, *, task: str) -> Iterator[Record]:
+def measure(target: Target) -> Iterator[Record]:
     """Peak of one warm call, what it keeps for the backward pass, and on CUDA what the allocator holds.
 
     Parameters and inputs stand before the call and do not count; outputs and gradients do. The process should hold
@@ -23,9 +23,9 @@ def measure(name: str, workload: Workload, phase: Phase, device: str, *, task: s
         ``peak_memory``; ``saved_for_backward`` in a phase with a backward pass; on CUDA ``reserved_memory``, and
         ``graph_pool_memory`` where a graph was captured.
     """
-    about = About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
-    with running_on(device) as parsed:
-        step = prepared(name, workload, phase, device)
+    about = target.about
+    with running_on(target.device) as parsed:
+        step = prepared(*target.place)
         if not step.calls:  # what is made once, such as a workspace or a compiled function, is not the call's
             step(0)
             step.clear()

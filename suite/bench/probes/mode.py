@@ -9,7 +9,8 @@ import torch
 from torch.profiler import profile
 
 from suite.bench.probes import accelerators
-from suite.bench.probes.step import About, Step
+from suite.bench.probes.step import Step
+from suite.bench.tasks import About
 from suite.core.devices import Kind
 from suite.core.records import Finding, Measurement, Record
 from variants.transforms import compiles, products_in

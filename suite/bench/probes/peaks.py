@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from suite.bench.probes import accelerators
-from suite.bench.probes.step import About, running_on
+from suite.bench.probes.step import running_on
+from suite.bench.tasks import About
 from suite.core.devices import Kind
 from suite.core.records import Detail, Measurement
 from variants.transforms.precision import rounding_to_tf32

@@ -6,7 +6,8 @@ from dataclasses import replace
 import torch
 
 from suite.bench.inputs import make_batch
-from suite.bench.probes.step import About, running_on
+from suite.bench.probes.step import running_on
+from suite.bench.tasks import About
 from suite.core.records import Measurement
 from suite.core.workloads import WORKLOADS
 from variants import Attended, Batch, CoAttention, build, mechanisms

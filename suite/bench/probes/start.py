@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterator
 
 from suite.bench.probes import accelerators
-from suite.bench.probes.step import About, prepared, running_on
+from suite.bench.probes.step import prepared, running_on
+from suite.bench.tasks import Target
 from suite.core.records import Measurement
-from suite.core.workloads import Phase, Workload
 
 
-def measure(name: str, workload: Workload, phase: Phase, device: str, *, task: str) -> Iterator[Measurement]:
+def measure(target: Target) -> Iterator[Measurement]:
     """Build a variant and call it once; it has to be the first thing that a process does.
 
     Torch is loaded before. What an earlier process has compiled or tuned for the same variant is found on the disk,
@@ -18,10 +18,10 @@ def measure(name: str, workload: Workload, phase: Phase, device: str, *, task: s
     Yields:
         ``cold_start``, in seconds.
     """
-    about = About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
-    with running_on(device) as parsed:
+    about = target.about
+    with running_on(target.device) as parsed:
         started = time.perf_counter()
-        step = prepared(name, workload, phase, device)
+        step = prepared(*target.place)
         built_s = time.perf_counter() - started
         step(0)
         accelerators.synchronize(parsed.kind)

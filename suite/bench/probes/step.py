@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +15,6 @@ from variants.regions import region
 
 _INPUT_BYTES = 2**30
 """Inputs rotate as long as they take no more than this together."""
-
-
-class About(TypedDict):
-    """What a probe's record is about, as the fields of `suite.core.records.Cell`."""
-
-    task: str
-    variant: str
-    workload: str
-    phase: str
-    device: str
 
 
 class Step:

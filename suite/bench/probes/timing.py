@@ -16,7 +16,8 @@ from suite.bench.outline import plain
 from suite.bench.probes import conditions, contract, honesty, mode
 from suite.bench.probes.clocks import Clock, clock_of
 from suite.bench.probes.settings import Watch
-from suite.bench.probes.step import About, Step, make_inputs, prepare, running_on
+from suite.bench.probes.step import Step, make_inputs, prepare, running_on
+from suite.bench.tasks import About
 from suite.core import stats
 from suite.core.failures import refusal
 from suite.core.records import ANCHOR, Detail, Measurement, Record, Skip

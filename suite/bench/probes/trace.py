@@ -2,35 +2,32 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
 
 from torch.profiler import profile, schedule, tensorboard_trace_handler
 
 from suite.bench.probes import accelerators, regions
-from suite.bench.probes.step import About, prepared, running_on
+from suite.bench.probes.step import prepared, running_on
+from suite.bench.tasks import Target
 from suite.core.records import Artifact, Measurement, Scalar
-from suite.core.workloads import Phase, Workload
 from variants.transforms import compiles
 
 FOLDER = "traces"
 
 
-def record(
-    name: str, workload: Workload, phase: Phase, device: str, *, task: str, folder: Path
-) -> Iterator[Artifact | Measurement]:
+def record(target: Target) -> Iterator[Artifact | Measurement]:
     """Trace a warm step into ``traces/<variant>/<workload>-<phase>-<device>.<time>.pt.trace.json.gz``.
 
     One directory per variant makes each a run of its own in TensorBoard. The step's time on the host is a measurement,
     whose ``regions`` say where it went, and where that of the device did; the profiler itself is in both.
     """
-    about = About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
-    with running_on(device) as parsed:
-        step = prepared(name, workload, phase, device)
-        directory = folder / FOLDER / plain_words(name)
+    about, folder = target.about, target.folder
+    with running_on(target.device) as parsed:
+        step = prepared(*target.place)
+        directory = folder / FOLDER / plain_words(target.variant)
         directory.mkdir(parents=True, exist_ok=True)
         before = set(directory.iterdir())
         handler = tensorboard_trace_handler(
-            str(directory), worker_name=plain_words(f"{workload}-{phase}-{device}"), use_gzip=True
+            str(directory), worker_name=plain_words(f"{target.workload}-{target.phase}-{target.device}"), use_gzip=True
         )
         found: list[regions.Row] = []
 

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from suite.bench.budget import LEAST_S, Budget, Paces
 from suite.bench.estimate import Speed, compiles, dtype_of
-from suite.bench.plan import MACHINE, Task, machine_tasks, plan
+from suite.bench.plan import machine_tasks, plan
 from suite.bench.request import Asked, Request, understand
 from suite.bench.run import Session
+from suite.bench.tasks import Audit, Comparison, Examination, Task
 from suite.core import store
 from suite.core.records import UNITS, Measurement, Record, Skip, encode
 from suite.core.workloads import CLASSIC, PHASES
@@ -96,31 +97,31 @@ class Simulated:
     def _run(self) -> float:
         machine, task = self._machine, self.task
         specs = [canonical(name) for name in task.variants]
-        if task.kind == MACHINE:
+        if task.kind == "machine":
             slower = 1.0 if task.label else machine.busy
             for dtype, rate in machine.rates.items():
                 self._add("gemm_time", slower * 2e9 / rate, details={"dtype": dtype, "flops": 2e9})
             return self._end(3.0 * machine.pace)
-        if task.kind == "masking":
+        what = task.what
+        if isinstance(what, Audit):
             compiling = sum(machine.work_s("compiling", 14.0 * machine.pace) for spec in specs if compiles(spec))
             return self._end(machine.work_s("masking", machine.pace * machine.truth.audit_s(specs[0])) + compiling)
-        assert task.workload is not None
-        assert task.phase is not None
-        if task.kind == "examination":
-            compile_s = 0.6 * machine.pace * machine.truth.compile_s(specs[0], task.workload, task.phase)
-            took = machine.work_s("examination", machine.truth.examine_s(specs[0], task.workload, task.phase))
-            call_s = machine.truth.call_s(specs[0], task.workload, task.phase)
+        assert isinstance(what, Comparison | Examination)
+        if isinstance(what, Examination):
+            compile_s = 0.6 * machine.pace * machine.truth.compile_s(specs[0], what.workload, what.phase)
+            took = machine.work_s("examination", machine.truth.examine_s(specs[0], what.workload, what.phase))
+            call_s = machine.truth.call_s(specs[0], what.workload, what.phase)
             self._add("matmul_flops", 0.7 * machine.rates["float32"] * call_s, variant=str(specs[0]))
             return self._end(took + machine.work_s("compiling", compile_s))
         spent, round_s, calls = 0.3 * machine.pace, 0.0, {}
-        thought_s = {it.variant: it for it in task.foreseen}
+        thought_s = {it.variant: it for it in what.foreseen}
         for spec in specs:
             plain_name = str(spec).partition("+")[0]
-            call_s = machine.work_s("timing", machine.truth.call_s(spec, task.workload, task.phase))
+            call_s = machine.work_s("timing", machine.truth.call_s(spec, what.workload, what.phase))
             compile_s = machine.work_s(
-                "compiling", machine.pace * machine.truth.compile_s(spec, task.workload, task.phase)
+                "compiling", machine.pace * machine.truth.compile_s(spec, what.workload, what.phase)
             )
-            left_s = (task.deadline_s or 1e9) - spent
+            left_s = (what.deadline_s or 1e9) - spent
             if spec.transforms and str(spec) in thought_s:
                 foreseen, eager = thought_s[str(spec)], thought_s[plain_name]
                 thought = foreseen.call_s * calls[plain_name] / eager.call_s
@@ -132,8 +133,8 @@ class Simulated:
                     Skip(
                         task=task.name,
                         variant=str(spec),
-                        workload=str(task.workload),
-                        phase=task.phase,
+                        workload=str(what.workload),
+                        phase=what.phase,
                         device=task.device,
                         quantity="latency",
                         reason="would take long",
@@ -146,7 +147,7 @@ class Simulated:
             spent += 3 * call_s + compile_s + 0.1 * machine.pace
             self._add("first_call", call_s + compile_s, variant=str(spec))
         sampled = max(task.sampling_s, 12 * round_s)
-        sampled = min(sampled, max(round_s, (task.deadline_s or 1e9) - spent - 4 * round_s))
+        sampled = min(sampled, max(round_s, (what.deadline_s or 1e9) - spent - 4 * round_s))
         for name, call_s in calls.items():
             self._add("latency", call_s, variant=name)
         self._add("harness_time", 1e-4, details={"sampled_s": sampled})
@@ -156,7 +157,7 @@ class Simulated:
         task = self.task
         self.records.append(
             Measurement(
-                task=task.name, variant=variant, workload=str(task.workload or ""), phase=task.phase or "",
+                task=task.name, variant=variant, workload=str(task.what.workload or ""), phase=task.what.phase or "",
                 device=task.device, quantity=quantity, unit=UNITS[quantity],
                 value=None if quantity == "latency" else value,
                 samples=(value,) * 6 if quantity == "latency" else (), details=details or {},  # type: ignore[arg-type]
@@ -280,10 +281,10 @@ def test_nothing_required_is_left_out_where_something_else_ran(
     machine = Machine(**made)  # type: ignore[arg-type]
     outcome = simulated(understand(Request(device="cpu", budget_s=budget_s)), machine, tmp_path / "run")
     begun = {name for task in machine.began for name in task.variants}
-    audited = {task.variants[-1] for task in machine.began if task.kind == "masking"}  # of all, in eager float32
+    audited = {task.variants[-1] for task in machine.began if isinstance(task.what, Audit)}  # of all, in eager float32
     optional = {name for name in begun if not required(name, machine)} - audited
     optional |= {
-        name for task in machine.began if task.workload for name in task.variants if not required(name, machine)
+        name for task in machine.began if task.what.workload for name in task.variants if not required(name, machine)
     }
     lost = {
         item.variant
@@ -324,7 +325,7 @@ def test_types_without_instructions_are_named_and_come_last(default: Asked, tmp_
     assert late
     assert all("no instructions for bfloat16 here" in skip.reason for skip in late)
     assert not any("no instructions for float16" in item.reason for item in outcome.records if isinstance(item, Skip))
-    order = [name for task in outcome.machine.began if task.kind == "timing" for name in task.variants]
+    order = [name for task in outcome.machine.began if isinstance(task.what, Comparison) for name in task.variants]
     assert "parallel+fp16" in order
     assert "parallel+bf16" not in order[: order.index("parallel+fp16")]
 
@@ -348,7 +349,7 @@ def test_what_the_machine_can_do_is_measured_again_where_a_variant_did_more(
     busy: float, times: int, default: Asked, tmp_path: Path
 ) -> None:
     outcome = simulated(default, Machine(busy=busy, noise=0.0), tmp_path / "run")
-    assert [task.kind for task in outcome.machine.began].count(MACHINE) == times
+    assert [task.kind for task in outcome.machine.began].count("machine") == times
 
 
 def test_the_first_record_comes_before_anything_long(default: Asked, tmp_path: Path) -> None:
@@ -362,8 +363,8 @@ def tasks(asked: Asked) -> Iterator[Task]:
 
 def test_what_is_learnt_of_one_kind_does_not_move_another(default: Asked) -> None:
     paces = Paces()
-    comparison = next(task for task in tasks(default) if task.kind == "timing")
-    audit = next(task for task in tasks(default) if task.kind == "masking")
+    comparison = next(task for task in tasks(default) if isinstance(task.what, Comparison))
+    audit = next(task for task in tasks(default) if isinstance(task.what, Audit))
     for _ in range(50):
         paces.learn(comparison, took_s=comparison.sampling_s + 3 * comparison.work_s, sampled_s=comparison.sampling_s)
         paces.learn(audit, took_s=audit.work_s)
@@ -392,4 +393,4 @@ def test_without_a_budget_everything_is_given_its_time(default: Asked) -> None:
     for task in tasks(default):
         assert budget.affords(task, [], elapsed_s=1e6) == task
     assert not budget.over(1e6)
-    assert [task.kind for task in machine_tasks(default)] == [MACHINE]
+    assert [task.kind for task in machine_tasks(default)] == ["machine"]

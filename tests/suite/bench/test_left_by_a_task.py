@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from suite.bench import run, worker
-from suite.bench.plan import Task
+from suite.bench.tasks import Comparison, Task
 from suite.core.records import Measurement, encode
+from suite.core.workloads import WORKLOADS
 from suite.execution.jobs import Ending, Job, Node
 from suite.execution.local import Local
 from suite.execution.loop import Running
 
-TASK = Task(probes=("timing",), label="own", variants=("own", "parallel"), device="cpu", planned_s=1.0)
+WHAT = Comparison(variants=("own", "parallel"), workload=WORKLOADS["tiny"], phase="forward")
+TASK = Task(what=WHAT, label="own", device="cpu", planned_s=1.0)
 TIMED = Measurement(
     task=TASK.name, variant="own", device="cpu", quantity="latency", unit="s", samples=(1.0,), rounds=(0,)
 )

@@ -5,10 +5,11 @@ import shlex
 import pytest
 
 from suite.bench.estimate import Speed
-from suite.bench.plan import LEAST_SAMPLING_S, REPEATS, Plan, Task, command, plan, put_off, sampling_for
+from suite.bench.plan import LEAST_SAMPLING_S, REPEATS, Plan, command, plan, put_off, sampling_for
 from suite.bench.request import Asked, Request, understand
+from suite.bench.tasks import Audit, Comparison, Examination, Machine, Task
 from suite.core.records import Skip
-from suite.core.workloads import CLASSIC, PRESETS, TODAY
+from suite.core.workloads import CLASSIC, PRESETS, TODAY, WORKLOADS
 from variants import mechanisms
 from variants.registry import published_names
 
@@ -25,7 +26,7 @@ def default(speed: Speed) -> tuple[Asked, Plan]:
 
 
 def timed(made: Plan) -> set[str]:
-    return {name for task in made.tasks if task.probes == ("timing",) for name in task.variants}
+    return {name for task in made.tasks if isinstance(task.what, Comparison) for name in task.variants}
 
 
 def test_every_mechanism_of_ours_is_in_the_default_presets_of_today_last() -> None:
@@ -46,7 +47,7 @@ def turns(made: Plan, kind: str, variant: str) -> list[int]:
 def test_required_are_eager_float32_of_each_mechanism_and_parallel_in_every_mode_with_instructions(
     default: tuple[Asked, Plan],
 ) -> None:
-    required = {name for task in default[1].tasks if task.required for name in task.variants if task.workload}
+    required = {name for task in default[1].tasks if task.required for name in task.variants if task.what.workload}
     assert required == {
         *CLASSIC,
         "parallel+bf16",
@@ -59,7 +60,7 @@ def test_required_are_eager_float32_of_each_mechanism_and_parallel_in_every_mode
 def test_all_that_was_asked_for_has_its_turn(default: tuple[Asked, Plan]) -> None:
     asked, made = default
     assert timed(made) == {str(wanted.spec) for wanted in asked.variants}
-    assert {task.label for task in made.tasks if "memory" in task.probes} == timed(made)
+    assert {task.label for task in made.tasks if "memory" in task.what.probes} == timed(made)
 
 
 def test_the_order_is_that_of_value(default: tuple[Asked, Plan]) -> None:
@@ -78,8 +79,8 @@ def test_the_order_is_that_of_value(default: tuple[Asked, Plan]) -> None:
 def test_every_mechanism_and_published_implementation_is_audited_before_anything_else_that_may_be_left_out(
     default: tuple[Asked, Plan],
 ) -> None:
-    first = next(turn for turn, task in enumerate(default[1].tasks) if not task.required and task.workload)
-    audited = [task.variants[0] for task in default[1].tasks[:first] if task.probes == ("masking",)]
+    first = next(turn for turn, task in enumerate(default[1].tasks) if not task.required and task.what.workload)
+    audited = [task.variants[0] for task in default[1].tasks[:first] if isinstance(task.what, Audit)]
     assert len(audited) == len(set(audited))
     assert set(audited) >= set(mechanisms())
 
@@ -87,7 +88,7 @@ def test_every_mechanism_and_published_implementation_is_audited_before_anything
 def test_what_is_put_off_is_named_with_the_command_that_measures_it(default: tuple[Asked, Plan], speed: Speed) -> None:
     asked, made = default
     for task in made.tasks:
-        if task.required or not task.workload:
+        if task.required or not task.what.workload:
             continue
         (skip,) = put_off(task, asked, speed, "the budget was spent before its turn")
         assert skip.variant == task.variants[-1], "not the eager form beside it"
@@ -102,7 +103,7 @@ def test_what_is_put_off_is_named_with_the_command_that_measures_it(default: tup
 def test_what_somebody_chose_is_required_in_types_without_instructions_too_but_comes_last(speed: Speed) -> None:
     asked = understand(Request(variants=("parallel+fp16", "cross+bf16", "cross"), device="cpu", budget_s=100))
     made = plan(asked, speed)
-    assert all(task.required for task in made.tasks if task.kind != "machine")
+    assert all(task.required for task in made.tasks if not isinstance(task.what, Machine))
     assert max(turns(made, "timing", "cross+bf16")) < min(turns(made, "timing", "parallel+fp16"))
 
 
@@ -128,7 +129,7 @@ def test_without_a_budget_comparisons_come_first_eager_before_compiled_and_of_th
     speed: Speed,
 ) -> None:
     tasks = plan(understand(Request(device="cpu", budget_s=0)), speed).tasks
-    comparisons = [task for task in tasks if task.probes == ("timing",)]
+    comparisons = [task for task in tasks if isinstance(task.what, Comparison)]
     assert list(tasks[: len(comparisons)]) == comparisons
     once = [task for task in comparisons if not task.repeats]
     assert comparisons[: len(once)] == once
@@ -136,14 +137,14 @@ def test_without_a_budget_comparisons_come_first_eager_before_compiled_and_of_th
     assert len({task.label for task in once}) == len(once) / 2, (
         "each mechanism has one for each phase, in all its modes"
     )
-    rest = [task.planned_s for task in tasks[len(comparisons) :] if task.kind != "machine"]
+    rest = [task.planned_s for task in tasks[len(comparisons) :] if not isinstance(task.what, Machine)]
     assert rest == sorted(rest, reverse=True)
 
 
 def test_every_comparison_has_the_anchor_and_the_eager_form(speed: Speed) -> None:
     asked = understand(Request(variants=("alternating+bf16", "hierarchical[inner=alternating]+fp16"), device="cpu"))
     for task in plan(asked, speed).tasks:
-        if task.probes == ("timing",):
+        if isinstance(task.what, Comparison):
             plain = {name.partition("+")[0] for name in task.variants}
             assert {"parallel", *plain} <= set(task.variants)
 
@@ -155,7 +156,7 @@ def test_a_workload_beyond_the_memory_is_left_out_with_a_reason(speed: Speed) ->
     assert isinstance(skip, Skip)
     assert skip.workload == "high-res[batch=1000000]"
     assert "GiB of memory are free" in skip.reason
-    assert all(task.workload is None or task.workload.batch == 1 for task in made.tasks)
+    assert all(task.what.workload is None or task.what.workload.batch == 1 for task in made.tasks)
 
 
 def test_axes_and_shapes_become_workloads() -> None:
@@ -175,10 +176,12 @@ def test_a_command_names_threads_options_and_shapes() -> None:
 
 
 def test_a_comparison_behind_its_plan_samples_less_but_never_nothing() -> None:
-    task = Task(probes=("timing",), device="cpu", planned_s=10.0, sampling_s=4.0)
+    what = Comparison(variants=("parallel",), workload=WORKLOADS["tiny"], phase="forward")
+    task = Task(what=what, device="cpu", planned_s=10.0, sampling_s=4.0)
     assert (sampling_for(task, 2.0).sampling_s, sampling_for(task, 2.0).planned_s) == (2.0, 8.0)
     assert sampling_for(task, 0.0).sampling_s == LEAST_SAMPLING_S
-    examination = Task(probes=("memory",), device="cpu", planned_s=10.0)
+    looking = Examination(probes=("memory",), variant="parallel", workload=WORKLOADS["tiny"], phase="forward")
+    examination = Task(what=looking, device="cpu", planned_s=10.0)
     assert sampling_for(examination, 2.0) == examination
 
 
@@ -189,16 +192,18 @@ def test_the_cheapest_comparisons_are_made_again_in_another_process_eager_alone(
     again = [task for task in tasks if task.repeats]
     assert len(again) == REPEATS
     for task in again:
-        first = next(it for it in tasks if it.variants == task.variants and it.phase == task.phase)
+        first = next(it for it in tasks if it.variants == task.variants and it.what.phase == task.what.phase)
         assert not first.repeats, "the first of the two is whole"
         assert task.name != first.name
         assert not any("+" in name for name in task.variants)
         assert put_off(task, default[0], speed, "no time") == [], "nothing is missing without it"
     first = min(map(tasks.index, again))
     stage = [task for task in tasks[first:] if task.required and not any("+" in name for name in task.variants)]
-    assert [task.planned_s for task in stage if task.kind != "machine"] == sorted(
-        task.planned_s for task in stage if task.kind != "machine"
+    assert [task.planned_s for task in stage if not isinstance(task.what, Machine)] == sorted(
+        task.planned_s for task in stage if not isinstance(task.what, Machine)
     ), "a budget leaves out the dearest, not all"
     dearest = max(task.planned_s for task in again)
-    others = [task for task in tasks if task.kind == "timing" and task.required and "+" not in str(task.variants)]
+    others = [
+        task for task in tasks if isinstance(task.what, Comparison) and task.required and "+" not in str(task.variants)
+    ]
     assert sum(task.planned_s < dearest for task in others if not task.repeats) <= REPEATS

@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from suite.bench.plan import Plan, Task, duration, plan, sampling_for
+from suite.bench.plan import Plan, duration, plan, sampling_for
 from suite.bench.request import Asked, Request, understand
+from suite.bench.tasks import Audit, Comparison, Task
 from suite.core.records import ANCHOR
 from suite.core.workloads import CLASSIC, PHASES, TODAY
 from tests.suite.bench import gpus
@@ -32,7 +33,10 @@ def required(found: Plan) -> list[Task]:
 
 def timed(tasks: list[Task]) -> set[tuple[str, str, str]]:
     return {
-        (name, str(task.workload), str(task.phase)) for task in tasks if task.kind == "timing" for name in task.variants
+        (name, str(task.what.workload), str(task.what.phase))
+        for task in tasks
+        if isinstance(task.what, Comparison)
+        for name in task.variants
     }
 
 
@@ -57,7 +61,7 @@ def test_every_classic_mechanism_is_promised_in_both_phases_and_in_half_precisio
     forms = ("", "+fp16") if name == "without bf16" else ("", "+fp16", "+bf16")
     assert {(f"{it}{form}", first, phase) for it in CLASSIC for form in forms for phase in PHASES} <= promised
     assert ((f"{ANCHOR}+bf16", first, "forward") in promised) == (name != "without bf16")
-    audited = [task for task in required(found) if task.kind == "masking"]
+    audited = [task for task in required(found) if isinstance(task.what, Audit)]
     assert {task.label for task in audited} == set(CLASSIC)
     assert all(task.device == "cpu" and not task.alone for task in audited), "beside each other, and off the GPU"
 
@@ -81,9 +85,11 @@ def test_all_that_was_asked_for_has_its_turn_once(made: tuple[str, Plan], asked:
     variants, workloads = (str(it.spec) for it in asked.variants), [str(workload) for workload in asked.workloads]
     wanted = set(itertools.product(variants, workloads, PHASES))
     assert timed(list(found.tasks)) == wanted
-    looked_at = {(task.label, str(task.workload), task.phase) for task in found.tasks if "memory" in task.probes}
+    looked_at = {
+        (task.label, str(task.what.workload), task.what.phase) for task in found.tasks if "memory" in task.what.probes
+    }
     assert looked_at == wanted
-    assert {task.label for task in found.tasks if task.kind == "masking"} >= {*CLASSIC, *TODAY, "published_csdn"}
+    assert {task.label for task in found.tasks if isinstance(task.what, Audit)} >= {*CLASSIC, *TODAY, "published_csdn"}
     order = [task.required for task in found.tasks]
     assert order == sorted(order, reverse=True)
 
@@ -91,7 +97,7 @@ def test_all_that_was_asked_for_has_its_turn_once(made: tuple[str, Plan], asked:
 def test_tasks_of_a_room_follow_each_other_and_only_the_first_begins_a_process(made: tuple[str, Plan]) -> None:
     for before, task in pairwise(made[1].tasks):
         assert task.starts == (not task.room or task.room != before.room), task.name
-        if "start" in task.probes or task.repeats or (task.kind == "masking" and task.device == "cpu"):
+        if "start" in task.what.probes or task.repeats or (isinstance(task.what, Audit) and task.device == "cpu"):
             assert task.starts, "it needs a process that has run nothing"
             assert not task.room
 
@@ -100,11 +106,11 @@ def test_what_somebody_chose_stands_in_the_same_rounds_and_is_audited_in_every_f
     names = ("published_csdn+bf16", "parallel+bf16", "parallel+bf16+compile", "parallel+fused+bf16")
     asked = understand(Request(variants=names, workloads=("vqa-grid",), device="cuda", elsewhere=True, budget_s=280.0))
     tasks = plan(asked, gpus.speed("h100")).tasks
-    whole = next(task for task in tasks if task.kind == "timing" and task.label == ANCHOR)
+    whole = next(task for task in tasks if isinstance(task.what, Comparison) and task.label == ANCHOR)
     assert set(whole.variants) == {ANCHOR, "parallel+bf16", "parallel+bf16+compile", "parallel+fused+bf16"}
     assert whole.required
-    assert {task.label for task in tasks if task.kind == "masking"} >= set(names)
-    assert {task.device for task in tasks if task.kind == "masking" and "+" in task.label} == {"cuda"}
+    assert {task.label for task in tasks if isinstance(task.what, Audit)} >= set(names)
+    assert {task.device for task in tasks if isinstance(task.what, Audit) and "+" in task.label} == {"cuda"}
 
 
 def test_without_a_budget_or_with_files_of_ones_own_nothing_shares_a_process(asked: Asked) -> None:

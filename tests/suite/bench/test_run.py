@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -14,10 +15,11 @@ from typer.testing import CliRunner
 
 from suite import cli
 from suite.bench.budget import Paces
-from suite.bench.plan import Task
+from suite.bench.tasks import Comparison, Examination, Task
 from suite.core import exits, store
 from suite.core.errors import UserError
 from suite.core.records import Finding, Measurement, Record, Skip
+from suite.core.workloads import WORKLOADS
 
 pytestmark = pytest.mark.slow
 
@@ -200,8 +202,9 @@ def test_what_is_wrong_with_a_command_is_one_line_and_exit_2(arguments: tuple[st
 
 def test_what_is_left_is_foretold_from_what_came_and_sampling_goes_by_the_clock() -> None:
     paces = Paces()
-    comparison = Task(probes=("timing",), device="cpu", planned_s=60.0, sampling_s=20.0)
-    examination = Task(probes=("memory",), device="cpu", planned_s=10.0)
+    where: dict[str, Any] = {"workload": WORKLOADS["tiny"], "phase": "forward"}
+    comparison = Task(what=Comparison(variants=("parallel",), **where), device="cpu", planned_s=60.0, sampling_s=20.0)
+    examination = Task(what=Examination(probes=("memory",), variant="parallel", **where), device="cpu", planned_s=10.0)
     assert paces.expected(comparison) == comparison
     for _ in range(20):
         paces.learn(comparison, took_s=100.0, sampled_s=20.0)

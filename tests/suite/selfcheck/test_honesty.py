@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from suite.bench.probes.honesty import examine
-from suite.bench.probes.step import About, prepare
+from suite.bench.probes.step import prepare
+from suite.bench.tasks import About
 from suite.core.workloads import PHASES, WORKLOADS, Phase
 
 ABOUT = About(task="t", variant="v", workload="tiny", phase="forward", device="cpu")

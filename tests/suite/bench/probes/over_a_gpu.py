@@ -15,7 +15,8 @@ from suite.audit.subject import from_variant
 from suite.bench import environment, request, run
 from suite.bench.probes import agreement, capacity, contract, honesty, memory, mode, peaks, start, telemetry, trace
 from suite.bench.probes.clocks import clock_of
-from suite.bench.probes.step import About, prepare, running_on
+from suite.bench.probes.step import prepare, running_on
+from suite.bench.tasks import About, Target
 from suite.core import records as records_of
 from suite.core.errors import UserError
 from suite.core.records import Finding, Measurement
@@ -103,7 +104,7 @@ def rounded() -> dict[str, object]:
     for name in ("parallel", "parallel+tf32"):
         (limit,) = {
             record.details["limit"]
-            for record in agreement.check(name, TINY, "forward", "cuda", task="t")
+            for record in agreement.check(Target(name, TINY, "forward", "cuda", task="t"))
             if isinstance(record, Measurement)
         }
         found[f"limit of {name}"] = limit
@@ -127,8 +128,8 @@ def seen() -> dict[str, object]:
 def every_probe() -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for records in (
-        memory.measure("parallel+cudagraph", TINY, "forward+backward", "cuda", task="t"),
-        start.measure("parallel", TINY, "forward", "cuda", task="t"),
+        memory.measure(Target("parallel+cudagraph", TINY, "forward+backward", "cuda", task="t")),
+        start.measure(Target("parallel", TINY, "forward", "cuda", task="t")),
         peaks.measure("cuda", task="t", budget_s=0.05),
     ):
         for record in records:
@@ -165,10 +166,10 @@ def accelerated() -> dict[str, object]:
     found["times"], found["clock"] = dict(clock.read(step, 0).seconds), dict(clock.details())
     said: dict[str, object] = {}
     for records in (
-        memory.measure("parallel", TINY, "forward+backward", kind, task="t"),
-        start.measure("parallel", TINY, "forward", kind, task="t"),
+        memory.measure(Target("parallel", TINY, "forward+backward", kind, task="t")),
+        start.measure(Target("parallel", TINY, "forward", kind, task="t")),
         peaks.measure(kind, task="t", budget_s=0.02),
-        agreement.check("parallel", TINY, "forward+backward", kind, task="t"),
+        agreement.check(Target("parallel", TINY, "forward+backward", kind, task="t")),
         mode.prove(step, mode.compilation(*[mode.compilations()] * 3), about(kind)),
         iter([honesty.examine(step, about(kind)), contract.examine(step, about(kind))]),
     ):
@@ -182,7 +183,9 @@ def accelerated() -> dict[str, object]:
                     said[name] = reason
     found["said"] = said
     try:
-        found["largest"] = [record.quantity for record in capacity.largest("parallel", TINY, "forward", kind, task="t")]
+        found["largest"] = [
+            record.quantity for record in capacity.largest(Target("parallel", TINY, "forward", kind, task="t"))
+        ]
     except Skip as skip:
         found["largest"] = str(skip)
     return found

@@ -9,6 +9,7 @@ import torch
 from suite.bench.inputs import make_batch
 from suite.bench.probes import agreement
 from suite.bench.probes.step import Step, prepared
+from suite.bench.tasks import Target
 from suite.core.records import Finding, Measurement
 from suite.core.workloads import PHASES, Phase, Workload
 from variants import Attended, Batch, Variant, build
@@ -22,7 +23,7 @@ def _fresh() -> None:
 
 
 def finding(name: str, workload: Workload, phase: Phase) -> Finding:
-    measurement, found = agreement.check(name, workload, phase, "cpu", task="t")
+    measurement, found = agreement.check(Target(name, workload, phase, "cpu", task="t"))
     assert isinstance(measurement, Measurement)
     assert isinstance(found, Finding)
     return found

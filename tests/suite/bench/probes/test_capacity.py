@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from suite.bench.probes import capacity
+from suite.bench.tasks import Target
 from suite.core.records import Measurement
 from suite.core.workloads import WORKLOADS
 
@@ -57,7 +58,7 @@ def test_a_batch_that_was_foretold_far_too_high_comes_down(monkeypatch: pytest.M
 
     monkeypatch.setattr(capacity, "_peak", call)
     monkeypatch.setattr(capacity, "_free", lambda device: FREE)
-    (record,) = capacity.largest("modular", WORKLOADS["tiny"], "forward", "cpu", task="t")
+    (record,) = capacity.largest(Target("modular", WORKLOADS["tiny"], "forward", "cpu", task="t"))
     assert isinstance(record, Measurement)
     assert record.value is not None
     assert tried
@@ -70,7 +71,7 @@ def test_what_does_not_fit_alone_is_skipped(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(capacity, "_peak", call)
     with pytest.raises(MemoryError):
-        list(capacity.largest("modular", WORKLOADS["tiny"], "forward", "cpu", task="t"))
+        list(capacity.largest(Target("modular", WORKLOADS["tiny"], "forward", "cpu", task="t")))
 
 
 def test_a_real_mechanism_is_foretold_as_it_grows() -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from suite.bench.probes import cost
+from suite.bench.tasks import Target
 from suite.core.records import Finding, Measurement
 from suite.core.workloads import PHASES, Phase, Workload
 from tests.lanes import one_in
@@ -14,7 +15,7 @@ from variants.registry import published_names
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("name", one_in(5, sorted(mechanisms())))
 def test_closed_forms_equal_the_counter(tiny: Workload, name: str, phase: Phase) -> None:
-    records = list(cost.count(name, tiny, phase, "cpu", task="t"))
+    records = list(cost.count(Target(name, tiny, phase, "cpu", task="t")))
     for record in records:
         if isinstance(record, Finding):
             assert record.verdict == "holds", record.summary
@@ -26,7 +27,9 @@ def test_closed_forms_equal_the_counter(tiny: Workload, name: str, phase: Phase)
 
 def test_a_wrong_closed_form_is_found(tiny: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mechanisms()["parallel"], "matmul_flops", lambda self, *shape: 12345)
-    (found,) = [item for item in cost.count("parallel", tiny, "forward", "cpu", task="t") if isinstance(item, Finding)]
+    (found,) = [
+        item for item in cost.count(Target("parallel", tiny, "forward", "cpu", task="t")) if isinstance(item, Finding)
+    ]
     assert found.verdict == "broken"
     assert "12345" in found.summary
 
@@ -40,7 +43,7 @@ def test_least_bytes_count_inputs_and_outputs_once_and_their_gradients(tiny: Wor
         ("pool+bf16", "forward", 2 * numbers + validity),
         ("pool", "forward+backward", 8 * numbers + validity),
     ):
-        records = cost.count(name, tiny, phase, "cpu", task="t")
+        records = cost.count(Target(name, tiny, phase, "cpu", task="t"))
         (found,) = [item for item in records if isinstance(item, Measurement) and item.quantity == "least_bytes"]
         assert found.value == expected
 

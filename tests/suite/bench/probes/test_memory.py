@@ -9,6 +9,7 @@ from torch import Tensor
 
 from suite.bench.probes import memory
 from suite.bench.probes.step import prepare
+from suite.bench.tasks import Target
 from suite.core.workloads import Workload
 from variants import Attended, Batch
 
@@ -89,7 +90,7 @@ def test_saved_for_backward_counts_each_storage_once_and_neither_inputs_nor_para
 
 
 def test_the_probe_reports_peak_and_saved_bytes(tiny: Workload) -> None:
-    records = list(memory.measure("pool", tiny, "forward+backward", "cpu", task="t"))
+    records = list(memory.measure(Target("pool", tiny, "forward+backward", "cpu", task="t")))
     assert [record.quantity for record in records] == ["peak_memory", "saved_for_backward"]
     assert all(record.value is not None and record.value > 0 for record in records)
 
@@ -98,7 +99,7 @@ def test_the_probe_reports_peak_and_saved_bytes(tiny: Workload) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_captured_graphs_pool_stands_apart_from_its_calls_peak(tiny: Workload) -> None:
     found = {
-        name: {item.quantity: item.value for item in memory.measure(name, tiny, "forward", "cuda", task="t")}
+        name: {item.quantity: item.value for item in memory.measure(Target(name, tiny, "forward", "cuda", task="t"))}
         for name in ("parallel", "parallel+cudagraph")
     }
     assert "graph_pool_memory" not in found["parallel"]

@@ -20,7 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from suite.bench.probes import clocks, conditions, contract, functions, timing
 from suite.bench.probes.conditions import Mark, process_doubts
 from suite.bench.probes.settings import Watch
-from suite.bench.probes.step import About, make_inputs, prepare
+from suite.bench.probes.step import make_inputs, prepare
+from suite.bench.tasks import About
 from suite.core.records import Finding, Measurement, Record
 from suite.core.workloads import WORKLOADS, Phase
 from tests.lanes import one_in

@@ -7,6 +7,7 @@ import pytest
 
 from suite.bench.probes import trace
 from suite.bench.probes.step import prepared
+from suite.bench.tasks import Target
 from suite.core.records import Artifact, Measurement, decode, encode
 from suite.core.workloads import Workload
 
@@ -15,7 +16,7 @@ from suite.core.workloads import Workload
 @pytest.mark.filterwarnings("ignore:Profiler won't be using warmup")
 def test_a_trace_shows_the_regions_of_a_mechanism(tiny: Workload, tmp_path: Path) -> None:
     prepared.cache_clear()
-    made, _ = trace.record("parallel", tiny, "forward", "cpu", task="t", folder=tmp_path)
+    made, _ = trace.record(Target("parallel", tiny, "forward", "cpu", task="t", folder=tmp_path))
     assert isinstance(made, Artifact)
     assert made.path.startswith("traces/parallel/tiny.batch=2")
     text = gzip.decompress((tmp_path / made.path).read_bytes()).decode()
@@ -26,7 +27,7 @@ def test_a_trace_shows_the_regions_of_a_mechanism(tiny: Workload, tmp_path: Path
 @pytest.mark.filterwarnings("ignore:Profiler won't be using warmup")
 def test_where_the_time_goes_is_a_record(tiny: Workload, tmp_path: Path) -> None:
     prepared.cache_clear()
-    made = list(trace.record("parallel", tiny, "forward+backward", "cpu", task="t", folder=tmp_path))
+    made = list(trace.record(Target("parallel", tiny, "forward+backward", "cpu", task="t", folder=tmp_path)))
     (step,) = (record for record in made if isinstance(record, Measurement))
     assert step == decode(encode(step))
     rows = step.details["regions"]
