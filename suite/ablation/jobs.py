@@ -4,7 +4,7 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,8 @@ from suite.ablation.model import Classifier, Shape, inputs
 from suite.ablation.studies import Row
 from suite.ablation.task import Task, trimmed
 from suite.ablation.training import Diverged, Progress, Recipe, fit
-from suite.core.records import Artifact, Measurement, Record, Scalar, encode
+from suite.core import trained
+from suite.core.records import Artifact, Measurement, Record, encode
 from suite.core.records import Skip as Skipped
 from suite.execution.jobs import Announcement, Site
 from variants import Skip
@@ -147,23 +148,21 @@ def shape_of(task: Task) -> Shape:
 
 def _tuned(job: Job, model: Classifier, device: str) -> list[Record]:
     overall = evaluate(model, job.task, "validation")[0]
-    details: dict[str, Scalar] = {
-        "data": job.task.name,
-        "row": job.row.label,
-        "learning_rate": job.recipe.learning_rate,
-        "epochs": job.recipe.epochs,
-        "seed": job.seed,
-        "examples": overall.examples,
-    }
-    return [_measurement(job, device, "tuning_accuracy", overall.value, details)]
+    told = trained.Tuning(
+        data=job.task.name,
+        row=job.row.label,
+        learning_rate=job.recipe.learning_rate,
+        epochs=job.recipe.epochs,
+        seed=job.seed,
+        examples=overall.examples,
+    )
+    return [_measurement(job, device, overall.value, told)]
 
 
 def _tested(job: Job, model: Classifier, loss: float, device: str) -> list[Record]:
-    common: dict[str, Scalar] = {"data": job.task.name, "row": job.row.label, "seed": job.seed}
-    sight = job.row.sight
-    records: list[Record] = [
-        _measurement(job, device, "training_loss", loss, common | {"learning_rate": job.recipe.learning_rate})
-    ]
+    data, row, seed, sight = job.task.name, job.row.label, job.seed, job.row.sight
+    told = trained.Loss(data=data, row=row, seed=seed, learning_rate=job.recipe.learning_rate)
+    records: list[Record] = [_measurement(job, device, loss, told)]
     ways: list[tuple[str, Callable[[], list[Accuracy]]]] = [
         ("as_is", lambda: evaluate(model, job.task, "test", sight=sight)),
         ("noise_in_pads", lambda: evaluate(model, job.task, "test", way="noise_in_pads", sight=sight)),
@@ -184,13 +183,16 @@ def _tested(job: Job, model: Classifier, loss: float, device: str) -> list[Recor
             records.append(_skip(job, f"raises on {name.replace('_', ' ')}: {_first_line(error)}", device))
             continue
         for study, accuracy in itertools.product(job.studies, accuracies):
-            details = common | {
-                "study": study,
-                "family": accuracy.family,
-                "evaluation": name,
-                "examples": accuracy.examples,
-            }
-            records.append(_measurement(job, device, "accuracy", accuracy.value, details))
+            one = trained.Accuracy(
+                data=data,
+                study=study,
+                row=row,
+                seed=seed,
+                family=accuracy.family,
+                evaluation=name,
+                examples=accuracy.examples,
+            )
+            records.append(_measurement(job, device, accuracy.value, one))
     return records
 
 
@@ -241,15 +243,15 @@ def _rounded(weights: Tensor) -> list[list[float]]:
     return [[round(weight, 4) for weight in glimpse] for glimpse in weights.float().tolist()]
 
 
-def _measurement(job: Job, device: str, quantity: str, value: float, details: Mapping[str, Scalar]) -> Measurement:
+def _measurement(job: Job, device: str, value: float, told: trained.Told) -> Measurement:
     return Measurement(
         task=job.name,
         variant=job.row.variant,
         device=device,
-        quantity=quantity,
+        quantity=told.quantity,
         unit="1",
         value=value,
-        details=details,
+        details=told.details(),
     )
 
 

@@ -24,7 +24,7 @@ from suite.bench import where as locations
 from suite.bench.request import Request as RunRequest
 from suite.bench.request import kind_of
 from suite.bench.where import HERE, Where
-from suite.core import interrupts, store
+from suite.core import interrupts, store, trained
 from suite.core.answer import SPOKEN, Manner
 from suite.core.errors import UserError
 from suite.core.records import Measurement, Record, decode
@@ -356,22 +356,23 @@ class Session:
                 except Skip:
                     continue
                 parent = entry.parent.label if entry.parent is not None else ""
-                details = {
-                    "study": one.name,
-                    "question": one.question,
-                    "data": task.name,
-                    "row": row.label,
-                    "parent": parent,
-                    "place": place,
-                    "reads": row.reads,
-                    "sight": row.sight,
-                    "width": row.width,
-                }
-                records.append(_plain(name, "parameters", size, details, variant=row.variant))
+                told = trained.Trainable(
+                    study=one.name,
+                    question=one.question,
+                    data=task.name,
+                    row=row.label,
+                    parent=parent,
+                    place=place,
+                    reads=row.reads,
+                    sight=row.sight,
+                    width=row.width,
+                )
+                records.append(_plain(name, size, told, variant=row.variant))
         for task in tested.values():
-            records.append(_plain(name, "tested_on", None, {"data": task.name, "sha256": task.digest()}))
+            records.append(_plain(name, None, trained.TestedOn(data=task.name, sha256=task.digest())))
             records += _ceilings(name, task)
-        records.append(replace(_plain(name, "task_time", time.monotonic() - self._started, {}), unit="s"))
+        took_s = time.monotonic() - self._started
+        records.append(Measurement(task=name, quantity="task_time", unit="s", value=took_s))
         self._store(records)
 
     def _tuning_jobs(self) -> list[Job]:
@@ -451,9 +452,8 @@ class Session:
         found: dict[tuple[str, str], dict[float, float]] = {}
         for record in self._known:
             if isinstance(record, Measurement) and record.quantity == "tuning_accuracy" and record.value is not None:
-                data, row, rate = (record.details[key] for key in ("data", "row", "learning_rate"))
-                assert isinstance(rate, float)
-                found.setdefault((str(data), str(row)), {})[rate] = record.value
+                told = trained.read(trained.Tuning, record)
+                found.setdefault((told.data, told.row), {})[told.learning_rate] = record.value
         return found
 
     def _used_rates(self) -> dict[tuple[str, str], float]:
@@ -462,9 +462,7 @@ class Session:
         used = {}
         for record in self._known:
             if isinstance(record, Measurement) and record.quantity == "training_loss" and record.task in jobs:
-                rate = record.details["learning_rate"]
-                assert isinstance(rate, float)
-                used[_key(jobs[record.task])] = rate
+                used[_key(jobs[record.task])] = trained.read(trained.Loss, record).learning_rate
         return used
 
     def _training_rows(self) -> list[tuple[Row, Study, tuple[str, ...]]]:
@@ -579,7 +577,7 @@ def _key(job: Job) -> tuple[str, str]:
 def _is_headline(record: Record) -> bool:
     return isinstance(record, Measurement) and (
         record.quantity == "tuning_accuracy"
-        or (record.quantity == "accuracy" and record.details.get("evaluation") == "as_is")
+        or (record.quantity == "accuracy" and trained.read(trained.Accuracy, record).evaluation == "as_is")
     )
 
 
@@ -597,13 +595,15 @@ def _left_out(job: Job, folder: Path, request: Request) -> Skipped:
     )
 
 
-def _plain(task: str, quantity: str, value: float | None, details: dict[str, Any], *, variant: str = "") -> Measurement:
-    return Measurement(task=task, variant=variant, quantity=quantity, unit="1", value=value, details=details)
+def _plain(task: str, value: float | None, told: trained.Told, *, variant: str = "") -> Measurement:
+    return Measurement(
+        task=task, variant=variant, quantity=told.quantity, unit="1", value=value, details=told.details()
+    )
 
 
 def _ceilings(name: str, task: Task) -> list[Record]:
     return [
-        _plain(name, "ceiling", value, {"data": task.name, "of": what, "family": family})
+        _plain(name, value, trained.Ceiling(data=task.name, of=what, family=family))
         for what, of_families in task.ceilings().items()
         for family, value in {**of_families, "all": sum(of_families.values()) / len(of_families)}.items()
     ]

@@ -22,7 +22,6 @@ from suite.report.accuracies import (
     detectable,
     interval,
     points,
-    text,
     verdict,
 )
 from suite.report.columns import Column, Columns, literal
@@ -196,10 +195,8 @@ def sentences(accuracies: Accuracies, study: str) -> list[str]:
 def rates_table(accuracies: Accuracies) -> pd.DataFrame:
     """Every learning rate that was tried, and what it gave; the best of a row is in bold."""
     by_row: dict[tuple[str, str], dict[float, float]] = defaultdict(dict)
-    for record in accuracies.tuning:
-        rate = record.details["learning_rate"]
-        if record.value is not None and isinstance(rate, float):
-            by_row[text(record, "data"), text(record, "row")][rate] = record.value
+    for tried_out, accuracy in accuracies.tuning:
+        by_row[tried_out.data, tried_out.row][tried_out.learning_rate] = accuracy
     rates = sorted({rate for tried in by_row.values() for rate in tried})
     lines = []
     for (data, row), tried in by_row.items():

@@ -3,13 +3,13 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 from scipy import stats as scipy_stats
 
-from suite.core import stats, store
-from suite.core.records import Artifact, Measurement, Record, Scalar, Skip
+from suite.core import stats, store, trained
+from suite.core.records import Artifact, Measurement, Record, Skip
 from suite.report import escape
 
 Verdict = Literal["helps", "hurts", "no difference seen", "unclear"]
@@ -60,7 +60,8 @@ class Accuracies:
         self.families: list[str] = []
         self.ceilings: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
         """By data and what it is a ceiling of, per family."""
-        self.tuning: list[Measurement] = []
+        self.tuning: list[tuple[trained.Tuning, float]] = []
+        """Each short training, and the accuracy that it came to."""
         self.skips: list[Skip] = []
         self.attention: list[Artifact] = []
         self.digests: dict[str, str] = {}
@@ -72,12 +73,13 @@ class Accuracies:
                 case Measurement(quantity="parameters"):
                     self._add_row(record)
                 case Measurement(quantity="ceiling") if record.value is not None:
-                    key = text(record, "data"), text(record, "of")
-                    self.ceilings[key][text(record, "family")] = record.value
-                case Measurement(quantity="tuning_accuracy"):
-                    self.tuning.append(record)
+                    ceiling = told(trained.Ceiling, record)
+                    self.ceilings[ceiling.data, ceiling.of][ceiling.family] = record.value
+                case Measurement(quantity="tuning_accuracy") if record.value is not None:
+                    self.tuning.append((told(trained.Tuning, record), record.value))
                 case Measurement(quantity="tested_on"):
-                    self.digests[text(record, "data")] = text(record, "sha256")
+                    tested = told(trained.TestedOn, record)
+                    self.digests[tested.data] = tested.sha256
                 case Skip():
                     self.skips.append(record)
                 case Artifact(quantity="attention"):
@@ -146,27 +148,26 @@ class Accuracies:
         return change(self.of(study, row, evaluation="longer"), self.of(study, row))
 
     def _add(self, record: Measurement) -> None:
-        seed = record.details["seed"]
-        if record.value is None or not isinstance(seed, int):
+        if record.value is None:
             return
-        study, row, family, evaluation = (text(record, key) for key in ("study", "row", "family", "evaluation"))
-        self._found[study, row, family, evaluation][seed] = record.value
-        if family != "all" and family not in self.families:
-            self.families.append(family)
+        one = told(trained.Accuracy, record)
+        self._found[one.study, one.row, one.family, one.evaluation][one.seed] = record.value
+        if one.family != "all" and one.family not in self.families:
+            self.families.append(one.family)
 
     def _add_row(self, record: Measurement) -> None:
-        study = text(record, "study")
-        self.questions[study] = text(record, "question")
-        self.rows[study][text(record, "row")] = Row(
-            study=study,
-            data=text(record, "data"),
-            label=text(record, "row"),
+        one = told(trained.Trainable, record)
+        self.questions[one.study] = one.question
+        self.rows[one.study][one.row] = Row(
+            study=one.study,
+            data=one.data,
+            label=one.row,
             variant=record.variant,
-            parent=text(record, "parent"),
+            parent=one.parent,
             parameters=int(record.value or 0),
-            width=int(text(record, "width")),
-            is_control=text(record, "sight") != "both" or record.variant == "pool",
-            is_blindfolded=text(record, "sight") != "both",
+            width=one.width,
+            is_control=one.sight != "both" or record.variant == "pool",
+            is_blindfolded=one.sight != "both",
         )
 
 
@@ -247,7 +248,9 @@ def between(value: Interval) -> str:
     return f"[{100 * value.low + 0.0:.1f}, {100 * value.high + 0.0:.1f}]"
 
 
-def text(record: Measurement, key: str) -> str:
-    """A detail as text that a page may hold."""
-    value: Scalar = record.details.get(key, "")  # type: ignore[assignment]  # these details are single values
-    return escape.name(str(value))
+def told(kind: type[trained.T], record: Measurement) -> trained.T:
+    """What a record says beside its number, as text that a page may hold."""
+    one = trained.read(kind, record)
+    known: dict[str, Any] = {field.name: getattr(one, field.name) for field in fields(one)}
+    texts: dict[str, Any] = {name: escape.name(value) for name, value in known.items() if isinstance(value, str)}
+    return replace(one, **texts)

@@ -103,12 +103,14 @@ def _frame(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def spreadsheet(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table for a CSV file, in which no text is a formula to the program that opens it."""
+    """A table for a CSV file: no text is a formula to the program that opens it, and several texts are one."""
     changed = frame.copy()
     for column in frame.columns:
         if not pd.api.types.is_numeric_dtype(frame[column]):
-            changed[column] = [
-                f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
-                for value in frame[column]
-            ]
+            changed[column] = frame[column].map(_in_a_cell)
     return changed
+
+
+def _in_a_cell(value: object) -> object:
+    joined = "; ".join(map(str, value)) if isinstance(value, tuple) else value
+    return f"'{joined}" if isinstance(joined, str) and joined.startswith(_FORMULA) else joined

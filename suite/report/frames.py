@@ -14,7 +14,8 @@ class Frames(NamedTuple):
     """A run in base units: seconds, bytes, 1."""
 
     cells: pd.DataFrame
-    """A row per variant, workload, phase and device: `suite.report.tables.CELL_COLUMNS`."""
+    """A row per variant, workload, phase and device: `suite.report.tables.CELL_COLUMNS`. ``trust`` holds reasons not
+    to believe the times, a tuple of texts."""
     findings: pd.DataFrame
     """A row per finding, as recorded."""
     samples: pd.DataFrame

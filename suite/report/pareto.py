@@ -72,7 +72,7 @@ def join(ablation: Sequence[Record], run: Sequence[Record], *, study: str, place
             wording.number(cost, name) for name in ("latency_s", "latency_low_s", "latency_high_s")
         )
         assert latency_s is not None
-        doubts = tuple(filter(None, str(cost["trust"]).split("; ")))
+        doubts = wording.trust(cost)
         if workload != own:
             widths = dict.fromkeys((chosen.image_width, chosen.question_width))
             doubts += (f"timed {' and '.join(map(str, widths))} wide, trained {row.width} wide",)
@@ -134,7 +134,7 @@ def _front(found: Sequence[Point], *, memory: bool) -> list[Point]:
 def table(found: Sequence[Point]) -> pd.DataFrame:
     """One line per variant, and whether anything dominates it in latency and in memory."""
     fast, small = ({point.label for point in _front(found, memory=memory)} for memory in (False, True))
-    letters = wording.footnotes(_trust(found))
+    letters = _letters(found)
     return pd.DataFrame(
         [
             {
@@ -163,7 +163,7 @@ def page(found: Sequence[Point], place: Place, plots: Sequence[str], *, study: s
         "",
         wording.markdown(table(found)),
         "",
-        *(f"- {escape.prose(doubt)}" for doubt in wording.doubts(_trust(found))),
+        *(f"- {escape.prose(doubt)}" for doubt in wording.explained(_letters(found))),
         "",
         *(f"![{name}](plots/{name}.png)\n" for name in plots),
     ]
@@ -179,8 +179,8 @@ def _where(found: Sequence[Point], place: Place) -> str:
     return f"{replace(shape, overrides=kept)}, each at the width that was trained"
 
 
-def _trust(found: Sequence[Point]) -> pd.DataFrame:
-    return pd.DataFrame({"trust": ["; ".join(point.doubts) for point in found]})
+def _letters(found: Sequence[Point]) -> dict[str, str]:
+    return wording.lettered(doubt for point in found for doubt in point.doubts)
 
 
 def draw(found: Sequence[Point], place: Place, *, memory: bool) -> Figure:
@@ -272,7 +272,7 @@ def words(found: Sequence[Point], place: Place, *, study: str) -> list[Renderabl
         *(literal(sentence) for sentence in _sentences(found)),
         Columns(columns, [[str(cell).strip("`") for cell in row.values()] for row in rows]),
     ]
-    doubts = wording.doubts(_trust(found))
+    doubts = wording.explained(_letters(found))
     return [*parts, indented("doubt", *doubts, style="yellow")] if doubts else parts
 
 

@@ -54,7 +54,7 @@ def latency(cells: pd.DataFrame) -> Drawn | None:
         axes.set_xlabel(_FIGURES[frozenset(gains)], fontsize=7.5)
         _place(axes, labels)
         style.log_axis(axes.xaxis, units.round_seconds)
-    style.legend(made, cells, [style.doubted()] if (cells["trust"] != "").any() else [])
+    style.legend(made, cells, [style.doubted()] if wording.doubted(cells).any() else [])
     return made, title
 
 
@@ -118,7 +118,7 @@ def memory(cells: pd.DataFrame) -> Drawn | None:
             if peak:
                 if saved:
                     axes.plot([saved, peak], [line.height] * 2, color=style.FAINT, linewidth=1.4, zorder=1)
-                style.point(axes, peak, line.height, {**row, "trust": ""}, size=5)  # doubts are about times
+                style.point(axes, peak, line.height, {**row, "trust": ()}, size=5)  # doubts are about times
                 ends = (saved or peak, peak)
                 labels.append(Label(min(ends), max(ends), line.height, units.binary(peak)))
         _place(axes, labels)

@@ -43,13 +43,13 @@ def error(cells: pd.DataFrame) -> Drawn | None:
         style.log_axis(axes.xaxis, lambda value: f"×{value:g}")
         style.log_axis(axes.yaxis, lambda value: f"{value:.0e}")
     panels[0].set_ylabel("error relative to float64 (lower is better)")
-    style.legend(made, shown, [style.doubted()] if (shown["trust"] != "").any() else [])
+    style.legend(made, shown, [style.doubted()] if wording.doubted(shown).any() else [])
     return made, title
 
 
 def _gains(shown: pd.DataFrame) -> str:
     """How many points gain; the transform with the largest median gain, of all and of those as exact as float32."""
-    told = int(((shown["verdict"] == "faster") & (shown["trust"] == "")).sum())
+    told = int(((shown["verdict"] == "faster") & ~wording.doubted(shown)).sum())
     text = f"{told} of {len(shown)} points are told faster than eager float32"
     exact = shown[shown["agreement_error"] < LIKE_FLOAT32]
     named = ""
@@ -128,7 +128,7 @@ def growth(line: pd.DataFrame, quantity: str) -> Drawn | None:
         _name_lines(axes, own, seen, quantity, slopes, symbol)
     for axes in grid[:, 0]:
         axes.set_ylabel(cost)
-    style.legend(made, seen, [style.doubted()] if (seen["trust"] != "").any() else [])
+    style.legend(made, seen, [style.doubted()] if wording.doubted(seen).any() else [])
     return made, title
 
 
@@ -269,7 +269,7 @@ def roofline(cells: pd.DataFrame) -> Drawn | None:
                 assert high is not None
                 axes.plot([low, high], [height] * 2, color=style.QUIET, linewidth=0.9, zorder=2)
                 style.point(axes, share, height, row, size=4)
-    style.legend(made, shown, [style.doubted()] if (shown["trust"] != "").any() else [])
+    style.legend(made, shown, [style.doubted()] if wording.doubted(shown).any() else [])
     return made, title
 
 

@@ -53,7 +53,7 @@ def believed(cells: pd.DataFrame) -> str:
     timed = cells[cells["latency_s"].notna()]
     if timed.empty:
         return ""
-    doubted = int((timed["trust"] != "").sum())
+    doubted = int(wording.doubted(timed).sum())
     few = units.count(float(timed["samples"].min()))
     return (
         f"{doubted or 'None'} of {len(timed)} times {'carry' if doubted > 1 else 'carries'} a reason for doubt; "

@@ -194,10 +194,10 @@ def _cells(
                 row[_MEASURED[quantity]] = _value(record)
                 trust += record.trust
         row |= judged.of(place, variant)
-        row["trust"] = "; ".join(dict.fromkeys(trust))
+        row["trust"] = tuple(dict.fromkeys(trust))
         rows.append(row)
     cells = pd.DataFrame(rows, columns=list(CELL_COLUMNS))
-    texts = ["masking", "agreement", "hidden", "known", "trust", "skipped", "remedy", "verdict", "over_anchor_verdict"]
+    texts = ["masking", "agreement", "hidden", "known", "skipped", "remedy", "verdict", "over_anchor_verdict"]
     cells[texts] = cells[texts].astype(object).fillna("")
     numbers = [name for name in cells.columns if name.endswith(("_s", "_bytes", "flops"))]
     numbers += ["speedup", "speedup_low", "speedup_high", "over_anchor", "over_anchor_low", "over_anchor_high"]
@@ -389,7 +389,7 @@ def _add_roofline(
     ranges = [medians.get((Place(*key[:3]), key[3]), (math.nan, math.nan)) for key in keys]
     shortest, longest = (np.array([ends[end] for ends in ranges], dtype=float) for end in (0, 1))
     flops, moved = (cells[name].to_numpy(dtype=float) for name in ("matmul_flops", "least_bytes"))
-    sure = ((cells["trust"] == "") & (cells["hidden"] == "")).to_numpy()
+    sure = (cells["trust"].map(len).eq(0) & (cells["hidden"] == "")).to_numpy()
     done, copied = flops / shortest, moved / shortest
     for at in np.nonzero(sure)[0]:
         device, variant = devices[at], str(cells["variant"].iloc[at])

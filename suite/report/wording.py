@@ -1,7 +1,8 @@
 """Numbers as a person reads them: the cells of a table as text, and the sentences above it."""
 
 import re
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from typing import cast
 
 import pandas as pd
 
@@ -71,9 +72,19 @@ def trusted(cells: pd.DataFrame) -> pd.DataFrame:
     return cells[cells["latency_s"].notna() & (cells["hidden"] == "")]
 
 
+def doubted(cells: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether there is a reason not to believe the times of a cell."""
+    return cells["trust"].map(len).astype(int) > 0
+
+
 def footnotes(cells: pd.DataFrame) -> dict[str, str]:
     """Reasons against believing a cell, each with the letter that stands for it in the table."""
-    reasons = dict.fromkeys(reason for text in cells["trust"] if text for reason in str(text).split("; "))
+    return lettered(reason for own in cells["trust"] for reason in own)
+
+
+def lettered(reasons: Iterable[str]) -> dict[str, str]:
+    """Each reason with a letter; those that differ in numbers alone share one."""
+    reasons = dict.fromkeys(reasons)
     kinds = dict.fromkeys(_kind(reason) for reason in reasons)
     letters = {kind: _letter(index) for index, kind in enumerate(kinds)}
     return {reason: letters[_kind(reason)] for reason in reasons}
@@ -81,8 +92,12 @@ def footnotes(cells: pd.DataFrame) -> dict[str, str]:
 
 def flags(row: Row, letters: Mapping[str, str]) -> str:
     """The letters of a cell's reasons, such as ``a b``."""
-    found = [letters[reason] for reason in str(row["trust"]).split("; ") if reason]
-    return " ".join(dict.fromkeys(found))
+    return " ".join(dict.fromkeys(letters[reason] for reason in trust(row)))
+
+
+def trust(row: Row) -> tuple[str, ...]:
+    """The reasons not to believe the times of a cell."""
+    return cast(tuple[str, ...], row["trust"])
 
 
 def _kind(reason: str) -> str:
@@ -131,17 +146,22 @@ def place_table(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def doubts(cells: pd.DataFrame) -> list[str]:
-    """What the letters of `place_table` stand for; several reasons that differ in numbers give an example."""
+    """What the letters of `place_table` stand for."""
+    return explained(footnotes(cells))
+
+
+def explained(letters: Mapping[str, str]) -> list[str]:
+    """What letters of reasons stand for; several reasons that differ in numbers give an example."""
     by_letter: dict[str, list[str]] = {}
-    for reason, letter in footnotes(cells).items():
+    for reason, letter in letters.items():
         by_letter.setdefault(letter, []).append(reason)
     return [f"{letter}: {_with_others(alike)}" for letter, alike in by_letter.items()]
 
 
-def reasons(trust: str) -> str:
+def reasons(found: Sequence[str]) -> str:
     """The reasons of one cell, those that differ in numbers alone as one: ``samples spread by 26% (and 3 more …)``."""
     by_kind: dict[str, list[str]] = {}
-    for reason in trust.split("; ") if trust else ():
+    for reason in found:
         by_kind.setdefault(_kind(reason), []).append(reason)
     return "; ".join(_with_others(alike) for alike in by_kind.values())
 

@@ -40,7 +40,7 @@ COLUMNS = (
     ),
     Column(key="error", title="error", says=_of("agreement_error", units.error), by="agreement_error", shown=True),
     Column(key="masking", title="masking", says=lambda row: str(row["masking"]), shown=True),
-    Column(key="doubt", title="doubt", says=lambda row: wording.reasons(str(row["trust"])), shown=True),
+    Column(key="doubt", title="doubt", says=lambda row: wording.reasons(wording.trust(row)), shown=True),
     Column(key="over_eager", title="over its eager float32", says=wording.speedup, by="speedup"),
     Column(key="of_machine", title="of this machine", says=wording.of_machine, by="of_machine"),
     Column(

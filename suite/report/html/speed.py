@@ -110,8 +110,8 @@ def _point(row: Row, measure: str, *, rank: int) -> Datum:
         "rounds": units.count(number(row, "samples")),
         "error": units.error(number(row, "agreement_error")),
         "masking": str(row["masking"]) or units.MISSING,
-        "doubt": str(row["trust"]),
-        "why": wording.reasons(str(row["trust"])) or "none",
+        "doubt": "; ".join(wording.trust(row)),
+        "why": wording.reasons(wording.trust(row)) or "none",
         "excuse": "" if value is not None else _excuse(row, measure),
     }
 

@@ -99,7 +99,7 @@ def _point(row: Row, x: Axis, y: Axis, *, best: bool) -> Datum:
         "precision": str(row["precision"]),
         "execution": str(row["execution"]),
         "best": best,
-        "doubt": str(row["trust"]),
+        "doubt": "; ".join(wording.trust(row)),
         "said": f"{x.text(number(row, x.field))}, {y.text(number(row, y.field))}",
     }
 

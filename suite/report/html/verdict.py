@@ -122,7 +122,7 @@ def believed(cells: pd.DataFrame) -> Answer:
     timed = cells[cells["latency_s"].notna()]
     if timed.empty:
         return Answer(question=question, short="there are none", lines=["No time was taken."])
-    doubted = timed[timed["trust"] != ""]
+    doubted = timed[wording.doubted(timed)]
     reasons = [reason.partition(": ")[2] for reason in wording.doubts(timed)]
     lines: list[Markup | str] = list(reasons[:MOST_DOUBTS])
     if len(reasons) > MOST_DOUBTS:

@@ -130,7 +130,9 @@ def test_a_share_of_the_machine_says_where_it_is_doubted_and_spans_tasks(cells: 
     cells = cells.copy()
     shares = ["of_machine", "of_machine_low", "of_machine_high"]
     cells[shares] = 0.5, 0.4, 0.6
-    cells.loc[cells["variant"] == "dense", ["trust", *shares]] = "it spread", 0.9, 0.9, 0.95
+    dense = cells["variant"] == "dense"
+    cells.loc[dense, shares] = 0.9, 0.9, 0.95
+    cells["trust"] = [("it spread",) if own else () for own in dense]
     drawn = scatter.roofline(cells)
     assert drawn is not None
     assert drawn[1].startswith("40 % (parallel) to 95 % (dense, doubted) of what this machine can do")
