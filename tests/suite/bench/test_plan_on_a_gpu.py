@@ -56,7 +56,7 @@ def test_every_classic_mechanism_is_promised_in_both_phases_and_in_half_precisio
     made: tuple[str, Plan],
 ) -> None:
     name, found = made
-    first = str(found.tasks[0].workload)
+    first = str(found.tasks[0].what.workload)
     promised = timed(required(found))
     forms = ("", "+fp16") if name == "without bf16" else ("", "+fp16", "+bf16")
     assert {(f"{it}{form}", first, phase) for it in CLASSIC for form in forms for phase in PHASES} <= promised
