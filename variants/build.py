@@ -5,10 +5,13 @@ import inspect
 import math
 import types
 import zlib
-from collections.abc import Iterable
-from typing import Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from variants.interface import CoAttention
 from variants.registry import mechanisms
@@ -21,7 +24,8 @@ Option = int | float | bool | str | None
 _COMMON = ("self", "image_width", "question_width", "without")
 
 
-def option_types(mechanism: type[CoAttention]) -> dict[str, tuple[object, Option]]:
+@cache  # every name that is read asks for it, and a budget reads names all the time
+def option_types(mechanism: type[CoAttention]) -> Mapping[str, tuple[object, Option]]:
     """The options of a mechanism: name to annotation and default."""
     signature = inspect.signature(mechanism.__init__)
     hints = get_type_hints(mechanism.__init__)
@@ -119,8 +123,24 @@ def blueprint(spec: Spec, *, image_width: int, question_width: int) -> CoAttenti
         ValueError: as `build`.
         Skip: as `build`, for what the mechanism itself asks for.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         return _construct(canonical(spec), image_width, question_width)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws no numbers where there is no room for any, and takes no norm of them: on the meta device torch loads its
+    compiler to do so, which takes seconds.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.normal_:
+            return args[0]
+        given = kwargs or {}
+        if func is Tensor.norm and len(args) == 1 and given.get("dim") is None:
+            return args[0].new_empty(())
+        return (torch.empty if func is torch.randn else func)(*args, **given)
 
 
 def _construct(spec: Spec, image_width: int, question_width: int) -> CoAttention:

@@ -162,6 +162,19 @@ def test_a_quiet_list_is_names_alone_which_a_script_can_ask_for() -> None:
     assert set(done.stdout.split()) == set(done.stdout.splitlines()) == set(mechanisms())
 
 
+def test_a_plan_of_everything_does_not_load_torchs_compiler() -> None:
+    """It takes seconds, in which nothing is measured."""
+    loaded = python(
+        "import json, sys\n"
+        "from suite.bench.estimate import Speed\n"
+        "from suite.bench.plan import plan\n"
+        "from suite.bench.request import Request, understand\n"
+        "assert plan(understand(Request(device='cpu')), Speed()).tasks\n"
+        "print(json.dumps([name for name in ('torch._dynamo', 'torch._inductor') if name in sys.modules]))"
+    ).splitlines()[-1]
+    assert json.loads(loaded) == []
+
+
 def test_the_version_is_told_without_loading_torch() -> None:
     done = subprocess.run(
         [sys.executable, "run_all.py", "--version"], cwd=ROOT, capture_output=True, text=True, timeout=60
