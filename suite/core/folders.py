@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.core.errors import UserError
-from suite.core.records import DECODER, visible
+from suite.core.records import DECODER, reason, visible
 
 ENVIRONMENT = "environment.json"
 LARGEST_JSON_B = 16 * 2**20
@@ -70,7 +70,7 @@ def json_of(path: Path) -> Any:
     except RecursionError as error:
         raise UserError(f"{path}: nested too deeply") from error
     except ValueError as error:
-        raise UserError(f"{path}: {visible(str(error))}") from error
+        raise UserError(f"{path}: {reason(error)}") from error
 
 
 def environment(folder: Path) -> dict[str, Any]:

@@ -212,7 +212,13 @@ def decode(line: str | bytes, *, where: str = "record") -> Record:
     except RecursionError as error:
         raise UserError(f"{where}: nested too deeply to be a record") from error
     except ValueError as error:
-        raise UserError(f"{where}: {visible(str(error))}") from error
+        raise UserError(f"{where}: {reason(error)}") from error
+
+
+def reason(error: ValueError) -> str:
+    """Why a text is no JSON that can be read, on one line."""
+    # of a number with too many digits Python tells how a program could allow them, which no reader of a page can
+    return visible(str(error).partition("; use sys.")[0])
 
 
 def visible(text: str) -> str:

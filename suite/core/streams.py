@@ -18,6 +18,8 @@ _PLAIN = {
 """What stands for signs that an encoding lacks; any other is written as its number."""
 _LEFT = (errno.EPIPE, errno.EIO, errno.ECONNRESET)
 """Errors that say that nobody reads any more, which is the reader's choice and worth no words."""
+_LONGEST_ERROR = 1200
+"""Signs of an error that are printed: what it quotes, such as a number out of a file, may be of any length."""
 _kept: list[TextIO] = []
 """The real standard output, where it is kept for the answer alone."""
 answered = False
@@ -63,8 +65,12 @@ def inert(text: str) -> str:
 
 
 def error(message: str) -> None:
-    """Print one line about what went wrong."""
-    print(f"error: {inert(message)}", file=sys.stderr)
+    """Print one line about what went wrong; of a very long one the beginning and the end, where the way out stands."""
+    line = inert(message)
+    if len(line) > _LONGEST_ERROR:
+        half = _LONGEST_ERROR // 2
+        line = f"{line[:half]} … ({len(line) - 2 * half} signs left out) … {line[-half:]}"
+    print(f"error: {line}", file=sys.stderr)
 
 
 class _Sink(io.FileIO):

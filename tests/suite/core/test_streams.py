@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from suite.core import streams
+
 ROOT = Path(__file__).parents[3]
 SIGNS = "×2.31 (2.20–2.42), 12 µs, ± 1 …, \N{SNOWMAN}, \udcff"
 PROGRAM = f"""
@@ -162,3 +164,13 @@ def test_a_signal_that_was_ignored_stays_so() -> None:
     program = "; ".join((*lines, "print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"))
     done = subprocess.run(["nohup", sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60)
     assert done.stdout == b"True\n"
+
+
+def test_of_a_very_long_error_the_beginning_and_the_end_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    streams.error(f"--shape batch={'9' * 100_000}: expected a whole number")
+    streams.error("short")
+    long, short = capsys.readouterr().err.splitlines()
+    assert long.startswith("error: --shape batch=999")
+    assert long.endswith("99: expected a whole number")
+    assert len(long) < 1400
+    assert short == "error: short"
