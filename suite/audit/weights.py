@@ -13,6 +13,7 @@ import stat
 import warnings
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,11 @@ _PREFERRED = ("state_dict", "model_state_dict", "model_state", "model", "net", "
 """What people call the weights, the commonest first: it decides where a file holds several."""
 _DEEPEST = 16
 _LONGEST_LIST = 64
+_MOST_VISITS = 10_000
+"""A file of a few hundred bytes can hold a list of lists that takes years to walk through, each being there twice."""
+_LARGEST_UNPACKED_B = 256 * 2**20
+_MOST_UNPACKED = 20
+"""Times the size of an archive: beyond both it holds no weights that somebody packed."""
 _SCALARS = (int, float, str, bytes, type(None))
 _OPTIMISERS = re.compile(r"optim|sched|scaler|amp|rng|callbacks|loops|hparams|hyper", re.IGNORECASE)
 """Names under which tensors stand that are no weights."""
@@ -87,8 +93,8 @@ def read(path: Path, *, key: str = "") -> Weights:
     return Weights(named=_spread(index), where="") if index is not None else _read(path, key)
 
 
-def _read(path: Path, key: str) -> Weights:
-    """The weights in one file, or in those that it is the index of."""
+def _read(path: Path, key: str, *, is_shard: bool = False) -> Weights:
+    """The weights in one file, or in those that it is the index of, where it is none of those itself."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise UserError(f"{path} is no ordinary file: expected weights")
@@ -102,6 +108,8 @@ def _read(path: Path, key: str) -> Weights:
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size_B:
         weights = Weights(named=_safetensors(path), where="")
     elif start.lstrip().startswith(b"{"):
+        if is_shard:
+            raise UserError(f"{path}: an index among the files that an index names: expected weights")
         return Weights(named=_spread(path), where="")
     else:
         weights = _among(path, _loaded(path), key)
@@ -139,7 +147,7 @@ def _spread(path: Path) -> dict[str, Tensor]:
         shard = folders.inside(path.parent, home)
         if shard.suffix == ".json":
             raise UserError(f"{path}: expected files of weights, and {visible(home)} is none")
-        named |= _read(shard, "").named
+        named |= _read(shard, "", is_shard=True).named
     missing = [name for name in homes if name not in named]
     if missing:
         raise UserError(f"{path}: {_few([shown(name) for name in missing])} stands in no file that the index names")
@@ -175,7 +183,10 @@ def _refuse_archives(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            _refuse_bombs(path, archive)
             damaged = next((entry.filename for entry in archive.infolist() if not _whole(archive, entry)), None)
+    except UserError:
+        raise
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return  # torch says what is wrong with it
     if any(re.fullmatch(r"[^/]+/(constants\.pkl|code/.*)", name) for name in names):
@@ -191,6 +202,16 @@ def _refuse_archives(path: Path) -> None:
         raise UserError(f"{path} is damaged: {visible(damaged)} in it is not what was written; copy or fetch it again")
 
 
+def _refuse_bombs(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse a small file that would fill the memory: torch unpacks what is packed, of whatever size."""
+    size_B, unpacked_B = path.stat().st_size, sum(entry.file_size for entry in archive.infolist())
+    if unpacked_B > max(_LARGEST_UNPACKED_B, _MOST_UNPACKED * size_B):
+        raise UserError(
+            f"{path}: a zip archive of {size_B / 2**20:.3g} MiB that claims to hold {unpacked_B / 2**20:.0f} MiB, "
+            "which torch.save does not write: it packs nothing"
+        )
+
+
 def _whole(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
     """Whether a part of an archive is what its checksum says: torch does not look when it reads."""
     if not entry.CRC or entry.compress_type != zipfile.ZIP_STORED:  # it may store none, and it never packs
@@ -201,6 +222,8 @@ def _whole(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
                 pass
     except (zipfile.BadZipFile, zlib.error, EOFError):
         return False
+    except RuntimeError:  # it is encrypted, which torch says
+        return True
     return True
 
 
@@ -269,25 +292,35 @@ def _among(path: Path, found: Any, key: str) -> Weights:
     )
 
 
-def _places(found: Any, where: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-    """Every mapping from names to tensors, with the names, or places in a list, that lead to it.
+def _places(found: Any) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+    """Every mapping from names to tensors, with the names, or places in a list, that lead to it; the nearest first.
 
     Plain values that stand among them, such as an epoch, are left out.
     """
-    if depth > _DEEPEST:
-        return
-    if isinstance(found, list | tuple) and len(found) <= _LONGEST_LIST:
-        found = dict(enumerate(found))
-    if not isinstance(found, Mapping) or not found:
-        return
-    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
-    others = (value for name, value in found.items() if name not in tensors)
-    if tensors and all(isinstance(name, str) for name in tensors) and all(isinstance(it, _SCALARS) for it in others):
-        if any(value.dim() for value in tensors.values()):  # a loss and an accuracy are no weights
-            yield where, tensors
-        return
-    for name, value in found.items():
-        yield from _places(value, f"{where}.{name}" if where else str(name), depth + 1)
+    waiting = deque([("", found, 0)])
+    for _ in range(_MOST_VISITS):
+        if not waiting:
+            return
+        where, found, depth = waiting.popleft()
+        if isinstance(found, list | tuple) and len(found) <= _LONGEST_LIST:
+            found = dict(enumerate(found))
+        if not isinstance(found, Mapping) or not found:
+            continue
+        tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+        others = [value for name, value in found.items() if name not in tensors]
+        if (
+            tensors
+            and all(isinstance(name, str) for name in tensors)
+            and all(isinstance(it, _SCALARS) for it in others)
+        ):
+            if any(value.dim() for value in tensors.values()):  # a loss and an accuracy are no weights
+                yield where, tensors
+        elif depth < _DEEPEST:
+            waiting.extend(
+                (f"{where}.{name}" if where else str(name), value, depth + 1)
+                for name, value in found.items()
+                if isinstance(value, list | tuple | Mapping)
+            )
 
 
 def _rank(where: str) -> tuple[int, int]:

@@ -21,7 +21,7 @@ import torch
 from typer.testing import CliRunner
 
 from run_all import app
-from suite.audit import checkpoint
+from suite.audit import checkpoint, weights
 from suite.core.errors import UserError
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -30,13 +30,13 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     with np.load(GOLDEN / "skyol5__parallel__b3_d16_k8_n9_l7.npz") as archive:
-        weights = {
+        named = {
             f"module.{name.removeprefix('param.')}": torch.from_numpy(archive[name])
             for name in archive.files
             if name.startswith("param.")
         }
     path = tmp_path / "model.pt"
-    torch.save({"state_dict": weights | {"encoder.weight": torch.zeros(2)}, "epoch": 3}, path)
+    torch.save({"state_dict": named | {"encoder.weight": torch.zeros(2)}, "epoch": 3}, path)
     return path
 
 
@@ -239,6 +239,35 @@ def test_weights_in_several_files_are_read_by_their_index(saved: Path, tmp_path:
         index.write_text(json.dumps({"weight_map": wrong}))
         with pytest.raises(UserError, match=said):
             checkpoint.read(index)
+
+
+def test_an_index_that_leads_to_an_index_or_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_text(json.dumps({"weight_map": {"w": "a.bin"}}))
+    (tmp_path / "b.index.json").write_text(json.dumps({"weight_map": {"w": "a.bin"}}))
+    for name in ("a.bin", "b.index.json"):
+        with pytest.raises(UserError, match=r"a\.bin: an index among the files that an index names"):
+            checkpoint.read(tmp_path / name)
+
+
+def test_a_small_file_cannot_fill_the_memory_or_take_for_ever(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_LARGEST_UNPACKED_B", 2**20)
+    torch.save(weights_of(saved), tmp_path / "w.pt")
+    with zipfile.ZipFile(tmp_path / "w.pt") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    for name, zeros in {"packed.pt": 0, "bomb.pt": 2**22}.items():
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            for part, content in parts.items():
+                archive.writestr(part, content + bytes(zeros if part.endswith("data/0") else 0))
+    assert checkpoint.read(tmp_path / "packed.pt").keys() == weights_of(saved).keys()
+    with pytest.raises(UserError, match=r"bomb\.pt: a zip archive of .* MiB that claims to hold 4 MiB"):
+        checkpoint.read(tmp_path / "bomb.pt")
+    lists: list[object] = [torch.zeros(3)]
+    for _ in range(14):
+        lists = [lists] * 60
+    torch.save({"lists": lists, "model": weights_of(saved)}, tmp_path / "lists.pt")
+    assert checkpoint.read(tmp_path / "lists.pt").keys() == weights_of(saved).keys()
 
 
 def test_safetensors_are_read_or_ask_for_their_package(saved: Path, tmp_path: Path) -> None:
