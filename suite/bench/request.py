@@ -185,6 +185,8 @@ def _hear(
     twice = [path for path, count in Counter(map(os.path.abspath, request.files)).items() if count > 1]
     if twice:
         raise UserError(f"--with {user_files.shown(Path(twice[0]))} is given twice")
+    for path in request.files:
+        user_files.check(Path(path))
     try:
         for told in guest.stream(function, *arguments, timeout_s=max(request.timeout_s or 0.0, _LONGEST_LOAD_S)):
             match told:

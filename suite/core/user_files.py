@@ -5,8 +5,10 @@ which the program makes an `Introduced` for each mechanism: a name that can be a
 and nothing that could be run.
 """
 
+import errno
 import inspect
 import re
+import stat
 import sys
 import types
 import zlib
@@ -44,13 +46,7 @@ def load(path: Path, *, given_as: str = "--with") -> ModuleType:
     Raises:
         UserError: it is not there, or does not run to its end; says what.
     """
-    if not path.is_file():
-        there = "it is no ordinary file: expected a Python file" if path.exists() else "there is no such file"
-        raise UserError(f"{given_as} {shown(path)}: {there}")
-    size_B = path.stat().st_size
-    if size_B > _LARGEST_B:
-        most = f"expected {_LARGEST_B // 2**20} MiB at most"
-        raise UserError(f"{given_as} {shown(path)}: a Python file of {size_B / 2**20:.0f} MiB; {most}")
+    check(path, given_as=given_as)
     # a name of its own: classes are found again by it, and it must not shadow a module of the same stem
     name = re.sub(r"\W", "_", f"with_{path.stem}_{_number(path)}")
     spec = util.spec_from_file_location(name, path)
@@ -70,6 +66,28 @@ def load(path: Path, *, given_as: str = "--with") -> ModuleType:
             sys.path.remove(folder)
             sys.path.append(folder)
     return module
+
+
+def check(path: Path, *, given_as: str = "--with") -> None:
+    """See that a file is one that can be tried, which needs no process of its own.
+
+    Args:
+        path: of the file.
+        given_as: where it was asked for, for the error.
+
+    Raises:
+        UserError: it is not there, no ordinary file, or too large.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        why = "there is no such file" if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) else error.strerror
+        raise UserError(f"{given_as} {shown(path)}: {why}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise UserError(f"{given_as} {shown(path)}: it is no ordinary file: expected a Python file")
+    if found.st_size > _LARGEST_B:
+        most = f"expected {_LARGEST_B // 2**20} MiB at most"
+        raise UserError(f"{given_as} {shown(path)}: a Python file of {found.st_size / 2**20:.0f} MiB; {most}")
 
 
 def shown(path: Path) -> str:

@@ -162,6 +162,14 @@ def test_a_file_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest
         request.introduce([written(tmp_path, "own.py", "import time; time.sleep(1000)")])
 
 
+def test_a_file_that_is_not_there_is_refused_before_a_process_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request.guest, "stream", lambda *_, **__: pytest.fail("no file is there to be run"))
+    with pytest.raises(UserError, match="there is no such file"):
+        request.introduce([written(tmp_path, "own.py"), str(tmp_path / "nowhere.py")])
+
+
 def test_a_file_given_twice_or_not_there_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, "own.py")
     with pytest.raises(UserError, match="is given twice"):
@@ -174,6 +182,8 @@ def test_a_file_given_twice_or_not_there_is_refused(tmp_path: Path) -> None:
     for name in ("fifo.py", "."):
         with pytest.raises(UserError, match="it is no ordinary file"):
             request.introduce([str(tmp_path / name)])
+    with pytest.raises(UserError, match=r"--with .*: File name too long"):
+        request.introduce([str(tmp_path / f"{'x' * 300}.py")])
     with pytest.raises(UserError, match=r"expected a Python file, ending in \.py"):
         request.introduce([written(tmp_path, "own.txt")])
 
