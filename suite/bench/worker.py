@@ -43,7 +43,8 @@ def work(task: Task, site: Site, at: Announcement) -> Iterator[str]:
 
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
-    from suite.bench.probes import clocks, settings  # noqa: F401  # the clock's own functions, before a file can replace them
+    # the clock's own functions, before a file can replace them
+    from suite.bench.probes import clocks, conditions, settings  # noqa: F401
 
     started, cpu = time.perf_counter(), time.process_time()
     _tidy(task)

@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,15 +135,29 @@ def test_a_thread_that_was_left_running_is_counted() -> None:
 
 
 def test_other_threads_and_another_clock_are_doubts() -> None:
-    quiet = Mark(waited_s=None, stolen_s=None, own_s=1.0, thread_s=1.0, steady_s=100.0)
-    after = Mark(waited_s=None, stolen_s=None, own_s=2.0, thread_s=2.0, steady_s=101.0)
+    quiet = Mark(waited_s=None, stolen_s=None, own_s=1.0, thread_s=1.0, clock_s=5.0, steady_s=100.0)
+    after = Mark(waited_s=None, stolen_s=None, own_s=2.0, thread_s=2.0, clock_s=6.0, steady_s=101.0)
     assert process_doubts(quiet, after, 1.0, threads=1) == ()
-    busy = Mark(waited_s=None, stolen_s=None, own_s=2.5, thread_s=1.5, steady_s=101.0)
+    busy = Mark(waited_s=None, stolen_s=None, own_s=2.5, thread_s=1.5, clock_s=6.0, steady_s=101.0)
     (reason,) = process_doubts(quiet, busy, 1.0, threads=1)
     assert reason == "other threads of its process had a CPU for 100% of the time"
     assert process_doubts(quiet, busy, 1.0, threads=2) == (), "its own threads cannot be told from others"
-    (reason,) = process_doubts(quiet, after, 0.1, threads=1)
+    (reason,) = process_doubts(quiet, replace(after, clock_s=5.1), 1.0, threads=1)
     assert reason == "its clock counted 0.1 s while another clock counted 1 s"
+
+
+def test_clocks_read_by_a_process_that_is_put_off_the_cpu_do_not_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
+    if conditions.mark().steady_s is None:
+        pytest.skip("there is one clock alone")
+    put_off, clock = iter([0.0, 0.0, 0.0, 0.5]), time.perf_counter
+
+    def read_late() -> float:
+        time.sleep(next(put_off, 0.0))
+        return clock()
+
+    monkeypatch.setattr(conditions, "perf_counter", read_late)
+    before, after = conditions.mark(), conditions.mark()
+    assert process_doubts(before, after, 0.1, threads=1) == ()
 
 
 def test_the_machine_has_two_clocks_that_agree() -> None:
