@@ -66,8 +66,8 @@ def start(
         timeout_s: after how many seconds an audit counts as hung.
 
     Returns:
-        0 where nothing is wrong, 1 where something is, 2 where the signature is not understood, or not well enough, 5
-        where the audit did not come to its end and had found nothing wrong until then.
+        0 where nothing is wrong, 1 where something is, 2 where the signature is not understood, or not well enough, 4
+        where nothing could be judged, 5 where the audit did not come to its end and had found nothing wrong until then.
 
     Raises:
         UserError: there is no such file, name or variant.
@@ -77,8 +77,8 @@ def start(
         raise UserError(f"{target!r} names a file alone: expected path/to/file.py:NAME, a class or factory in it")
     if colon and not Path(path).is_file():
         raise UserError(f"audit {path}: there is no such file")
-    if html is not None and not html.resolve().parent.is_dir():
-        raise UserError(f"--html {html}: there is no folder {html.resolve().parent}")
+    if html is not None and not html.absolute().parent.is_dir():
+        raise UserError(f"--html {html}: there is no folder {html.absolute().parent}")
     if timeout_s <= 0:
         raise UserError(f"--timeout {timeout_s:g}: expected seconds, more than 0")
     arguments = (target, seed, dict(stated or {}))
@@ -169,6 +169,11 @@ def _finding(record: object) -> Finding:
     return found
 
 
+def _settled(found: Sequence[Finding]) -> list[Finding]:
+    """Those that a verdict was reached on."""
+    return [finding for finding in found if finding.verdict in ("holds", "broken", "known")]
+
+
 def answered(target: str, heard: Heard, *, strict: bool) -> Answer:
     found = heard.found
     wrong = [
@@ -177,12 +182,15 @@ def answered(target: str, heard: Heard, *, strict: bool) -> Answer:
     doubted_of = any(f.details.get("doubted") for f in found)
     if heard.lost:
         where = f"while {heard.begun} was examined" if heard.begun else "before anything was examined"
-        lines = [f"NOT FINISHED: its process {heard.lost}, {where}; what was found until then counts."]
+        lines = [f"NOT FINISHED: its process was lost {where}: {heard.lost}; what was found until then counts."]
         lines += paragraph(found) if any(f.verdict == "broken" for f in found) else []
     else:
         lines = paragraph(found)
     verdict, *heard.closing = [*lines, *heard.remarks]
-    code = exits.INCORRECT if wrong else exits.CELLS_FAILED if heard.lost else exits.WRONG_COMMAND if doubted_of else 0
+    code = exits.DONE if _settled(found) else exits.NOTHING_MEASURED
+    code = (
+        exits.INCORRECT if wrong else exits.CELLS_FAILED if heard.lost else exits.WRONG_COMMAND if doubted_of else code
+    )
     return Answer(
         code=code,
         words=[
@@ -239,7 +247,7 @@ def paragraph(found: Sequence[Finding]) -> list[str]:
     wrong = [finding for finding in broken if finding.severity == "wrong"]
     fragile = [finding for finding in broken if finding.severity == "fragile"]
     known = [finding for finding in found if finding.verdict == "known"]
-    judged = sum(finding.verdict not in ("not applicable", "not judged") for finding in found)
+    judged = len(_settled(found))
     unjudged = [finding for finding in found if finding.verdict == "not judged"]
     lines = []
     if wrong:
@@ -252,6 +260,8 @@ def paragraph(found: Sequence[Finding]) -> list[str]:
         lines += [f"Also: {_sentence(finding)}" for finding in _other_causes(fragile[0], fragile[1:])]
     elif known:
         lines.append(f"As published, with its known defects: {_sentence(_worst_known(known))}")
+    elif not judged:
+        lines.append("NOT JUDGED: of no property could it be told whether it holds.")
     elif unjudged:
         lines.append(f"Nothing was found wrong in what could be judged: {judged} properties.")
     else:

@@ -1,7 +1,7 @@
 """The properties that "masked correctly" stands for, as the checks declare them, and how one is examined."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -101,14 +101,16 @@ def _trouble(lab: Lab) -> _Trouble | None:
         if random is not None:
             return _Trouble(id="P16", found=random, reason="equal calls of it in eval mode differ: see P16")
     bad = [name for name, value in reference.items() if not bool(value.isfinite().all())]
-    if not bad or lab.subject.exact:
+    if not bad:
         return None
     try:
         also = lab.forward(lab.full)
     except (Raised, NotJudged) as error:
         return _Trouble(reason=f"it is not finite on a padded batch, and cannot be called on a full one: {error}")
     if not all(bool(also[name].isfinite().all()) for name in bad):
-        return _Trouble(reason=f"{', '.join(bad)} is NaN or infinite without any padding too")
+        return _Trouble(reason=f"{', '.join(bad)} {_be(bad)} NaN or infinite without any padding too")
+    if lab.subject.exact:  # what it is given is known to be right: each property tells what becomes of it
+        return None
     found = Observation(
         what="ordinary padded batch",
         output=bad[0],
@@ -118,6 +120,10 @@ def _trouble(lab: Lab) -> _Trouble | None:
         note="NaN or not finite on any ordinary padded batch, and finite without padding",
     )
     return _Trouble(id="P3", found=found, reason="its outputs are not finite on any padded batch: see P3")
+
+
+def _be(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def _examine(item: Property, lab: Lab) -> Outcome:

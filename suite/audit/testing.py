@@ -40,7 +40,8 @@ def assert_masked(
         seed: of the batches.
 
     Raises:
-        AssertionError: a property is broken; says which, by how much, where, and what usually causes it.
+        AssertionError: a property is broken; says which, by how much, where, and what usually causes it. Or none could
+            be judged; says why.
         NotUnderstood: its signature is none of the usual forms; the message holds the adapter to write.
     """
     found = judge(target, only=only, seed=seed)
@@ -53,6 +54,9 @@ def assert_masked(
         if finding.verdict == "broken" and (strict or finding.severity == "wrong") and finding.quantity not in allow
     ]
     assert not broken, "\n".join(["it is not masked correctly:", *broken])
+    unjudged = [finding for finding in found if finding.verdict == "not judged"]
+    if unjudged and all(finding.verdict in ("not judged", "not applicable") for finding in found):
+        raise AssertionError(f"whether it is masked correctly cannot be judged: {unjudged[0].summary}")
 
 
 def property_tests(target: object, *, strict: bool = False) -> Callable[[str], None]:

@@ -201,6 +201,16 @@ def test_a_mechanism_is_judged_by_the_contract() -> None:
     assert_masked(build("parallel", width=16).module, strict=True)
 
 
+def test_of_a_mechanism_that_gives_no_numbers_nothing_is_said_but_that() -> None:
+    broken = build("pool", width=16).module
+    broken.register_forward_hook(lambda _module, _given, made: type(made)(*(value * torch.nan for value in made)))
+    found = judge(broken)
+    assert {finding.verdict for finding in found} == {"not judged"}
+    assert {finding.summary.partition(" are ")[2] for finding in found} == {"NaN or infinite without any padding too"}
+    with pytest.raises(AssertionError, match=r"cannot be judged: .* are NaN or infinite"):
+        assert_masked(broken)
+
+
 test_one_property_a_test = property_tests(ByName)
 
 
@@ -230,6 +240,18 @@ class TestCommand:
         )
         assert command.start(f"{path}:Mean") == 1
         assert "WRONG: " in capsys.readouterr().out
+
+    def test_without_any_verdict_it_is_exit_4(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = write(
+            tmp_path,
+            "class Blown(nn.Module):\n"
+            "    def forward(self, image, question, image_valid):\n"
+            "        mean = (image * image_valid[:, :, None]).sum(1) / image_valid.sum(1, keepdim=True)\n"
+            "        return (mean + question.mean(1)) * torch.inf\n",
+        )
+        assert command.start(f"{path}:Blown") == 4
+        answer = capsys.readouterr().out.splitlines()
+        assert answer[-1] == "NOT JUDGED: of no property could it be told whether it holds."
 
     def test_a_signature_that_is_not_understood_is_exit_2_with_the_adapter(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
