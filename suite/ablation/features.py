@@ -181,7 +181,10 @@ def _boxes(path: Path) -> int | None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if "num_bbox.npy" in names:
-                return int(_array(archive, "num_bbox.npy", path).reshape(-1)[0])
+                counted = _array(archive, "num_bbox.npy", path)
+                if counted.dtype.kind not in "iuf":
+                    raise ValueError(f"num_bbox is of {counted.dtype}")
+                return int(counted.reshape(-1)[0])
             if "bbox.npy" in names:
                 bbox = _array(archive, "bbox.npy", path)
                 return len(bbox) if bbox.ndim == 2 and bbox.shape[1] == 4 else None
@@ -195,7 +198,18 @@ def _check_finite(numbers: Columns, where: object) -> None:
         raise UserError(f"{where}: features that are NaN or infinite; expected finite numbers")
 
 
-_TORN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError, struct.error, SyntaxError)
+_TORN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    ValueError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    struct.error,
+    SyntaxError,
+    MemoryError,
+)
+"""What reading such a file may end in; an encrypted one and a header nested too deeply are a ``RuntimeError``."""
 
 
 def _array(archive: zipfile.ZipFile, name: str, path: Path) -> Columns:
@@ -253,7 +267,7 @@ class Hdf5File(Regions):
             raise UserError(
                 f"{path}: no dataset 'image_features'; it has {', '.join(map(visible, self._file)) or 'none'}"
             )
-        boxes = self._dataset("pos_boxes", kinds="iu")
+        boxes = self._read("pos_boxes", kinds="iu")
         if features.ndim != (3 if boxes is None else 2):
             wanted = "(images, 36, 2048)" if boxes is None else "(regions, 2048), as there are pos_boxes"
             raise UserError(f"{path}: image_features has shape {list(features.shape)}; expected {wanted}")
@@ -287,6 +301,8 @@ class Hdf5File(Regions):
                 raise UserError(
                     f"{self._path}: {name} stands in another file, which is not opened: copy it into this one"
                 )
+            if found.shape is None:
+                raise UserError(f"{self._path}: {name} is an empty dataset; expected numbers")
             if found.dtype.kind not in kinds:
                 numbers = "numbers" if kinds == "f" else "whole numbers"
                 raise UserError(f"{self._path}: {name} is of {found.dtype}; expected {numbers}")
@@ -295,6 +311,24 @@ class Hdf5File(Regions):
                 raise
             raise UserError(f"{self._path}: {name} cannot be read: {visible(str(error))}") from error
         return found
+
+    def _read(self, name: str, *, kinds: str) -> Columns | None:
+        """A dataset as `_dataset` gives it, read whole.
+
+        Raises:
+            UserError: as there, or it is larger than such a dataset can be, or cannot be read.
+        """
+        found = self._dataset(name, kinds=kinds)
+        if found is None:
+            return None
+        if found.nbytes > MOST_REGIONS_B:  # which a file of a few bytes can claim, where nothing of it was written
+            raise UserError(
+                f"{self._path}: {name} has {found.nbytes / 2**20:.0f} MiB; expected {MOST_REGIONS_B // 2**20} at most"
+            )
+        try:
+            return np.asarray(found)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"{self._path}: {name} cannot be read: {visible(str(error))}") from error
 
     def _check_axes(self, regions: int) -> None:
         """See that the second axis counts regions, by the boxes beside them where there are some."""
@@ -337,8 +371,8 @@ class Hdf5File(Regions):
                     f"{len(self._features)} rows"
                 )
         listed = self._path.with_name(f"{self._path.stem}_imgid2idx.json")
-        if "image_ids" in self._file:
-            listed_ids = np.asarray(self._dataset("image_ids", kinds="iufS"))
+        listed_ids = self._read("image_ids", kinds="iufS")
+        if listed_ids is not None:
             if listed_ids.ndim != 1 or listed_ids.dtype.kind not in "iu":
                 raise UserError(
                     f"{self._path}: image_ids has shape {list(listed_ids.shape)} of {listed_ids.dtype}; expected "
@@ -346,8 +380,8 @@ class Hdf5File(Regions):
                 )
             rows = {int(image): row for row, image in enumerate(listed_ids)}
             if len(rows) != len(listed_ids):
-                once = [int(image) for image in listed_ids]
-                twice = next(image for image in once if once.count(image) > 1)
+                images, counts = np.unique(listed_ids, return_counts=True)
+                twice = images[counts > 1][0]
                 raise UserError(f"{self._path}: image {twice} stands in image_ids twice")
         elif listed.exists():
             rows = self._listed(listed)

@@ -121,6 +121,63 @@ def test_no_other_file_is_opened_through_one(tmp_path: Path) -> None:
             features.find(hdf5(tmp_path / name / "train36.hdf5", fill), "train")
 
 
+def test_a_dataset_that_cannot_be_what_it_says_is_refused(tmp_path: Path) -> None:
+    plain = np.ones((4, 3, 8), dtype=np.float32)
+
+    def corrupt(file: h5py.File) -> None:
+        del file["image_ids"]
+        ids = file.create_dataset("image_ids", data=np.arange(4), chunks=(4,), fletcher32=True)
+        ids.id.write_direct_chunk((0,), b"\1" * 36)
+
+    def replaced(**made: object) -> Callable[[h5py.File], None]:
+        def fill(file: h5py.File) -> None:
+            for name, value in {"image_features": plain, **made}.items():
+                if name in file:
+                    del file[name]
+                if isinstance(value, tuple):
+                    file.create_dataset(name, value, "i8", chunks=(1024, *value[1:]))
+                else:
+                    file[name] = value
+            if not made:
+                corrupt(file)
+
+        return fill
+
+    ways: dict[str, tuple[Callable[[h5py.File], object], str]] = {
+        "sparse": (replaced(image_ids=(10**12,)), r"image_ids has \d+ MiB; expected 256 at most"),
+        "sparse bounds": (
+            replaced(image_features=plain[0], pos_boxes=(10**12, 2)),
+            r"pos_boxes has \d+ MiB; expected 256 at most",
+        ),
+        "nothing": (replaced(image_features=h5py.Empty("f4")), "image_features is an empty dataset; expected numbers"),
+        "damaged": (replaced(), "image_ids cannot be read: "),
+        "twice": (replaced(image_ids=np.array([7, 5, 9, 5])), "image 5 stands in image_ids twice"),
+    }
+    for name, (fill, said) in ways.items():
+        (tmp_path / name).mkdir()
+        with pytest.raises(UserError, match=said):
+            features.find(hdf5(tmp_path / name / "train36.hdf5", fill), "train")
+
+
+def test_an_archive_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    path = folder(tmp_path, [{"x": x(64, 36), "num_bbox": 36}]) / "train2014/COCO_train2014_000000000000.jpg.npz"
+    encrypted = bytearray(path.read_bytes())
+    encrypted[encrypted.index(b"PK\x01\x02") + 8] |= 1  # the flag of the first entry of the directory
+    deep = b"-" * 9000 + b"1\n"
+    with zipfile.ZipFile(tmp_path / "deep.npz", "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(deep).to_bytes(2, "little") + deep)
+    np.savez(tmp_path / "complex.npz", x=x(64, 36), num_bbox=np.array([36j]))
+    for content, said in (
+        (bytes(encrypted), "cannot be read"),
+        ((tmp_path / "deep.npz").read_bytes(), "cannot be read"),
+        ((tmp_path / "complex.npz").read_bytes(), "num_bbox or bbox cannot be read"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=said) as error:
+            features.find(tmp_path, "train")
+        assert "\n" not in str(error.value)
+
+
 @pytest.mark.slow
 def test_what_is_no_array_of_an_image_is_refused_unread(tmp_path: Path) -> None:
     path = folder(tmp_path, [{"x": x(64, 36)}]) / "train2014/COCO_train2014_000000000000.jpg.npz"
