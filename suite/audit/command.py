@@ -66,8 +66,9 @@ def start(
         timeout_s: after how many seconds an audit counts as hung.
 
     Returns:
-        0 where nothing is wrong, 1 where something is, 2 where the signature is not understood, or not well enough, 4
-        where nothing could be judged, 5 where the audit did not come to its end and had found nothing wrong until then.
+        0 where nothing is wrong, 1 where something is, 2 where it cannot be judged, since the signature is not
+        understood well enough or nothing could be tried, 5 where the audit did not come to its end and had found
+        nothing wrong until then.
 
     Raises:
         UserError: there is no such file, name or variant.
@@ -187,10 +188,8 @@ def answered(target: str, heard: Heard, *, strict: bool) -> Answer:
     else:
         lines = paragraph(found)
     verdict, *heard.closing = [*lines, *heard.remarks]
-    code = exits.DONE if _settled(found) else exits.NOTHING_MEASURED
-    code = (
-        exits.INCORRECT if wrong else exits.CELLS_FAILED if heard.lost else exits.WRONG_COMMAND if doubted_of else code
-    )
+    unsure = exits.WRONG_COMMAND if doubted_of or not _settled(found) else exits.DONE
+    code = exits.INCORRECT if wrong else exits.CELLS_FAILED if heard.lost else unsure
     return Answer(
         code=code,
         words=[

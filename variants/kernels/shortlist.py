@@ -140,14 +140,45 @@ def shared_b(program: str, entry: Configuration, itemsize: int, shape: Shape = S
     return itemsize * (max(1, entry.stages) * asked.staged + asked.kept)
 
 
-def estimated_s(program: str, entry: Configuration, itemsize: int, family: str, shape: Shape = Shape()) -> float:  # noqa: B008
-    """Seconds of a launch, by estimate; infinite where it would not fit or would spill."""
+class Resources(NamedTuple):
+    """What a program takes."""
+
+    registers: int
+    """Of a thread."""
+    shared_b: int
+    """Of a thread block."""
+
+
+def estimated_s(
+    program: str,
+    entry: Configuration,
+    itemsize: int,
+    family: str,
+    shape: Shape = Shape(),  # noqa: B008
+    *,
+    compiled: Resources | None = None,
+) -> float:
+    """Seconds of a launch, by estimate; infinite where it would not fit or would spill.
+
+    Args:
+        program: one of the four that are tuned.
+        entry: block sizes.
+        itemsize: bytes of a number.
+        family: such as ``sm_90``.
+        shape: of the problem.
+        compiled: what the compiled program takes, where that is known; an estimate of it if left out.
+    """
     have, asked = ARCHITECTURES[family], demand(program, entry, itemsize, shape)
-    own_registers, own_b = registers(program, entry, itemsize, shape), shared_b(program, entry, itemsize, shape)
+    own_registers, own_b = compiled or (
+        registers(program, entry, itemsize, shape),
+        shared_b(program, entry, itemsize, shape),
+    )
     threads = 32 * entry.warps
     if own_registers > _MOST_REGISTERS or own_b > have.shared_b:
         return math.inf
-    resident = min(_ALL_REGISTERS // (own_registers * threads), have.shared_of_all_b // own_b, have.threads // threads)
+    resident = min(
+        _ALL_REGISTERS // (own_registers * threads), have.shared_of_all_b // max(own_b, 1), have.threads // threads
+    )
     if not resident:
         return math.inf
     at_once = have.processors * resident

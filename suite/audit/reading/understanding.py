@@ -167,7 +167,13 @@ def _tried(
         told = {side for form in reading.masks.values() for side in form.sides}
         untold = _untold(trials, reading, [side for side in reading.sides if side not in told], seen)
         orders = {side: _order(trials, reading, seen, side) for side in reading.sides}
-    counted = {form.side for form in reading.masks.values() if form.values == "lengths"}
+        counts = {name: form.side for name, form in reading.masks.items() if form.values == "lengths"}
+        falling = {name: side for name, side in counts.items() if _has_to_fall(trials, reading, side)}
+    counted = set(counts.values())
+    account += [
+        f"{name} has to fall from example to example: each batch is sorted by it, and what comes back is put in order"
+        for name in falling
+    ]
     account += [f"where a slot of {side} stands matters" for side, order in orders.items() if order == "position"]
     optional = [a.name for a in arguments if a.name in reading.masks and not a.required]
     bare = replace(reading, masks={n: form for n, form in reading.masks.items() if n not in optional})
@@ -180,7 +186,7 @@ def _tried(
                 dtype = next(iter(scene.features.values())).dtype
                 return _laid(seen, flat(called(copy, read.arguments(scene, dtype), first)))
 
-            return call
+            return _sorted_by(next(iter(falling.values())), call) if falling else call
 
         return bind
 
@@ -570,6 +576,33 @@ def _seen(trials: Trials, reading: Reading) -> tuple[Seen, ...]:
     less = {side: max(small.features[side].shape[1] // 3, 1) for side in reading.masked}
     padded = trials.outputs(reading, trials.scene(reading, hidden=less))
     return with_cuts(seen, first, padded or {}, less)
+
+
+def _has_to_fall(trials: Trials, reading: Reading, side: Side) -> bool:
+    """Whether lengths are refused in the order in which examples come, and taken from the longest to the shortest."""
+    scene = trials.scene(reading)
+    slots = scene.features[side].shape[1]
+    lengths = torch.arange(slots - scene.size, slots, device=scene.device) + 1
+    rising = with_side(scene, side, valid=torch.arange(slots, device=scene.device) < lengths[:, None])
+    return (
+        trials.outputs(reading, rising) is None
+        and trials.outputs(reading, rising.take(range(scene.size)[::-1])) is not None
+    )
+
+
+def _sorted_by(side: Side, call: Call) -> Call:
+    """The same for batches in any order: they are sorted from the longest to the shortest, and the answers put back."""
+
+    def sorting(scene: Scene) -> Mapping[str, Tensor]:
+        valid = scene.valid[side]
+        if valid.dim() != 2 or len(valid) != scene.size:  # a mask that does not fit is for the subject to refuse
+            return call(scene)
+        order = valid.bool().sum(-1).argsort(descending=True, stable=True)
+        back = order.argsort()
+        found = call(scene.take(order))
+        return {name: value[back] if len(value) == scene.size else value for name, value in found.items()}
+
+    return sorting
 
 
 def _order(trials: Trials, reading: Reading, seen: Sequence[Seen], side: Side) -> Order:

@@ -241,7 +241,7 @@ class TestCommand:
         assert command.start(f"{path}:Mean") == 1
         assert "WRONG: " in capsys.readouterr().out
 
-    def test_without_any_verdict_it_is_exit_4(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_without_any_verdict_it_is_exit_2(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         path = write(
             tmp_path,
             "class Blown(nn.Module):\n"
@@ -249,7 +249,7 @@ class TestCommand:
             "        mean = (image * image_valid[:, :, None]).sum(1) / image_valid.sum(1, keepdim=True)\n"
             "        return (mean + question.mean(1)) * torch.inf\n",
         )
-        assert command.start(f"{path}:Blown") == 4
+        assert command.start(f"{path}:Blown") == 2
         answer = capsys.readouterr().out.splitlines()
         assert answer[-1] == "NOT JUDGED: of no property could it be told whether it holds."
 

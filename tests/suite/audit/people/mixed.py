@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from people.truths import case
 
@@ -289,3 +290,37 @@ class Fourier(nn.Module):
     def forward(self, x, mask):
         y = torch.fft.fft(x, dim=1).real
         return (x + attend(y, y, ~mask[:, None])) * mask[..., None]
+
+
+class LongestFirst(nn.Module):
+    """What packing asks for unless it is told otherwise: examples from the longest to the shortest."""
+
+    hidden = -1e9
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(16, 16, batch_first=True)
+
+    def forward(self, img, txt, txt_len):
+        packed = pack_padded_sequence(txt, txt_len.cpu(), batch_first=True)
+        words, _ = pad_packed_sequence(packed, batch_first=True, total_length=txt.shape[1])
+        beyond = torch.arange(txt.shape[1]) >= txt_len[:, None]
+        return (img @ words.mT / 4).masked_fill(beyond[:, None], self.hidden).softmax(-1) @ words
+
+
+@case(exit="0", sound="P1,P2,P3,P3o,P6", says="txt_len has to fall from example to example", what="sorted packing")
+class SortedPacking(LongestFirst):
+    pass
+
+
+@case(exit="1", broken="P2,P3", says="txt_len has to fall", what="sorted packing, and padding that takes attention")
+class SortedAndLeaking(LongestFirst):
+    hidden = 0.0
+
+
+@case(exit="2", says="NOT JUDGED", what="it runs at one number of examples, all as long, alone")
+class OneBatchAlone(nn.Module):
+    def forward(self, img, txt, txt_len):
+        if txt_len.min() != txt_len.max():
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return attend(img, txt, (torch.arange(txt.shape[1]) >= txt_len[:, None])[:, None])
