@@ -73,7 +73,7 @@ def fitted(source: str, found: Mapping[str, Tensor], config: Config) -> tuple[di
     names as they are, and then what stands under each prefix, as long as it takes to find the one that fits.
 
     Raises:
-        UserError: nothing fits, or weights under several prefixes do; or some numbers are not finite.
+        UserError: nothing fits, or weights under several prefixes do; or some are not finite, or whole numbers.
     """
     check(source)
     fitting: dict[str, dict[str, Tensor]] = {}
@@ -94,6 +94,7 @@ def fitted(source: str, found: Mapping[str, Tensor], config: Config) -> tuple[di
     if len(fitting) > 1:
         raise UserError(f"weights of {source} stand under {' and '.join(fitting)}: choose with --prefix")
     ((prefix, under),) = fitting.items()
+    _check_floating(under)
     _check_finite(under)
     return under, prefix
 
@@ -112,6 +113,18 @@ def _shared(found: Mapping[str, Tensor]) -> str:
     parts = [name.split(".")[:-1] for name in found]
     shared = itertools.takewhile(lambda words: len(set(words)) == 1, zip(*parts, strict=False))
     return ".".join(words[0] for words in shared) + "."
+
+
+def _check_floating(found: Mapping[str, Tensor]) -> None:
+    """A number alone may count something; a vector or matrix of whole numbers is a weight that was cut or coded."""
+    wrong = {name: weight.dtype for name, weight in found.items() if weight.dim() and not weight.is_floating_point()}
+    if wrong:
+        named = [f"{visible(name)} ({str(dtype).removeprefix('torch.')})" for name, dtype in wrong.items()]
+        more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+        raise UserError(
+            f"weights of whole numbers: {', '.join(named[:_MOST_NAMED])}{more}; expected a floating-point dtype, as "
+            "the model computed with"
+        )
 
 
 def _check_finite(found: Mapping[str, Tensor]) -> None:

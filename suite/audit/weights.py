@@ -113,6 +113,8 @@ def _read(path: Path, key: str, *, is_shard: bool = False) -> Weights:
         return Weights(named=_spread(path), where="")
     else:
         weights = _among(path, _loaded(path), key)
+    if not weights.named:
+        raise UserError(f"{path} holds no weights")
     for name, weight in weights.named.items():
         _check(path, name, weight)
     if not any(weight.dtype in _PLAIN for weight in weights.named.values()):

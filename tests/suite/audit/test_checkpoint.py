@@ -139,6 +139,11 @@ REFUSED: dict[str, tuple[Callable[[Named], object], str]] = {
     "sparse": (lambda w: {"w": torch.eye(3).to_sparse()}, "'w' is not a dense tensor"),
     "not a number": (lambda w: w | {"W_b": w["W_b"] * NAN}, r"NaN or infinite: W_b \(256 of 256\)"),
     "infinite": (lambda w: w | {"W_b": w["W_b"] / 0}, r"NaN or infinite: W_b \(256 of 256\)"),
+    "one of whole numbers": (
+        lambda w: w | {"W_b": w["W_b"].char()},
+        r"weights of whole numbers: W_b \(int8\); expected",
+    ),
+    "one of flags": (lambda w: {"net": w | {"W_v": w["W_v"] > 0}}, r"weights of whole numbers: W_v \(bool\); expected"),
     "too much": (lambda w: w | {"extra": w["W_b"]}, "has extra, which nothing there takes; --ignore NAME leaves out"),
     "twice": (
         lambda w: {f"{p}.{k}": v for k, v in w.items() for p in "ab"},
@@ -284,6 +289,9 @@ def test_safetensors_are_read_or_ask_for_their_package(saved: Path, tmp_path: Pa
             checkpoint.read(tmp_path / "weights.bin")
         return
     assert checkpoint.read(tmp_path / "weights.bin").keys() == weights_of(saved).keys()
+    (tmp_path / "none.safetensors").write_bytes(struct.pack("<Q", 8) + b"{}      ")
+    with pytest.raises(UserError, match=r"none\.safetensors holds no weights"):
+        checkpoint.read(tmp_path / "none.safetensors")
     with pytest.raises(UserError, match="not whole safetensors"):
         checkpoint.read(tmp_path / "torn.safetensors")
 
