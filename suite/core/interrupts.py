@@ -10,6 +10,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from multiprocessing import util
@@ -22,6 +24,14 @@ ASKING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals with which a person, a scheduler and a closed terminal ask for the end."""
 _LONGEST_END_S = 2.0
 """For which a child may go on, once it was asked to end."""
+_SWEEPER = """
+import shutil, sys, time
+if not sys.stdin.buffer.read(1):
+    for _ in range(5):  # whoever still writes there is about to end, too
+        for folder in sys.argv[1:]:
+            shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.1)
+"""
 _last: list[Callable[[], None]] = []
 """What is done before the process ends at once, the latest first."""
 _asked = False
@@ -92,8 +102,33 @@ def temporary_folder() -> Iterator[Path]:
                 child.kill()
             shutil.rmtree(name, ignore_errors=True)
 
-        with before_ending(clear):
+        with before_ending(clear), _swept_if_killed(name, util.get_temp_dir()):
             yield Path(name)
+
+
+@contextlib.contextmanager
+def _swept_if_killed(*folders: str) -> Iterator[None]:
+    """While within, have folders removed should this process be killed, when it can do nothing itself.
+
+    A small process waits for that: a pipe that nobody holds any more tells it.
+    """
+    with contextlib.ExitStack() as stack:
+        if os.name == "posix":
+            with contextlib.suppress(OSError):  # then nobody sweeps, and all else goes on
+                sweeper = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-c", _SWEEPER, *folders],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,  # neither Ctrl-C nor a terminal that closes reaches it
+                )
+                stack.callback(_dismiss, sweeper)
+        yield
+
+
+def _dismiss(sweeper: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        sweeper.communicate(b"d", timeout=_LONGEST_END_S)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

@@ -137,6 +137,23 @@ def test_where_no_work_has_begun_the_first_signal_ends_it_whatever_the_program_i
     assert ended(program, signal.SIGINT, 1) == "the last words\n"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="nobody sweeps there")
+def test_a_program_that_is_killed_leaves_no_temporary_folder(tmp_path: Path) -> None:
+    program = INTERRUPTED.replace("WITHIN", "contextlib.nullcontext")
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=-1, text=True, env=os.environ | {"TMPDIR": str(tmp_path)}
+    ) as process:
+        assert process.stdout is not None
+        _, child, folder = process.stdout.readline().split()
+        assert Path(folder).parent == tmp_path
+        process.kill()
+        os.kill(int(child), signal.SIGKILL)  # forked, it holds whatever its parent held
+    deadline = time.monotonic() + 20
+    while any(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not list(tmp_path.iterdir())
+
+
 def ended(program: str, number: signal.Signals, times: int) -> str:
     """What a program prints that gets a signal so many times, and leaves nothing behind."""
     program = program.replace("WITHIN", "interrupts.heeded")
