@@ -86,7 +86,7 @@ def start(
     locations.check(where, request.device)
     asked = understand(request)
     folder = resume or out or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{asked.devices[0].kind}"
-    resuming = f"python run_all.py --resume {shlex.quote(str(folder))}{where.options}"
+    resuming = _continuing(folder, request, where)
     with contextlib.ExitStack() as stack:
         cluster, described = None, environment.describe(request)
         if not where.here:
@@ -509,6 +509,12 @@ def _check_own(records: Sequence[Record], task: Task) -> None:
 def _variant_at(running: Running[Task]) -> str:
     variants = running.job.what.variants
     return str(variants[running.at]) if 0 <= running.at < len(variants) else ""
+
+
+def _continuing(folder: Path, request: Request, where: Where) -> str:
+    """The command that goes on with a run: a user's files are kept nowhere but where they lie."""
+    given = "".join(f" --with {shlex.quote(path)}" for path in request.files)
+    return f"python run_all.py --resume {shlex.quote(str(folder))}{given}{where.options}"
 
 
 def _told(running: Running[Task]) -> str:

@@ -166,7 +166,7 @@ def test_an_interrupted_run_leaves_a_folder_that_can_be_read(tmp_path: Path) -> 
     finally:
         process.kill()
     assert process.returncode == exits.INTERRUPTED, error
-    assert "--resume" in error
+    assert f"python run_all.py --resume {folder} --with {PLANTED}\n" in error, "the line works as it stands"
     assert (folder / "REPORT.md").exists()
     assert store.finished(store.read(folder)) == {"machine cpu"}
 
