@@ -604,6 +604,11 @@ def _code(arguments: Sequence[str], wants_json: bool) -> int:
         if refused is not None:
             return _fail(refused, exits.WRONG_COMMAND, wants_json)
         return _ours(error, wants_json)
+    except ModuleNotFoundError as error:
+        missing = errors.not_installed(error)
+        if missing is not None:
+            return _fail(missing, exits.WRONG_COMMAND, wants_json)
+        return _ours(error, wants_json)
     except Exception as error:  # anything unforeseen is a mistake of ours
         return _ours(error, wants_json)
 

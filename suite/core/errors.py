@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import sys
 from collections.abc import Iterator
 
 
@@ -73,3 +74,11 @@ def of_the_system(error: OSError, place: object = "") -> str | None:
         return None
     where = f"{path}: " if path != "" else ""
     return f"{where}{error.strerror or error}"
+
+
+def not_installed(error: ModuleNotFoundError) -> str | None:
+    """Which package is missing, in one line; None where it is there without such a part, which only we can mend."""
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "suite", "variants") or sys.modules.get(package) is not None:
+        return None
+    return f"{package} is not installed: pip install -e . brings it, and whatever else is missing"

@@ -257,15 +257,6 @@ def test_nothing_beside_torch_is_needed_to_begin_and_to_take_numbers(tmp_path: P
     assert ended.stderr == "error: --seconds 3: expected at least 10\n"
 
 
-def test_a_missing_library_is_one_line() -> None:
-    door = (
-        f"{BARE}\nsys.argv = ['run_all.py', 'list']\nimport runpy\nrunpy.run_path('run_all.py', run_name='__main__')\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", door], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == exits.WRONG_COMMAND
-    assert ended.stderr.startswith("error: typer is not installed")
-
-
 @pytest.mark.slow
 def test_without_a_device_the_command_says_so_in_one_line(tmp_path: Path) -> None:
     ended = subprocess.run(
