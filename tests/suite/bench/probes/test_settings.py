@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from suite.bench.probes import clocks, conditions, contract, functions, timing
+from suite.bench.probes import clocks, conditions, contract, functions, honesty, timing
 from suite.bench.probes.conditions import Mark, process_doubts
 from suite.bench.probes.settings import Watch
 from suite.bench.probes.step import make_inputs, prepare
@@ -191,6 +191,8 @@ BREAKS: dict[str, tuple[Callable[[Attended], object], str]] = {
     "plain": (lambda it: it, ""),
     "tuple": (tuple, "returns tuple, expected Attended"),
     "nothing": (lambda it: None, "returns NoneType"),
+    "mapping": (lambda it: it._asdict(), "returns dict"),
+    "list": (list, "returns list"),
     "text": (lambda it: it._replace(image="x"), "image is str, expected a tensor"),
     "flat": (lambda it: it._replace(image=it.image[:, 0]), "image has shape [4, 64], expected [4, glimpses, width]"),
     "short": (lambda it: it._replace(question=it.question[:3]), "question has shape [3, 1, 64]"),
@@ -219,6 +221,8 @@ def test_what_breaks_the_contract_is_broken_and_says_in_what(name: str) -> None:
     finding = contract.examine(step, ABOUT)
     assert finding.verdict == ("broken" if said else "holds")
     assert said in finding.summary
+    if phase == "forward":  # what it returns ends no comparison, in which that would be lost
+        assert honesty.examine(step, ABOUT).quantity == "honesty"
 
 
 @pytest.mark.parametrize("name", one_in(5, sorted(mechanisms())))
