@@ -136,7 +136,7 @@ def test_names_stand_beside_the_axis_and_not_on_it(here: pd.DataFrame) -> None:
 
 
 def test_doubts_that_differ_in_numbers_alone_are_one() -> None:
-    assert wording.reasons("") == ""
-    assert wording.reasons("spread by 3%; throttled; spread by 4%; spread by 5%") == (
+    assert wording.reasons([]) == ""
+    assert wording.reasons(["spread by 3%", "throttled", "spread by 4%", "spread by 5%"]) == (
         "spread by 3% (and 2 more with other numbers); throttled"
     )
