@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from suite.audit.calling import mode
+from suite.audit.calling import mode, place, told
 from suite.audit.reading.arguments import by_place, called
 from suite.audit.reading.forms import Feature, Form
 from suite.audit.subject import Scene, Side, make_scene
@@ -74,6 +75,8 @@ class Trials:
         self._by_place = by_place(module)
         self._buffers = [(part, dict(part._buffers)) for part in module.modules() if part._buffers]
         self.made = 0
+        self.raised: Counter[str] = Counter()
+        """What trials ended with: an exception, and where in the code of the module."""
         self._seconds = seconds
         self.renew()
 
@@ -93,6 +96,10 @@ class Trials:
         self._seed()
         try:
             return flat(called(self.module, arguments, self._by_place))
+        except Exception as error:
+            at = place(error)
+            self.raised[f"{told(error).rstrip(': ')}{f' at {at}' if at else ''}"] += 1
+            raise
         finally:
             for part, buffers in self._buffers:  # a trial that does not fit must leave nothing of its shapes behind
                 part._buffers.update(buffers)

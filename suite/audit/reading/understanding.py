@@ -234,11 +234,20 @@ def _unread(trials: Trials, name: str, arguments: Sequence[Argument]) -> NotUnde
     inputs = [a for a in arguments if a.guess == "features" and a.required]
     return lost(
         f"no reading of {name}.forward({shown}) was found under which it runs, in {trials.made} trials of widths, "
-        "layouts and forms of masks; it may want lists, one example at a time, or something other than tensors",
+        "layouts and forms of masks; it may want lists, one example at a time, or something other than tensors"
+        f"{_raised(trials)}",
         name,
         arguments=arguments,
         lists=tuple(a.name for a in inputs if "list" in str(a.value)),
     )
+
+
+def _raised(trials: Trials) -> str:
+    """What nearly all trials ended with, where that is one thing: it may have nothing to do with how it was called."""
+    (said, count), *_ = trials.raised.most_common(1) or [("", 0)]
+    if count < 0.9 * trials.made:
+        return ""
+    return f". {'Every one of them' if count == trials.made else f'{count} of them'} raised {said}"
 
 
 def _refuse_ids(name: str, arguments: Sequence[Argument], reading: Reading) -> None:

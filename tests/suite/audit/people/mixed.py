@@ -324,3 +324,9 @@ class OneBatchAlone(nn.Module):
         if txt_len.min() != txt_len.max():
             raise RuntimeError("CUDA error: device-side assert triggered")
         return attend(img, txt, (torch.arange(txt.shape[1]) >= txt_len[:, None])[:, None])
+
+
+@case(exit="2", says="Every one of them raised RuntimeError: no library at mixed.py:[0-9]+", what="it never runs")
+class NeverRuns(nn.Module):
+    def forward(self, img, txt):
+        raise RuntimeError("no library")
