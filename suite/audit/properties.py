@@ -134,7 +134,7 @@ def _examine(item: Property, lab: Lab) -> Outcome:
     except Lacking as lacking:
         if not observations:
             return Outcome(examined=item, verdict="not applicable", reason=str(lacking))
-    if not lab.subject.exact and any(_finite_failure(found) for found in observations):
+    if any(_may_be_rounding(found, lab.subject) for found in observations):
         observations = _without_rounding(item, lab, observations)
     verdicts = {found.verdict for found in observations}
     if not verdicts:
@@ -148,8 +148,10 @@ SHRINKS = 1e-3
 """A difference that is this much smaller in float64 than in float32 is rounding."""
 
 
-def _finite_failure(found: Observation) -> bool:
-    return found.verdict == "broken" and found.rule != "moves" and found.output != ANY and math.isfinite(found.leak)
+def _may_be_rounding(found: Observation, subject: Subject) -> bool:
+    """Whether it is a failure by a finite number; of what has to be exact, one that was allowed some rounding."""
+    failed = found.verdict == "broken" and found.output != ANY and math.isfinite(found.leak)
+    return failed and (found.rule == "band" if subject.exact else found.rule != "moves")
 
 
 def _without_rounding(item: Property, lab: Lab, observations: list[Observation]) -> list[Observation]:
@@ -167,7 +169,7 @@ def _without_rounding(item: Property, lab: Lab, observations: list[Observation])
 
     def judged(found: Observation) -> Observation:
         left = largest.get((found.what, found.sides, found.output))
-        if left is None or not _finite_failure(found) or left > SHRINKS * found.leak:
+        if left is None or not _may_be_rounding(found, lab.subject) or left > SHRINKS * found.leak:
             return found
         note = f"rounding of float32: in float64 it is {left:.1e}"
         return replace(found, limit=found.leak, note=f"{found.note}; {note}" if found.note else note)

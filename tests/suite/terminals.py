@@ -33,7 +33,10 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            env=os.environ | {"TERM": "xterm-256color"} | (environment or {}),
+            # a size that the tests were started with comes before that of the terminal
+            env={name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+            | {"TERM": "xterm-256color"}
+            | (environment or {}),
         )
         os.close(theirs)
 
