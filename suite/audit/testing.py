@@ -1,11 +1,13 @@
 """The audit in a user's own test-suite."""
 
 from collections.abc import Callable, Iterable
+from functools import cache, partial
 
 from suite.audit.findings import findings
 from suite.audit.properties import PROPERTIES, examine
 from suite.audit.reading import NotUnderstood, understand
 from suite.audit.reading.doubt import doubted
+from suite.audit.reading.understanding import Understood
 from suite.core.records import Finding
 
 
@@ -20,7 +22,10 @@ def judge(target: object, *, only: Iterable[str] | None = None, seed: int = 0) -
     Raises:
         NotUnderstood: its signature is none of the usual forms; the message holds the adapter to write.
     """
-    understood = understand(target)
+    return _judged(understand(target), only, seed)
+
+
+def _judged(understood: Understood, only: Iterable[str] | None, seed: int = 0) -> tuple[Finding, ...]:
     subject = understood.subject
     outcomes = examine(subject, seed=seed, only=only)
     found = findings(subject, outcomes, task="audit", device=subject.device.type, seed=seed)
@@ -69,9 +74,11 @@ def property_tests(target: object, *, strict: bool = False) -> Callable[[str], N
 
     import pytest  # only a test-suite has it
 
+    read = cache(partial(understand, target))  # once for all of them, and not before the first runs
+
     @pytest.mark.parametrize("id", [item.id for item in PROPERTIES])
     def test_masking(id: str) -> None:
-        (finding, *_) = judge(target, only=[id])
+        (finding, *_) = _judged(read(), [id])
         if finding.verdict in ("not applicable", "not judged"):
             pytest.skip(finding.summary)
         if finding.verdict == "broken":

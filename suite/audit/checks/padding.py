@@ -16,6 +16,7 @@ from suite.audit.lab import (
     Outputs,
     attempt,
     narrowed,
+    of_input,
 )
 from suite.audit.observation import Observation
 from suite.audit.subject import Scene, Side, slots_of, with_side
@@ -113,7 +114,15 @@ def laundering(lab: Lab) -> Iterator[Observation]:
         for seen in lab.compare("NaN in a valid slot", lab.reference, moved, "moves", sides=(side,)):
             if seen.verdict == "holds":
                 shows = bool(poisoned[seen.output][example].isnan().any())
+                if not shows and _is_rounded(lab, side):
+                    continue
                 yield replace(seen, rule="exact", leak=0.0 if shows else math.inf, limit=0.0, noise=0.0, where=())
+
+
+def _is_rounded(lab: Lab, side: Side) -> bool:
+    """Whether a side's features reach the outputs and have no gradient: whole numbers made from them hold no NaN."""
+    gradient, valid = lab.gradients(lab.batch)[of_input(side)], slots_of(lab.batch, side)[1]
+    return not bool(gradient[valid].any())
 
 
 def widened(lab: Lab, batch: Scene, side: Side, count: int) -> Scene:

@@ -272,3 +272,26 @@ class TestCommand:
             command.start(f"{path}:Nets")
         with pytest.raises(ValueError, match=r"expected path/to/file.py:NAME"):
             command.start(path)
+
+
+class _Embeds(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, 16)
+
+    def forward(self, image: Tensor, tokens: Tensor, hidden: Tensor) -> Tensor:
+        words = self.embedding(tokens)
+        return (image @ words.mT).masked_fill(hidden[:, None], float("-inf")).softmax(-1) @ words
+
+
+def test_whole_numbers_made_from_features_are_not_said_to_hide_a_nan() -> None:
+    module = _Embeds()
+
+    def call(batch: Any) -> Tensor:
+        tokens = (batch.words[..., 0].nan_to_num().abs() * 1e4).long() % 49 + 1
+        found: Tensor = module(batch.image, tokens, ~batch.words_valid)
+        return found
+
+    adapted = Adapter(module, call, widths={"image": 16, "words": 4}, masked=("words",))
+    (found,) = judge(adapted, only=["P1v"])
+    assert found.verdict == "holds"
