@@ -40,7 +40,7 @@ def python(*arguments: str, interpret: str) -> str:
     TRITON < (3, 7),
     reason="Triton's interpreter before 3.7 fails with NumPy 2.4",
 )
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("chosen", "least"),
     [("not audit", 50), ("audit and parallel and not several", 1)],
