@@ -135,12 +135,15 @@ class _Undrawn(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is Tensor.normal_:
+        given = dict(kwargs or {})
+        if func is Tensor.normal_ and args[0].is_meta:
             return args[0]
-        given = kwargs or {}
-        if func is Tensor.norm and len(args) == 1 and given.get("dim") is None:
+        if func is Tensor.norm and args[0].is_meta and len(args) == 1 and given.get("dim") is None:
             return args[0].new_empty(())
-        return (torch.empty if func is torch.randn else func)(*args, **given)
+        if func is torch.randn and given.get("device") is None:
+            given.pop("generator", None)
+            return torch.empty(*args, **given)
+        return func(*args, **given)
 
 
 def _construct(spec: Spec, image_width: int, question_width: int) -> CoAttention:

@@ -18,6 +18,7 @@ from variants.kernels import configurations
 from variants.kernels.configurations import TABLE, Configuration, configuration, measured, trying
 from variants.kernels.shortlist import (
     ARCHITECTURES,
+    Resources,
     Shape,
     architecture,
     demand,
@@ -218,6 +219,12 @@ def test_an_estimate_moves_with_what_it_counts() -> None:
     # products of the image and its weights, of the affinity and of what it mixes in, by hand
     assert once.flops == 2 * 64 * (512 * 512 + 32 * 512 + 32 * 512)
     assert math.isinf(estimated_s("scored", Configuration(128, 512, 128, 32, 4, 4), 2, "sm_90"))
+    # what the compiler says comes in place of the model's own count
+    guessed = Resources(registers("scored", entry, 2), shared_b("scored", entry, 2))
+    assert estimated_s("scored", entry, 2, "sm_90", compiled=guessed) == estimated_s("scored", entry, 2, "sm_90")
+    assert math.isinf(estimated_s("scored", entry, 2, "sm_90", compiled=guessed._replace(registers=256)))
+    assert math.isinf(estimated_s("scored", entry, 2, "sm_90", compiled=guessed._replace(shared_b=232_449)))
+    assert math.isfinite(estimated_s("scored", entry, 2, "sm_90", compiled=Resources(40, 0)))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from torch.overrides import TorchFunctionMode
 from tests.variants.ragged import ragged
 from variants import Attended, Batch, CoAttention, Skip, build, canonical, mechanisms, register
 from variants import registry as registered
+from variants.build import blueprint
+from variants.parallel import Parallel
 from variants.transforms import AXES, TRANSFORMS
 
 OURS = ("pool", "parallel", "alternating", "cross", "hierarchical", "hierarchical[inner=alternating]")
@@ -204,6 +207,29 @@ def test_a_users_own_file_registers_a_mechanism(tmp_path: Path, monkeypatch: pyt
     attended = variant.call(batch)
     assert attended.image.shape == (8, 1, 6)
     assert (attended.image[5] == 0).all()
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_blueprint_draws_nothing_and_leaves_alone_what_stands_on_a_device_of_its_own() -> None:
+    kept: list[torch.Tensor] = []
+
+    @register("drawing")
+    class Drawing(Parallel):
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
+            own = torch.Generator().manual_seed(0)
+            self.drawn = torch.randn(3, 2, generator=own)
+            self.filled = torch.empty(4).normal_(std=2.0)
+            kept.extend((torch.randn(5, device="cpu"), torch.zeros(5, device="cpu").normal_(), self.drawn.norm()))
+
+    made = blueprint(canonical("drawing"), image_width=8, question_width=8)
+    assert (made.drawn.shape, made.drawn.device.type, made.filled.device.type) == ((3, 2), "meta", "meta")
+    real, normal, size = kept
+    assert size.shape == ()
+    assert size.is_meta
+    for drawn in (real, normal):
+        assert not drawn.is_meta
+        assert drawn.std() > 0.05
 
 
 @pytest.mark.usefixtures("registry")

@@ -609,7 +609,7 @@ def _sorted_by(side: Side, call: Call) -> Call:
         order = valid.bool().sum(-1).argsort(descending=True, stable=True)
         back = order.argsort()
         found = call(scene.take(order))
-        return {name: value[back] if len(value) == scene.size else value for name, value in found.items()}
+        return {name: value[back] if value.shape[:1] == (scene.size,) else value for name, value in found.items()}
 
     return sorting
 

@@ -12,8 +12,8 @@ class Probe:
     """A function of a file in `suite.bench.probes`; one of an examination takes a `Target`, and yields records."""
     kind: str = "examination"
     """What is planned, and takes longer than thought, in one way: the `kind` of its task."""
-    option: str = "--probe"
-    """Of the command line, that asks for it; empty where nobody has to."""
+    chosen: bool = True
+    """Whether ``--probe`` names it; what is measured otherwise goes without asking, or has an option of its own."""
     alone: bool = False
     """Whether nothing may run beside it."""
     fresh: bool = False
@@ -23,7 +23,7 @@ class Probe:
 
 
 PROBES: Mapping[str, Probe] = {
-    "machine": Probe(code="peaks.measure", kind="machine", option="", alone=True),
+    "machine": Probe(code="peaks.measure", kind="machine", chosen=False, alone=True),
     "timing": Probe(code="timing.compare", kind="timing", alone=True),
     "start": Probe(code="start.measure", fresh=True),
     "agreement": Probe(code="agreement.check"),
@@ -31,11 +31,11 @@ PROBES: Mapping[str, Probe] = {
     "cost": Probe(code="cost.count"),
     "trace": Probe(code="trace.record", once=True),
     "masking": Probe(code="masking.audit", kind="masking"),
-    "largest_batch": Probe(code="capacity.largest", kind="largest_batch", option="--largest-batch", alone=True),
+    "largest_batch": Probe(code="capacity.largest", kind="largest_batch", chosen=False, alone=True),
 }
 """Every probe by name; those of an examination share its process in this order, and one that fails costs no other."""
 
-CHOICES = tuple(name for name, probe in PROBES.items() if probe.option == "--probe")
+CHOICES = tuple(name for name, probe in PROBES.items() if probe.chosen)
 """What ``--probe`` may name."""
 EXAMINATIONS = tuple(name for name in CHOICES if PROBES[name].kind == "examination")
 LARGEST_BATCH = "largest_batch"
