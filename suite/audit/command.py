@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
+from suite.audit.findings import settled, why_nothing
 from suite.audit.rows import rows
 from suite.core import exits
 from suite.core.answer import SPOKEN, Answer, Manner, fail, give, screen
@@ -170,11 +171,6 @@ def _finding(record: object) -> Finding:
     return found
 
 
-def _settled(found: Sequence[Finding]) -> list[Finding]:
-    """Those that a verdict was reached on."""
-    return [finding for finding in found if finding.verdict in ("holds", "broken", "known")]
-
-
 def answered(target: str, heard: Heard, *, strict: bool) -> Answer:
     found = heard.found
     wrong = [
@@ -188,7 +184,7 @@ def answered(target: str, heard: Heard, *, strict: bool) -> Answer:
     else:
         lines = paragraph(found)
     verdict, *heard.closing = [*lines, *heard.remarks]
-    unsure = exits.WRONG_COMMAND if doubted_of or not _settled(found) else exits.DONE
+    unsure = exits.WRONG_COMMAND if doubted_of or not settled(found) else exits.DONE
     code = exits.INCORRECT if wrong else exits.CELLS_FAILED if heard.lost else unsure
     return Answer(
         code=code,
@@ -246,7 +242,7 @@ def paragraph(found: Sequence[Finding]) -> list[str]:
     wrong = [finding for finding in broken if finding.severity == "wrong"]
     fragile = [finding for finding in broken if finding.severity == "fragile"]
     known = [finding for finding in found if finding.verdict == "known"]
-    judged = len(_settled(found))
+    judged = len(settled(found))
     unjudged = [finding for finding in found if finding.verdict == "not judged"]
     lines = []
     if wrong:
@@ -260,7 +256,7 @@ def paragraph(found: Sequence[Finding]) -> list[str]:
     elif known:
         lines.append(f"As published, with its known defects: {_sentence(_worst_known(known))}")
     elif not judged:
-        lines.append("NOT JUDGED: of no property could it be told whether it holds.")
+        lines.append(f"NOT JUDGED: of no property could it be told whether it holds: {_ended(why_nothing(found))}")
     elif unjudged:
         lines.append(f"Nothing was found wrong in what could be judged: {judged} properties.")
     else:
@@ -308,7 +304,12 @@ def _cause(finding: Finding) -> str:
 
 
 def _sentence(finding: Finding) -> str:
-    return f"{finding.quantity}: {finding.summary}."
+    return f"{finding.quantity}: {_ended(finding.summary)}"
+
+
+def _ended(text: str) -> str:
+    """A sentence with its full stop, which what a user's exception says may have."""
+    return text if text.endswith(".") else f"{text}."
 
 
 def _row(finding: Finding) -> list[Text]:

@@ -1,7 +1,7 @@
 """From outcomes to findings: what is known, what is not, and one sentence for a person."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from suite.audit.causes import NOTHING, explain
@@ -60,6 +60,23 @@ def findings(
             shown = any(_is(defect, found) for found in outcome.failures)
             if defect.always and defect.property == item.id and not shown:
                 yield missing(subject, defect, task=task, device=device)
+
+
+def settled(found: Iterable[Finding]) -> list[Finding]:
+    """Those that a verdict was reached on."""
+    return [finding for finding in found if finding.verdict in ("holds", "broken", "known")]
+
+
+def why_nothing(found: Sequence[Finding]) -> str:
+    """Why no verdict was reached on any, in one line."""
+    unjudged = next((finding for finding in found if finding.verdict == "not judged"), None)
+    if unjudged is not None:
+        return unjudged.summary
+    unclear = [finding.quantity for finding in found if finding.verdict == "unclear"]
+    if unclear:
+        return f"its own noise is too large for {', '.join(unclear)}"
+    reasons = dict.fromkeys(finding.summary for finding in found)
+    return f"nothing applies to it: {'; '.join(reasons)}" if reasons else "no property was asked for"
 
 
 def _finding(subject: Subject, outcome: Outcome, *, task: str, device: str) -> Finding:

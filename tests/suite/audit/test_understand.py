@@ -1,5 +1,6 @@
 """Foreign modules: what their arguments and outputs mean is found, said, and judged accordingly."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from suite.audit import Adapter, NotUnderstood, assert_masked, command, property_tests, understand
+from suite.audit import Adapter, NothingJudged, NotUnderstood, assert_masked, command, property_tests, understand
+from suite.audit.findings import settled, why_nothing
 from suite.audit.testing import judge
 from tests.lanes import one_in
 from variants import Batch, build
@@ -207,8 +209,25 @@ def test_of_a_mechanism_that_gives_no_numbers_nothing_is_said_but_that() -> None
     found = judge(broken)
     assert {finding.verdict for finding in found} == {"not judged"}
     assert {finding.summary.partition(" are ")[2] for finding in found} == {"NaN or infinite without any padding too"}
-    with pytest.raises(AssertionError, match=r"cannot be judged: .* are NaN or infinite"):
+    with pytest.raises(NothingJudged, match=r"cannot be judged: .* are NaN or infinite"):
         assert_masked(broken)
+    with pytest.raises(NothingJudged, match="are NaN or infinite"):
+        property_tests(broken)("any")
+
+
+def test_a_test_passes_of_nothing_that_the_command_does_not_judge() -> None:
+    with pytest.raises(NothingJudged, match="nothing applies to it: no normalisation in it"):
+        assert_masked(ByName, only=["P18"])
+    (finding,) = judge(ByName, only=["P18"])
+    noisy = replace(finding, verdict="unclear", quantity="P1")
+    assert settled([finding, noisy]) == []
+    assert why_nothing([finding, noisy]) == "its own noise is too large for P1"
+    assert settled([replace(noisy, verdict="holds")])
+    heard = command.Heard()
+    heard.final = [finding, noisy]
+    answer = command.answered("ByName", heard, strict=False)
+    assert answer.code == 2
+    assert answer.last.endswith(": its own noise is too large for P1.")
 
 
 test_one_property_a_test = property_tests(ByName)
@@ -251,7 +270,8 @@ class TestCommand:
         )
         assert command.start(f"{path}:Blown") == 2
         answer = capsys.readouterr().out.splitlines()
-        assert answer[-1] == "NOT JUDGED: of no property could it be told whether it holds."
+        why = "output is NaN or infinite without any padding too"
+        assert answer[-1] == f"NOT JUDGED: of no property could it be told whether it holds: {why}."
 
     def test_a_signature_that_is_not_understood_is_exit_2_with_the_adapter(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
