@@ -8,16 +8,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from suite.audit.calling import NotJudged
 from suite.audit.reading.adapter import Adapter
 from suite.audit.reading.arguments import Argument, arguments_of, by_place, called, takes_any, takes_more
 from suite.audit.reading.forms import Form
 from suite.audit.reading.inputs import Stated
 from suite.audit.reading.masks import Placement
 from suite.audit.reading.outputs import Seen, Sizes, classify, in_words, with_cuts
-from suite.audit.reading.refusal import NotUnderstood, lost, one_line
+from suite.audit.reading.refusal import NotUnderstood, lost
 from suite.audit.reading.search import independent, search, search_awake
 from suite.audit.reading.trial import LENGTHS, SECONDS, Outputs, Reading, Spent, Trials, flat, moved
 from suite.audit.subject import Call, Order, Scene, Side, SideOf, Subject, from_module, make_scene, with_side
+from suite.core.errors import words
 from variants import CoAttention
 
 STILL = 1e-4
@@ -101,9 +103,9 @@ def _made(factory: Callable[..., object], name: str) -> object:
                 "arguments that gives them",
                 f"def make_it():\n    return {name}({given})",
             ) from error
-        raise lost(f"{name}() raises {one_line(error)}", name) from error
+        raise lost(f"{name}() raises {words(error)}", name) from error
     except Exception as error:  # it is the user's, and may raise anything
-        raise lost(f"{name}() raises {one_line(error)}", name) from error
+        raise lost(f"{name}() raises {words(error)}", name) from error
 
 
 def _parameters(factory: Callable[..., object]) -> Sequence[inspect.Parameter]:
@@ -118,7 +120,14 @@ def _parameters(factory: Callable[..., object]) -> Sequence[inspect.Parameter]:
 
 def _read(module: nn.Module, name: str, stated: Stated, *, ours: bool = False) -> Understood:
     """Read a module; where it was made for this audit alone, parameters of it may be given other numbers."""
-    arguments = arguments_of(module)
+    try:
+        arguments = arguments_of(module)
+    except (TypeError, ValueError) as error:
+        raise lost(
+            f"{name}.forward has no signature that Python can read, as what torch.jit makes has none: audit the module "
+            "that it was made from, or write an adapter",
+            name,
+        ) from error
     try:
         return _tried(module, name, stated, arguments, ours=ours)
     except Spent as error:
@@ -126,9 +135,7 @@ def _read(module: nn.Module, name: str, stated: Stated, *, ours: bool = False) -
     except NotUnderstood:
         raise
     except Exception as error:  # whatever a strange module makes of our trials, it is not the module's fault
-        raise lost(
-            f"{name} was not read to the end: a trial of the audit broke off ({one_line(error)})", name
-        ) from error
+        raise lost(f"{name} was not read to the end: a trial of the audit broke off ({words(error)})", name) from error
 
 
 def _tried(
@@ -169,11 +176,15 @@ def _tried(
         orders = {side: _order(trials, reading, seen, side) for side in reading.sides}
         counts = {name: form.side for name, form in reading.masks.items() if form.values == "lengths"}
         falling = {name: side for name, side in counts.items() if _has_to_fall(trials, reading, side)}
+        sorts = tuple(dict.fromkeys(falling.values()))
     counted = set(counts.values())
-    account += [
-        f"{name} has to fall from example to example: each batch is sorted by it, and what comes back is put in order"
-        for name in falling
-    ]
+    if falling:
+        apart = ", and parted where both cannot" if len(sorts) > 1 else ""
+        names = " and ".join(falling)
+        account.append(
+            f"{names} {'has' if len(falling) == 1 else 'have'} to fall from example to example: each batch is sorted "
+            f"by {'it' if len(falling) == 1 else 'them'}{apart}, and what comes back is put in order"
+        )
     account += [f"where a slot of {side} stands matters" for side, order in orders.items() if order == "position"]
     optional = [a.name for a in arguments if a.name in reading.masks and not a.required]
     bare = replace(reading, masks={n: form for n, form in reading.masks.items() if n not in optional})
@@ -186,7 +197,7 @@ def _tried(
                 dtype = next(iter(scene.features.values())).dtype
                 return _laid(seen, flat(called(copy, read.arguments(scene, dtype), first)))
 
-            return _sorted_by(next(iter(falling.values())), call) if falling else call
+            return _sorted_by(sorts, call) if sorts else call
 
         return bind
 
@@ -490,7 +501,7 @@ def _adapted(adapter: Adapter, name: str) -> Understood:
             shapes = ", ".join(f"{side} {list(features.shape)}" for side, features in given.features.items())
             first = next(iter(sides))
             raise NotUnderstood(
-                f"the adapter {name} raises {one_line(error)}; it was called with {shapes}. Where it takes one number "
+                f"the adapter {name} raises {words(error)}; it was called with {shapes}. Where it takes one number "
                 f'of slots only, say so: Adapter(..., lengths={{"{first}": 12}})'
             ) from error
 
@@ -599,19 +610,55 @@ def _has_to_fall(trials: Trials, reading: Reading, side: Side) -> bool:
     )
 
 
-def _sorted_by(side: Side, call: Call) -> Call:
-    """The same for batches in any order: they are sorted from the longest to the shortest, and the answers put back."""
+def _sorted_by(sides: Sequence[Side], call: Call) -> Call:
+    """The same for batches in any order: they are sorted from the longest to the shortest, and the answers put back.
+
+    A batch in which one side falls where another rises is parted into ones in which no side rises.
+    """
 
     def sorting(scene: Scene) -> Mapping[str, Tensor]:
-        valid = scene.valid[side]
-        if valid.dim() != 2 or len(valid) != scene.size:  # a mask that does not fit is for the subject to refuse
+        valid = [scene.valid[side] for side in sides]
+        if any(
+            one.dim() != 2 or len(one) != scene.size for one in valid
+        ):  # what does not fit is the subject's to refuse
             return call(scene)
-        order = valid.bool().sum(-1).argsort(descending=True, stable=True)
-        back = order.argsort()
-        found = call(scene.take(order))
-        return {name: value[back] if value.shape[:1] == (scene.size,) else value for name, value in found.items()}
+        chains = _falling(list(zip(*(one.bool().sum(-1).tolist() for one in valid), strict=True)))
+        parts = [call(scene.take(chain)) for chain in chains]
+        back = torch.tensor([example for chain in chains for example in chain], device=scene.device).argsort()
+        if len(parts) == 1:
+            return {
+                name: value[back] if value.shape[:1] == (scene.size,) else value for name, value in parts[0].items()
+            }
+        return {name: _together([part[name] for part in parts], name, chains)[back] for name in parts[0]}
 
     return sorting
+
+
+def _falling(lengths: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """The examples from the longest to the shortest, in as few rows as a greedy choice finds in which no side rises."""
+    chains: list[list[int]] = []
+    for example in sorted(range(len(lengths)), key=lambda one: lengths[one], reverse=True):
+        for chain in chains:
+            if all(one <= last for one, last in zip(lengths[example], lengths[chain[-1]], strict=True)):
+                chain.append(example)
+                break
+        else:
+            chains.append([example])
+    return chains
+
+
+def _together(parts: Sequence[Tensor], name: str, chains: Sequence[Sequence[int]]) -> Tensor:
+    """One output of all examples; what was cut to the longest row of a part is filled up with zeros."""
+    if any(part.shape[:1] != (len(chain),) for part, chain in zip(parts, chains, strict=True)):
+        raise NotJudged(f"{name} has no axis over the examples, and the batch had to be parted: lengths have to fall")
+    if len({part.dim() for part in parts}) > 1:
+        raise NotJudged(f"{name} has more axes in one part of the batch than in another")
+    most = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
+    filled = []
+    for part in parts:
+        missing = [wide - own for wide, own in zip(most, part.shape[1:], strict=True)]
+        filled.append(nn.functional.pad(part, [count for more in reversed(missing) for count in (0, more)]))
+    return torch.cat(filled)
 
 
 def _order(trials: Trials, reading: Reading, seen: Sequence[Seen], side: Side) -> Order:
