@@ -41,13 +41,16 @@ class Raised(Exception):
         self.error = error
         self.lab = lab
         self.scene = scene
+        self.gradients = torch.is_grad_enabled()
+        """Whether it was called for gradients: not every backend computes them on every device."""
 
     def needs_padding(self) -> bool:
         """Whether the same shapes without any padding are taken: if not, masks have nothing to do with it."""
         if self.lab.subject.exact:
             return True
+        again = self.lab.train if self.gradients else self.lab.forward
         try:
-            self.lab.forward(self.scene.map(lambda _, features, valid: (features, torch.ones_like(valid))))
+            again(self.scene.map(lambda _, features, valid: (features, torch.ones_like(valid))))
         except (Raised, NotJudged):
             return False
         return True
@@ -86,7 +89,8 @@ def attempt(
         if any_shape or error.needs_padding():
             yield raised(what, sides, error)
         else:
-            yield unjudged(what, sides, f"it raises at this shape without any padding too: {error}")
+            where = "where gradients are wanted" if error.gradients else "at this shape"
+            yield unjudged(what, sides, f"it raises {where} without any padding too: {error}")
     except NotJudged as reason:
         yield unjudged(what, sides, str(reason))
     except Exception as error:  # of a check of ours, which says nothing about the subject
