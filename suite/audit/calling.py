@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from suite.core.errors import words
+
 NORMALISATION = nn.modules.batchnorm._NormBase
 """Layers whose train mode takes statistics over the batch."""
 
@@ -98,9 +100,9 @@ def theirs(filename: str) -> bool:
 
 
 def told(error: BaseException) -> str:
-    """An exception's class and message on one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text if len(text) <= 160 else f'{text[:157]}...'}"
+    """An exception's class and message on one line, whatever its own ``__str__`` does."""
+    text = words(error)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 _SPARE: list[np.random.MT19937] = []

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from suite.audit.reading.arguments import Argument
 from suite.audit.reading.forms import Feature
 from suite.audit.reading.trial import Reading
-from suite.core.errors import UserError, printable
+from suite.core.errors import UserError
 
 MASKS = (
     "~{valid}, {valid}.long(), {valid}.float(), (~{valid}).float() * -1e9, "
@@ -140,8 +140,3 @@ def _width(side: str, reading: Reading | None, ids: Mapping[str, int]) -> object
 def _identifier(name: str) -> str:
     plain = "".join(letter if letter.isalnum() else "_" for letter in name).lower()
     return plain or "module"
-
-
-def one_line(error: BaseException) -> str:
-    """An exception on one line."""
-    return f"{type(error).__name__}: {printable(str(error), 160)}"

@@ -98,7 +98,7 @@ class Trials:
             return flat(called(self.module, arguments, self._by_place))
         except Exception as error:
             at = place(error)
-            self.raised[f"{told(error).rstrip(': ')}{f' at {at}' if at else ''}"] += 1
+            self.raised[f"{told(error)}{f' at {at}' if at else ''}"] += 1
             raise
         finally:
             for part, buffers in self._buffers:  # a trial that does not fit must leave nothing of its shapes behind

@@ -326,6 +326,42 @@ class OneBatchAlone(nn.Module):
         return attend(img, txt, (torch.arange(txt.shape[1]) >= txt_len[:, None])[:, None])
 
 
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
+@case(
+    exit="2",
+    says="Every one of them raised Mute: its message cannot be read, RuntimeError at mixed.py:[0-9]+",
+    what="it never runs, and cannot say why",
+)
+class NeverSays(nn.Module):
+    def forward(self, img, txt):
+        raise Mute
+
+
+@case(
+    exit="0|2",
+    says="with empty y, it raises at mixed.py:[0-9]+: Mute",
+    call=lambda m, x, xm, y, ym: [(m(x, y, ym), 0)],
+    sides=(16, 16),
+)
+class MuteOnEmptyRows(nn.Module):
+    """It refuses rows without a valid slot with an exception that cannot be printed."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Linear(16, 16)
+
+    def forward(self, x, y, y_mask):
+        if not bool(y_mask.any(1).all()):
+            raise Mute
+        return (self.w(x) @ y.mT).masked_fill(~y_mask[:, None], -1e9).softmax(-1) @ y
+
+
 @case(exit="2", says="Every one of them raised RuntimeError: no library at mixed.py:[0-9]+", what="it never runs")
 class NeverRuns(nn.Module):
     def forward(self, img, txt):
