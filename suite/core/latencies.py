@@ -38,7 +38,9 @@ class Latencies:
             if isinstance(record, Measurement) and record.quantity == "latency" and record.samples:
                 place = Place(record.workload, record.phase, record.device)
                 self._tasks[place].setdefault(record.task, {})[record.variant] = record
+        # a run of a hundred thousand records has thousands of times, and each would ask for all of these again
         self._ratios: dict[tuple[Place, str, str, str], stats.Ratio] = {}
+        self._scatters: dict[Place, stats.Scatter] = {}
 
     @property
     def places(self) -> Mapping[Place, Mapping[str, Mapping[str, Measurement]]]:
@@ -53,7 +55,9 @@ class Latencies:
     def time(self, place: Place, variant: str) -> stats.Ratio:
         """Its median in seconds, with an interval for the code and not for these processes."""
         parts = [_time(record) for record in self.timed(place, variant)]
-        return stats.across(parts, self._of_times(place))
+        if place not in self._scatters:
+            self._scatters[place] = self._of_times(place)
+        return stats.across(parts, self._scatters[place])
 
     def ratio(
         self, place: Place, variant: str, base: str, *, scatter: stats.Scatter | None = None
@@ -102,14 +106,18 @@ class Latencies:
                 for inside, variants in together.items()
                 if len(inside) > 1
             ]
-        return stats.scatter(groups), stats.anchored(self._anchors().values(), sides=2)
+        return stats.scatter(groups), stats.anchored(self._anchors.values(), sides=2)
 
     def _of_times(self, place: Place) -> stats.Scatter:
         """How much times differ between processes here, the machine's pace included."""
-        anchors = self._anchors()
-        here = stats.anchored([anchors.get(place, [])], sides=1)
-        return stats.believed(here, stats.anchored(anchors.values(), sides=1))
+        here = stats.anchored([self._anchors.get(place, [])], sides=1)
+        return stats.believed(here, self._of_anchors)
 
+    @cached_property
+    def _of_anchors(self) -> stats.Scatter | None:
+        return stats.anchored(self._anchors.values(), sides=1)
+
+    @cached_property
     def _anchors(self) -> dict[Place, list[stats.Ratio]]:
         return {
             place: [_time(members[ANCHOR]) for members in tasks.values() if ANCHOR in members]
