@@ -78,11 +78,13 @@ def seen_through(work: Callable[[], int], folder: Path, manner: Manner, *, resum
 
 def answer(records: Sequence[Record], folder: Path, path: Path | None, *, code: int) -> Answer:
     """What a folder's records say, once its page is written."""
-    from suite.report import ablation, tables, terminal
+    from suite.report import ablation, selfcheck, tables, terminal
 
     words: list[RenderableType]
     if ablation.is_ablation(records):
         words, data = ablation.words(records), ablation.data(records)
+    elif selfcheck.is_selfcheck(records):
+        words, data = selfcheck.words(records), {"rows": selfcheck.data(records)}
     else:
         made = tables.make(records)
         words, data = terminal.words(made), terminal.data(made)

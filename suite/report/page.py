@@ -10,8 +10,8 @@ import pandas as pd
 
 from suite.core import folders, stats, store
 from suite.core.records import Finding
-from suite.report import ablation, escape, plots, published, standing, summary, tables, units, wording
-from suite.report.html import bench, study
+from suite.report import ablation, escape, plots, published, selfcheck, standing, summary, tables, units, wording
+from suite.report.html import bench, checked, study
 from suite.report.plots import Plot
 from suite.report.tables import Tables
 
@@ -44,6 +44,9 @@ def write(folder: Path) -> Path:
         shown = study.write(folder, records)
         ablation.write(folder, records)
         return shown
+    if selfcheck.is_selfcheck(records):
+        selfcheck.write(folder)
+        return checked.write(folder)
     environment = folders.environment_or_nothing(folder)
     made = tables.make(records)
     shown = bench.write(folder, made, records, environment)

@@ -6,10 +6,12 @@ from statistics import median_low
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich.console import RenderableType
 
 from suite.core import folders, stats, store
 from suite.core.records import SELFCHECK, Finding, Measurement, Record
 from suite.report import escape, units
+from suite.report.columns import literal
 
 FILE = "SELFCHECK.md"
 PLOT = "plots/pairs.png"
@@ -26,11 +28,10 @@ def write(folder: Path) -> Path:
     """
     records = store.read(folder)
     rows = latest(records)
-    failed = [row for row in rows if row.verdict == "broken"]
     lines = [
         "# Self-check",
         "",
-        *opening(folder, records, rows, failed),
+        *opening(folder, records, rows),
         "",
         "| | what | count | exact 95 % interval | limit | remark |",
         "|---|---|---|---|---|---|",
@@ -44,6 +45,11 @@ def write(folder: Path) -> Path:
         plot(pairs).savefig(folders.target(folder, PLOT), dpi=150)
         lines += [f"![Every pair with its interval]({PLOT})", "", *plotted(pairs)]
     return folders.write(folder, FILE, "\n".join([*lines, ""]))
+
+
+def is_selfcheck(records: Sequence[Record]) -> bool:
+    """Whether these are the records of a self-check, which has a page of its own."""
+    return any(isinstance(record, Finding) and record.quantity == SELFCHECK for record in records)
 
 
 def latest(records: Sequence[Record]) -> list[Finding]:
@@ -60,6 +66,25 @@ def data(records: Sequence[Record]) -> list[dict[str, object]]:
     return [
         {"task": row.task, "verdict": row.verdict, "remark": row.summary} | dict(row.details) for row in latest(records)
     ]
+
+
+def words(records: Sequence[Record]) -> list[RenderableType]:
+    """The verdict for a terminal, and each row that fails."""
+    rows = latest(records)
+    failed = [row for row in rows if row.verdict == "broken"]
+    named = [f"{row.details.get('check')}: {row.details.get('count')} of {row.details.get('trials')}" for row in failed]
+    return [literal(line) for line in (verdict(rows), *(f"  {name}" for name in named))]
+
+
+def verdict(rows: Sequence[Finding]) -> str:
+    """How many rows hold of those that have a limit, or how many fail; and how many had no trials."""
+    failed = sum(row.verdict == "broken" for row in rows)
+    judged = sum(row.verdict in ("holds", "broken") and bool(row.details.get("limit")) for row in rows)
+    untried = sum(row.verdict == "unclear" for row in rows)
+    said = f"All {judged} rows that were tried hold." if judged else "No row was tried."
+    if failed:
+        said = f"{failed} of {judged} rows that were tried fail."
+    return said + (f" {untried} had no trials." if untried else "")
 
 
 def ratios(records: Sequence[Record]) -> dict[str, list[stats.Ratio]]:
@@ -99,15 +124,11 @@ def plot(pairs: Mapping[str, Sequence[stats.Ratio]]) -> Figure:
     return figure
 
 
-def opening(folder: Path, records: Sequence[Record], rows: Sequence[Finding], failed: Sequence[Finding]) -> list[str]:
-    judged = sum(row.verdict in ("holds", "broken") and bool(row.details.get("limit")) for row in rows)
+def opening(folder: Path, records: Sequence[Record], rows: Sequence[Finding]) -> list[str]:
     parts = [record.value for record in records if isinstance(record, Measurement) and record.task == "selfcheck"]
     took = sum(part for part in parts if part is not None) if parts else None
-    verdict = f"**All {judged} rows that were tried hold.**" if judged else "**No row was tried.**"
-    if failed:
-        verdict = f"**{len(failed)} of {judged} rows that were tried fail.**"
-    untried = sum(row.verdict == "unclear" for row in rows)
-    verdict += f" {untried} had no trials." if untried else ""
+    counted, _, untried = verdict(rows).partition(". ")
+    bold = f"**{counted.removesuffix('.')}.**" + (f" {untried}" if untried else "")
     environment = folders.environment_or_nothing(folder)
     said = [
         escape.prose(f"{key}: {environment[key]}")
@@ -117,7 +138,7 @@ def opening(folder: Path, records: Sequence[Record], rows: Sequence[Finding], fa
     machine = environment.get("machine", {})
     if machine.get("cores"):
         said.insert(1, escape.prose(f"{machine['cores']} cores"))
-    return [f"{verdict} It took {units.seconds(took)}.", "", " · ".join(said)]
+    return [f"{bold} It took {units.seconds(took)}.", "", " · ".join(said)]
 
 
 def line_of(row: Finding) -> str:

@@ -1,10 +1,13 @@
 """The page of a self-check: its counts are drawn with their intervals, and the title counts what denies its limit."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from suite.core import store
 from suite.core.records import SELFCHECK, Finding, Verdict
+from suite.report import outcome, page, selfcheck
 from suite.report.html import checked
 
 
@@ -46,3 +49,27 @@ def test_what_has_no_limit_is_for_show() -> None:
 )
 def test_a_row_without_trials_draws_nothing(details: dict[str, str | int | float | None]) -> None:
     assert checked.counts([Finding(task="t", quantity=SELFCHECK, verdict="holds", details=details)]) is None
+
+
+def test_a_report_of_a_self_check_is_that_of_a_self_check(tmp_path: Path) -> None:
+    with store.Writer(tmp_path) as writer:
+        writer.write([row("a cheat is caught", 20, 20, "holds"), row("a mask is missed", 3, 10, "broken", "none")])
+    assert page.write(tmp_path) == tmp_path / "report.html"
+    assert "1 of 2 rows fail" in (tmp_path / "report.html").read_text()
+    assert "| a cheat is caught | 20 of 20 |" in (tmp_path / "SELFCHECK.md").read_text()
+    assert not (tmp_path / "REPORT.md").exists(), "nothing was timed: a page of times would say that nothing was done"
+    said = outcome.answer(store.read(tmp_path), tmp_path, tmp_path / "report.html", code=0)
+    assert [found["check"] for found in said.data["rows"]] == ["a cheat is caught", "a mask is missed"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "No row was tried."),
+        ([row("a", 20, 20, "holds")], "All 1 rows that were tried hold."),
+        ([row("a", 20, 20, "holds"), row("b", 0, 0, "unclear")], "All 1 rows that were tried hold. 1 had no trials."),
+        ([row("a", 2, 20, "broken"), row("b", 20, 20, "holds")], "1 of 2 rows that were tried fail."),
+    ],
+)
+def test_the_verdict_counts_rows_that_have_a_limit(rows: list[Finding], said: str) -> None:
+    assert selfcheck.verdict(rows) == said
