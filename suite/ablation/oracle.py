@@ -51,48 +51,63 @@ def _answer(regions: Floats, words: list[str], setting: Setting) -> int:
     names = VOCABULARY[FIRST_COLOUR : FIRST_COLOUR + setting.colours]
     seen_colour = [names[best] for best in regions[:, : setting.colours].argmax(axis=1)]
     seen_shape = [SHAPES[best] for best in regions[:, setting.colours : -2].argmax(axis=1)]
-    place = regions[:, -2:].astype(np.float64)
+    return ANSWERS.index(reply(seen_colour, seen_shape, regions[:, -2:].astype(np.float64), words))
 
+
+def reply(seen_colour: list[str], seen_shape: list[str], place: npt.NDArray[np.float64], words: list[str]) -> str:
+    """The answer to a question about objects that were recognised.
+
+    Args:
+        seen_colour: the colour of each object, in words.
+        seen_shape: what each of them is: a word of its own that answers can be.
+        place: ``[objects, 2]`` x and y, with zero in the middle.
+        words: of the question.
+    """
+    names = VOCABULARY[FIRST_COLOUR:]
     referents = [word for word in words if word in names]
     if "not" in words:  # the colour after "not the" is the one that is not meant
         referents.remove(words[words.index("not") + 2])
     one, *rest = [seen_colour.index(name) for name in referents]
 
     if "same" in words:
-        return ANSWERS.index("yes" if seen_shape[one] == seen_shape[rest[0]] else "no")
+        return "yes" if seen_shape[one] == seen_shape[rest[0]] else "no"
     if "many" in words:
-        return ANSWERS.index(str(seen_shape.count(seen_shape[one]) - 1))
+        return str(seen_shape.count(seen_shape[one]) - 1)
     if "left" in words or "right" in words:
         middle = place[rest[0], 0] if rest else 0.0
         is_left = place[one, 0] < middle
-        return ANSWERS.index("yes" if is_left == ("left" in words) else "no")
+        return "yes" if is_left == ("left" in words) else "no"
     if "closest" in words or "furthest" in words:
-        others = [index for index in range(len(regions)) if index != one]
+        others = [index for index in range(len(place)) if index != one]
         distance = [float(np.hypot(*(place[index] - place[one]))) for index in others]
         wanted = min(distance) if "closest" in words else max(distance)
-        return ANSWERS.index(seen_shape[others[distance.index(wanted)]])
-    return ANSWERS.index(seen_shape[one])
+        return seen_shape[others[distance.index(wanted)]]
+    return seen_shape[one]
 
 
-def blind_ceilings(setting: Setting = STANDARD) -> dict[str, float]:
+def blind_ceilings(setting: Setting = STANDARD, *, looks: int = len(SHAPES)) -> dict[str, float]:
     """The best accuracy per family without the image, in closed form.
 
-    Yes and no are even in every question that has them, and shapes come in threes. A count has no better guess than
-    the likeliest number of the other objects that share a shape, each with a chance of one third. Questions about left
-    and right are rarer than those about a shape, as objects near the middle are not asked about.
+    Yes and no are even in every question that has them, and so are the shapes. A count has no better guess than the
+    likeliest number of the other objects that share a shape, each with a chance of one third. Questions about left and
+    right are rarer than those about a shape, as objects near the middle are not asked about.
+
+    Args:
+        setting: how large the scenes are.
+        looks: as many shapes can be the answer; a scene has three of them.
     """
     clear = sum(abs(x - SIDE // 2) >= MARGIN for x in range(SIDE + 1)) / (SIDE + 1)
-    of_shape = 1 / (1 + 2 * clear)
+    of_shape, guess = 1 / (1 + 2 * clear), 1 / looks
     others = range(setting.fewest - 1, setting.most)
     chance = 1 / len(SHAPES)
     counts = [
         sum(comb(n, k) * chance**k * (1 - chance) ** (n - k) for n in others) / len(others) for k in range(setting.most)
     ]
     return {
-        "unary": of_shape * chance + (1 - of_shape) * 0.5,
-        "phrase": chance,
+        "unary": of_shape * guess + (1 - of_shape) * 0.5,
+        "phrase": guess,
         "pair": 0.5,
-        "nearest": chance,
+        "nearest": guess,
         "count": max(counts) / sum(counts[:10]),  # a larger number has no answer
     }
 

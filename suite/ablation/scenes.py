@@ -165,11 +165,19 @@ class Draws:
         return scaled
 
 
+class Asked(NamedTuple):
+    """Scenes and a question about each, before anybody has seen or written anything."""
+
+    scenes: Scenes
+    kind: Ints  # [n] index into KINDS
+    first: Ints  # [n] the object that C names
+    second: Ints  # [n] the object that D names
+    answer: Ints  # [n] index into ANSWERS
+    family: Ints  # [n] index into FAMILIES
+
+
 def generate(count: int, *, seed: tuple[int, ...], setting: Setting = STANDARD) -> Examples:
     """Examples with their families drawn uniformly.
-
-    A scene and a question that do not fit (no clear answer, or a phrase whose two objects look alike) are drawn again
-    inside their family.
 
     Args:
         count: examples to make.
@@ -177,6 +185,17 @@ def generate(count: int, *, seed: tuple[int, ...], setting: Setting = STANDARD) 
         setting: how large the scenes are.
     """
     draws = Draws(seed)
+    asked = ask(draws, count, setting)
+    words, word_count = write(draws, asked)
+    image = _see(draws, asked.scenes, setting)
+    return Examples(image, asked.scenes.objects, words, word_count, asked.answer, asked.family)
+
+
+def ask(draws: Draws, count: int, setting: Setting) -> Asked:
+    """Scenes and questions that fit.
+
+    What does not (no clear answer, or a phrase whose two objects look alike) is drawn again inside its family.
+    """
     families = np.array([FAMILIES.index(name) for name in setting.families])
     family = families[draws.below(families.size, count)]
     scenes = Scenes(*(np.zeros((count, *shape), dtype=np.int64) for shape in _scene_shapes(setting)))
@@ -193,8 +212,7 @@ def generate(count: int, *, seed: tuple[int, ...], setting: Setting = STANDARD) 
         for whole, part in zip((*scenes, kind, first, second, answer), (*drawn, asked, one, other, found), strict=True):
             whole[rows] = part[accepted]
         pending = pending[~accepted]
-    words, word_count = _write(draws, kind, _take(scenes.colour, first), _take(scenes.colour, second))
-    return Examples(_see(draws, scenes, setting), scenes.objects, words, word_count, answer, family)
+    return Asked(scenes, kind, first, second, answer, family)
 
 
 def answers(scenes: Scenes, kind: Ints, first: Ints, second: Ints) -> Ints:
@@ -299,7 +317,10 @@ def _templates() -> tuple[Ints, Ints]:
 _TEMPLATE, _LENGTH = _templates()
 
 
-def _write(draws: Draws, kind: Ints, colour: Ints, other_colour: Ints) -> tuple[Ints, Ints]:
+def write(draws: Draws, asked: Asked) -> tuple[Ints, Ints]:
+    """The questions in words, and how many words each has."""
+    kind, colours = asked.kind, asked.scenes.colour
+    colour, other_colour = _take(colours, asked.first), _take(colours, asked.second)
     fillers = draws.below(4, kind.size)
     filling = 1 + draws.below(len(FILLERS), kind.size, 3)
     slot = np.arange(QUESTION_WORDS) - fillers[:, None]  # [n, T] place in the template

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from suite.ablation.digits import DigitTask
 from suite.ablation.scene_task import SceneTask
 from suite.ablation.task import Task
 from suite.ablation.vqa2 import Vqa2Task
@@ -9,6 +10,7 @@ from suite.core.errors import UserError
 
 TASKS: Mapping[str, type[Task]] = {
     "scenes": SceneTask,
+    "digits": DigitTask,
     "vqa2": Vqa2Task,
 }
 """By the name that ``--data`` gives; the first is what is learnt if nothing is said."""

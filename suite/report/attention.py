@@ -37,7 +37,8 @@ PAINT = {
     "teal": "#006d6d",
     "maroon": "#6e1010",
 }
-_MARKS = {"circle": "o", "square": "s", "triangle": "^"}
+_MARKS = {"circle": "o", "square": "s", "triangle": "^"} | {digit: f"${digit}$" for digit in "0123456789"}
+"""Shapes of the scenes; a handwritten digit stands for itself."""
 LEVELS = ("words", "phrases", "question")
 """What the glimpses of a classifier with three of them attend on."""
 COLUMNS = 3
@@ -186,8 +187,9 @@ def _plane(axis: Axes, drawing: Mapping[str, Any], glimpse: int) -> None:
         drawing["places"], drawing["colours"], drawing["shapes"], regions, whole[:-1], strict=True
     ):
         axis.scatter(x, y, s=60 + 900 * weight, color=style.INK, alpha=0.14, linewidths=0, zorder=1)
+        size, edge = (90, 0.3) if shape.isdigit() else (42, 0.6)
         axis.scatter(
-            x, y, s=42, color=PAINT[colour], marker=_MARKS[shape], edgecolors=style.INK, linewidths=0.6, zorder=3
+            x, y, s=size, color=PAINT[colour], marker=_MARKS[shape], edgecolors=style.INK, linewidths=edge, zorder=3
         )
         if percent:
             axis.annotate(
