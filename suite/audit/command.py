@@ -1,5 +1,6 @@
 """``run_all.py audit``: what was understood, one paragraph, one line per property; a page and JSON of the same."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -101,9 +102,10 @@ def start(
         return fail(heard.refused, exits.WRONG_COMMAND, manner, data={"target": target, "adapter": heard.adapter})
     answer = answered(target, heard, strict=strict)
     if html is not None:
-        found = [_cells(finding) for finding in heard.found]
+        again = said_again(target, seed, stated or {})
+        made = page(heard.name, answer.last, heard.account, heard.found, heard.closing, again)
         try:
-            html.write_text(page(heard.name, answer.last, heard.account, found, heard.closing), encoding="utf-8")
+            html.write_text(made, encoding="utf-8")
         except OSError as error:  # what was found is printed all the same
             console.print(f"--html {html}: {error.strerror}")
     room = screen()
@@ -205,6 +207,15 @@ def answered(target: str, heard: Heard, *, strict: bool) -> Answer:
             "properties": [asdict(finding) for finding in found],
         },
     )
+
+
+def said_again(target: str, seed: int, stated: Mapping[str, Any]) -> str:
+    """The command that makes an audit again, with what was said of its arguments."""
+    words = ["python", "run_all.py", "audit", target, *(["--seed", str(seed)] if seed else [])]
+    for flag, given in (("--mask", stated.get("masks", {})), ("--inputs", stated.get("inputs", {}))):
+        words += [word for name, kind in given.items() for word in (flag, f"{name}={kind}")]
+    words += [word for name in stated.get("ignore", ()) for word in ("--ignore", name)]
+    return shlex.join(words)
 
 
 def told(masks: Sequence[str], inputs: Sequence[str], ignore: Sequence[str]) -> dict[str, object]:

@@ -120,6 +120,11 @@ def error(value: float | None) -> str:
     return "0" if value == 0 else f"{value:.1e}"
 
 
+def moved(value: float | None) -> str:
+    """By how much something moved, relative: ``0.45`` where it is plain, ``3.1e-07`` where it is rounding."""
+    return digits(value) if is_number(value) and abs(value) >= 0.01 else error(value)
+
+
 def quantity(value: float | None, unit: str) -> str:
     """A value in a record's unit: ``s``, ``B`` or ``1``.
 

@@ -111,16 +111,16 @@ def _evidence(finding: Finding) -> dict[str, Any]:
         return shown
     if finding.value is not None:
         noise = details.get("noise")
-        beside = f"; its own noise {_size(noise)}" if isinstance(noise, int | float) else ""
-        shown["value"] = f"{_size(finding.value)}, relative{beside}"
+        beside = f"; its own noise {units.moved(noise)}" if isinstance(noise, int | float) else ""
+        shown["value"] = f"{units.moved(finding.value)}, relative{beside}"
     if finding.limit is not None:
-        shown["limit"] = "nothing: exactly equal" if finding.limit == 0 else _size(finding.limit)
+        shown["limit"] = "nothing: exactly equal" if finding.limit == 0 else units.moved(finding.limit)
     shown["cause"] = "; ".join(_texts(details.get("causes"))[:MOST_CAUSES])
     shown["defects"] = "; ".join(_texts(details.get("defects")))
     failures = details.get("failures")
     if isinstance(failures, list | tuple):
         shown["failures"] = [
-            [_size(cell) if isinstance(cell, int | float) else str(cell or "") for cell in row]
+            [units.moved(cell) if isinstance(cell, int | float) else str(cell or "") for cell in row]
             for row in failures[:MOST_FAILURES]
             if isinstance(row, list | tuple)
         ]
@@ -129,10 +129,6 @@ def _evidence(finding: Finding) -> dict[str, Any]:
 
 def _texts(value: object) -> list[str]:
     return [str(item) for item in value if item] if isinstance(value, list | tuple) else []
-
-
-def _size(value: float) -> str:
-    return "0" if value == 0 else units.digits(value) if abs(value) >= 0.01 else units.error(value)
 
 
 def movements(records: Iterable[Record]) -> list[Figure]:
@@ -178,7 +174,7 @@ def movement_points(records: Iterable[Record]) -> list[Datum]:
             "limit": charts.rounded(finding.limit),
             "wrong": finding.verdict if finding.verdict != "holds" else "holds",
             "short": finding.quantity,
-            "said": f"{_property(finding)}: {_output(finding)} {_size(finding.value or 0.0)}",
+            "said": f"{_property(finding)}: {_output(finding)} {units.moved(finding.value or 0.0)}",
             "summary": finding.summary,
             "doubt": "",
         }
@@ -203,12 +199,16 @@ def movement_title(values: Sequence[Datum]) -> str:
     wrong = [value for value in values if value["wrong"] != "holds"]
     right = [value for value in values if value["wrong"] == "holds"]
     most = (
-        f"{len(right)} that are right move by {_size(max(value['value'] for value in right))} at most" if right else ""
+        f"{len(right)} that are right move by {units.moved(max(value['value'] for value in right))} at most"
+        if right
+        else ""
     )
     if not wrong:
         return f"When padding changes, the {most}"
     first = max(wrong, key=lambda value: float(value["value"]))
-    text = f"Padding moves {first['variant']} most, by {_size(first['value'])} ({first['said'].partition(':')[0]})"
+    text = (
+        f"Padding moves {first['variant']} most, by {units.moved(first['value'])} ({first['said'].partition(':')[0]})"
+    )
     return f"{text}; the {most}" if most else text
 
 
