@@ -372,9 +372,7 @@ def ablate(
     resume: Annotated[
         Path | None, typer.Option(help="Continue the ablation in this folder from its last finished epochs.")
     ] = None,
-    data: Annotated[
-        str, typer.Option(help="scenes (generated), digits (handwritten), vqa2 (from disk).")
-    ] = "scenes",
+    data: Annotated[str, typer.Option(help="scenes (generated), digits (handwritten), vqa2 (from disk).")] = "scenes",
     root: Annotated[Path | None, typer.Option(help="Folder of the files, for data that has any, such as vqa2.")] = None,
     device: Annotated[str, typer.Option(help="Where to train: cpu or cuda.")] = "cpu",
     executor: Executor = "local",

@@ -101,7 +101,7 @@ def _page(
             {"name": " · ".join(map(str, place)), "headline": standing.headline(here)}
             for place, here in places[:MOST_PLACES]
         ],
-        lacking=summary.lacking(made.peaks),
+        lacking=summary.lacking(made.peaks, made.cells),
         places_left=max(len(places) - MOST_PLACES, 0),
         believed=summary.believed(made.cells),
         incorrect=[f"`{row.variant}`: **{row.property}** {row.summary}" for row in broken.itertuples()][

@@ -278,17 +278,23 @@ def _spread(middle: float, count: int) -> list[float]:
     return [middle + 0.6 * ((count - 1) / 2 - index) / max(count - 1, 2) for index in range(count)]
 
 
-def shares(shown: pd.DataFrame) -> str:
-    """From the least to the most that any form reached in any task, and the same of eager float32."""
-    (least,) = wording.rows(shown.nsmallest(1, "of_machine_low"))
-    (most,) = wording.rows(shown.nlargest(1, "of_machine_high"))
-    low, high = units.percent(number(least, "of_machine_low")), units.percent(number(most, "of_machine_high"))
+def shares(shown: pd.DataFrame, *, over_tasks: bool = True) -> str:
+    """From the least to the most that any form reached, and the same of eager float32.
+
+    Args:
+        shown: the cells that are drawn.
+        over_tasks: whether the ends are those of any task, as lines show them; or those of the points.
+    """
+    lower, upper = ("of_machine_low", "of_machine_high") if over_tasks else ("of_machine", "of_machine")
+    (least,) = wording.rows(shown.nsmallest(1, lower))
+    (most,) = wording.rows(shown.nlargest(1, upper))
+    low, high = units.percent(number(least, lower)), units.percent(number(most, upper))
     eager = shown[shown["variant"] == shown["parent"]]
-    ends = [units.percent(float(end)) for end in (eager["of_machine_low"].min(), eager["of_machine_high"].max())]
+    ends = [units.percent(float(end)) for end in (eager[lower].min(), eager[upper].max())]
     names = [f"{row['variant']}{', doubted' if row['trust'] else ''}" for row in (least, most)]
     text = f"{low} ({names[0]})" + ("" if low == high else f" to {high} ({names[1]})")
     text += " of what this machine can do by its fastest route"
-    if len(eager) and len(eager) < len(shown):
+    if len(eager) and len(eager) < len(shown) and ends != [low, high]:
         text += f"; eager float32 {' to '.join(dict.fromkeys(ends))}"
     return text
 

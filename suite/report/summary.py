@@ -57,7 +57,7 @@ def believed(cells: pd.DataFrame) -> str:
     few = units.count(float(timed["samples"].min()))
     return (
         f"{doubted or 'None'} of {len(timed)} times {'carry' if doubted > 1 else 'carries'} a reason for doubt; "
-        f"every time is a median of {few} samples or more."
+        f"every time rests on {few} samples or more, all its processes together."
     )
 
 
@@ -65,14 +65,20 @@ AS_FAST = 0.9
 """Products of a dtype for which a machine has instructions are no slower than those in float32; this leaves noise."""
 
 
-def lacking(peaks: pd.DataFrame) -> list[str]:
-    """For which dtypes each device has no instructions, by its products: what runs in them is slow for that reason."""
+DTYPES = {"bfloat16": ("bf16", "amp_bf16"), "float16": ("fp16", "amp_fp16")}
+"""Of each half type, the precisions that compute in it."""
+
+
+def lacking(peaks: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+    """For which dtypes of its cells a device has no instructions, by its products: forms in them are slow for that."""
     said = []
+    run = set(zip(cells["device"], cells["precision"], strict=True))
     for device, own in peaks.groupby("device", sort=False):
         rates = dict(zip(own["what"], own["per_second"], strict=True))
         full = rates.get("float32")
         for dtype, rate in rates.items():
-            if full and dtype not in ("float32", "copy") and rate < AS_FAST * full:
+            concerned = any((device, precision) in run for precision in DTYPES.get(str(dtype), ()))
+            if full and concerned and rate < AS_FAST * full:
                 slow, fast = units.per_second(rate, "FLOP"), units.per_second(full, "FLOP")
                 said.append(
                     f"On {device}, products in {dtype} run at {slow}, those in float32 at {fast}: it has no fast "

@@ -169,7 +169,7 @@
   });
 
   // ---- the table: sorted, filtered, with the columns that are wanted
-  const MOST_ROWS = 200;
+  const MOST_ROWS = 200, MOST_CARDS = 12;
   const tables = [];
   const table = (root) => {
     let by = -1, down = false, all = false, filter = "";
@@ -210,7 +210,7 @@
       });
     };
     const fill = () => {
-      const columns = [...shown].sort((a, b) => a - b), found = rows();
+      const columns = [...shown].sort((a, b) => a - b), found = rows(), most = innerWidth > 640 ? MOST_ROWS : MOST_CARDS;
       head.replaceChildren(...columns.map((at) => {
         const button = make("button", { type: "button", textContent: cells.columns[at].title + (at === by ? (down ? " ▼" : " ▲") : "") });
         button.addEventListener("click", () => { down = at === by ? !down : false; by = at; fill(); head.children[columns.indexOf(at)].firstChild.focus(); });
@@ -218,7 +218,7 @@
         cell.setAttribute("aria-sort", at === by ? (down ? "descending" : "ascending") : "none");
         return cell;
       }));
-      body.replaceChildren(...found.slice(0, all ? undefined : MOST_ROWS).map((row) => {
+      body.replaceChildren(...found.slice(0, all ? undefined : most).map((row) => {
         const name = text_of(row[3]);
         const line = make("tr", { className: name === selected ? "chosen" : "" }, ...columns.map((at) => {
           if (at === 0) {
@@ -237,7 +237,7 @@
       }));
       count.textContent = `${found.length} of ${cells.rows.length} rows`;
       more.replaceChildren();
-      if (!all && found.length > MOST_ROWS) {
+      if (!all && found.length > most) {
         const button = make("button", { type: "button", textContent: `Show all ${found.length} rows` });
         button.addEventListener("click", () => { all = true; fill(); });
         more.append(button);

@@ -91,7 +91,9 @@ def _number(row: Row, measure: str, end: str) -> float | None:
 def _point(row: Row, measure: str, *, rank: int) -> Datum:
     name = str(row["variant"])
     value, low, high = (charts.rounded(_number(row, measure, end)) for end in ("", "_low", "_high"))
-    said = units.seconds(value) if measure == "latency" else units.factor(value)
+    # from the number itself: one that is rounded twice may differ from the table's in its last digit
+    whole = _number(row, measure, "")
+    said = units.seconds(whole) if measure == "latency" else units.factor(whole)
     verdict = str(row["over_anchor_verdict"])
     return {
         "name": name,

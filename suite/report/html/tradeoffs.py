@@ -175,7 +175,7 @@ def roofline(cells: pd.DataFrame) -> Figure | None:
     levels = _levels(rows)
     return Figure(
         id=f"roofline-{place}-{phase}",
-        title=f"{scatter.shares(shown)} ({place}, {phase})",
+        title=f"{scatter.shares(shown, over_tasks=False)} ({place}, {phase})",
         spec=named_points(values, INTENSITY, SPEED, *_roofs(rows, levels), roofs=list(levels.values())),
         says="The roofs are what this machine was measured to do: below the slanted line a variant waits for memory, "
         "below a level one for arithmetic. A level line is the fastest route for its type of number.",

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from suite.core import store
 from suite.core.records import Finding, Measurement
-from suite.report import page, tables, terminal
+from suite.report import page, summary, tables, terminal
 from tests.suite.report import synthetic
 
 ROOT = Path(__file__).parents[3]
@@ -45,7 +45,10 @@ def test_the_report_is_three_screens_with_the_verdict_on_top_and_links_to_all_th
     assert "`python run_all.py ablate`" in answer
     assert "On cpu, products in float16 run at 2.50 GFLOP/s, those in float32 at 76.0 GFLOP/s: it has no fast" in answer
     assert "products in bfloat16" not in answer
-    assert "2 of 98 times carry a reason for doubt; every time is a median of 15 samples or more." in answer
+    assert (
+        "2 of 98 times carry a reason for doubt; every time rests on 15 samples or more, all its processes together."
+        in answer
+    )
     links = set(re.findall(r"(?<!\\)\]\(([^)]*)\)", text))
     assert {f"tables/{name}.md" for name in ("times", "masking", "published", "not-measured", "machine")} <= links
     assert all((folder / link).exists() for link in links)
@@ -192,3 +195,14 @@ def test_what_was_left_out_for_one_reason_stands_under_one_command() -> None:
         "bags: no memory",
         how.format("bags"),
     ]
+
+
+def test_a_type_without_instructions_is_spoken_of_where_a_form_of_the_run_is_in_it() -> None:
+    peaks = pd.DataFrame(
+        {"device": ["cpu"] * 3, "what": ["float32", "bfloat16", "float16"], "per_second": [8e10, 1e9, 1e9]}
+    )
+    cells = pd.DataFrame({"device": ["cpu", "cpu"], "precision": ["float32", "amp_bf16"]})
+    (said,) = summary.lacking(peaks, cells)
+    assert said.startswith("On cpu, products in bfloat16 run at 1.00 GFLOP/s, those in float32 at 80.0 GFLOP/s")
+    assert summary.lacking(peaks, cells[:1]) == []
+    assert summary.lacking(peaks, cells.assign(device="cuda")) == []

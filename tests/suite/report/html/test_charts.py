@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from suite.report import tables, wording
+from suite.report import tables, units, wording
 from suite.report.html import cells, charts, raw, speed, tradeoffs
 from tests.suite.report import synthetic
 
@@ -140,3 +140,20 @@ def test_doubts_that_differ_in_numbers_alone_are_one() -> None:
     assert wording.reasons(["spread by 3%", "throttled", "spread by 4%", "spread by 5%"]) == (
         "spread by 3% (and 2 more with other numbers); throttled"
     )
+
+
+def test_the_title_of_the_roofline_spans_the_points_that_are_drawn(here: pd.DataFrame) -> None:
+    shares = here["of_machine"].notna()
+    wide = here.assign(of_machine_low=here["of_machine"] / 2, of_machine_high=(here["of_machine"] * 2).clip(upper=1))
+    figure = next(one for one in tradeoffs.figures(wide) if one.id.startswith("roofline"))
+    told = wording.trusted(here[shares])["of_machine"]
+    assert figure.title.startswith(units.percent(float(told.min())))
+    assert f"to {units.percent(float(told.max()))} (" in figure.title
+
+
+def test_a_time_beside_a_point_is_the_time_of_the_table(here: pd.DataFrame) -> None:
+    # 16.349 ms is 16.35 ms in four digits, and that would be 16.4 or 16.3 by how it is rounded again
+    cells_ = here.assign(latency_s=0.016349)
+    for value in speed.points(wording.rows(cells_), "latency"):
+        if value.get("value") is not None:
+            assert value["latency"].startswith(value["said"])
