@@ -3,6 +3,7 @@
 A cause is stated as a fact only where one of these showed it on the very module.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -15,7 +16,7 @@ from suite.audit.checks.numbers import EXTREME, NARROW, SHIFTS, emptied
 from suite.audit.checks.padding import EMPTY, OTHERS, poured, widened
 from suite.audit.checks.weights import scaled
 from suite.audit.following import follow
-from suite.audit.lab import Lab, Lacking, Raised, reorder
+from suite.audit.lab import Lab, Lacking, Raised, keep_slots, reorder
 from suite.audit.scores import scaled_scores, score_handles, shifted_scores
 from suite.audit.subject import Scene, Side, slots_of, with_side
 from suite.audit.tracing import (
@@ -128,8 +129,11 @@ def _stands_before(operations: Sequence[Operation], moved: Operation, softmax: O
 def _by_count(lab: Lab, side: Side, *, train: bool) -> str:
     """Where the number of padded slots enters, although what stands in them does not."""
     own = lab.subject.side(side)
-    wide = (widened(lab, lab.batch, side, count) for count in ADDED)
-    moved = next((found for scene in wide if (found := first_moved(lab, side, lab.batch, scene, train=train))), None)
+    pairs = itertools.chain(
+        ((lab.batch, widened(lab, lab.batch, side, count)) for count in ADDED),
+        ((one, keep_slots(one, side, one.valid[side][0].nonzero().squeeze(-1))) for one in _one_by_one(lab.batch)),
+    )
+    moved = next((found for pair in pairs if (found := first_moved(lab, side, *pair, train=train))), None)
     if moved is None:
         return ""
     alone = f"what stands in padded {own.slots} reaches nothing, and how many there are does"
@@ -145,11 +149,20 @@ def _by_count(lab: Lab, side: Side, *, train: bool) -> str:
     )
 
 
+def _one_by_one(batch: Scene) -> Iterator[Scene]:
+    return (batch.take([example]) for example in range(batch.size))
+
+
 _BY_COUNT: Mapping[str, str] = {
     "lstm gru rnn rnn_tanh rnn_relu mkldnn_rnn_layer": "the recurrence{place} runs through padding; "
     "pack the rows to their lengths",
     "convolution": "the convolution{place} reaches into padding and finds no zeros there; blank padded {slots} first",
     "mean": "the mean{place} divides by the padded length; divide by the number of valid {slots}",
+    "sum": "the sum{place} adds what stands in padding, such as a bias on zeros; blank padded {slots} right before it",
+    "amax max max_pool1d_with_indices adaptive_max_pool2d": "the maximum{place} is taken over what stands in padding "
+    "too, such as zeros; fill padded {slots} with -inf before it",
+    "logsumexp": "the logsumexp{place} adds the exponential of what stands in padding, such as zeros; fill padded "
+    "{slots} with -inf before it",
 }
 """What an operation does with the number of padded slots, by its names."""
 
@@ -396,10 +409,11 @@ def of_equal_weights(lab: Lab, sides: Sequence[Side]) -> str:
             if not bool(weights.isfinite().all()) or not float(weights.max()):
                 continue
             slots, fill = lab.subject.side(side).slots, float(scores[EMPTY].max())
-            alike = "equal weights" if bool((scores[EMPTY] == fill).all()) else "weights"
+            equal = bool((scores[EMPTY] == fill).all())
+            what = f"every score is the fill, {fill:.3g}" if equal or fill < HIDDEN else f"scores are up to {fill:.3g}"
             return (
-                f"the softmax{operation.place} gives padding {alike} in a row without valid {slots}, where every "
-                f"score is the fill, {fill:.3g}: a softmax always sums to 1; multiply the weights by the mask there"
+                f"the softmax{operation.place} gives padding {'equal ' if equal else ''}weights in a row without valid "
+                f"{slots}, where {what}: a softmax always sums to 1; multiply the weights by the mask there"
             )
     return ""
 

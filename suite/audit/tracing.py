@@ -3,7 +3,7 @@
 import itertools
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -67,6 +67,9 @@ _SHOWS = (
     "unsqueeze",
     "squeeze",
     "copy_",
+    "cat",
+    "stack",
+    "constant_pad_nd",
 )
 """Operations that compute nothing: what they show was made before them."""
 
@@ -256,7 +259,7 @@ def trace(lab: Lab, scene: Scene, *, train: bool = False, statistics: bool = Fal
     return kept.operations
 
 
-Cuts = Callable[[Scene, Tensor], Sequence[Tensor]]
+Cuts = Callable[[Scene, Tensor], Iterable[Tensor]]
 """What ought to be equal in an intermediate result of a scene, in each way in which its axes may be meant."""
 
 
@@ -287,9 +290,14 @@ def moved_between(
     return None
 
 
-def _differ(left: Sequence[Tensor], right: Sequence[Tensor]) -> bool:
-    pairs = [(one, two) for one, two in zip(left, right, strict=False) if one.shape == two.shape and one.numel()]
-    return bool(pairs) and all(_moved(one, two) for one, two in pairs)
+def _differ(left: Iterable[Tensor], right: Iterable[Tensor]) -> bool:
+    differs = False
+    for one, two in zip(left, right, strict=False):
+        if one.shape == two.shape and one.numel():
+            if not _moved(one, two):
+                return False
+            differs = True
+    return differs
 
 
 def _moved(left: Tensor, right: Tensor) -> bool:
@@ -303,15 +311,20 @@ def first_moved(
 ) -> Operation | None:
     """The first operation whose result differs between two scenes where every slot of that side is valid."""
 
-    def cuts(scene: Scene, value: Tensor) -> Sequence[Tensor]:
-        own = _where_valid(scene.valid[side], value)
-        joined = [valid for valid in _joined(scene, side) if valid.shape[1] in value.shape]
-        return [_where_valid(valid, own) for valid in joined] or [own]
+    def cuts(scene: Scene, value: Tensor) -> Iterator[Tensor]:
+        every = range(value.dim())
+        # an axis of heads or features may be as long as the slots are many
+        ways = [every, *([axis] for axis in every), *([other for other in every if other != axis] for axis in every)]
+        for axes in ways:
+            own = _where_valid(scene.valid[side], value, axes)
+            yield own
+            for valid in _joined(scene, side):
+                yield _where_valid(valid, own, axes)
 
     return moved_between(lab, before, after, cuts, train=train, statistics=statistics)
 
 
-OF_ITS_OWN = 2
+OF_ITS_OWN = 16
 """How many slots of its own a module may put before or behind those of its sides."""
 
 
@@ -329,16 +342,18 @@ def _joined(scene: Scene, side: Side) -> Iterator[Tensor]:
             yield torch.cat([row, own], 1)
 
 
-def _where_valid(valid: Tensor, value: Tensor) -> Tensor:
+def _where_valid(valid: Tensor, value: Tensor, axes: Iterable[int]) -> Tensor:
     """An intermediate result without what has the place of a padded slot.
 
-    An axis as long as the validity is taken for its slots. Padding is blanked where examples are told apart by the
-    first axis; else slots are cut that are padding in any example.
+    Of the axes that are given, one as long as the validity is taken for its slots. Padding is blanked where examples
+    are told apart by the first axis; else slots are cut that are padding in any example.
     """
     examples, width = valid.shape
+    if width not in value.shape and examples * width not in value.shape:
+        return value
     by_example = value.dim() > 1 and value.shape[0] == examples
     kept = (valid.any(0) if by_example else valid.all(0)).nonzero().squeeze(-1)
-    for axis in range(value.dim()):
+    for axis in axes:
         size = value.shape[axis]
         if size == examples * width:
             value = value.index_select(axis, valid.flatten().nonzero().squeeze(-1))
