@@ -11,7 +11,9 @@ from torch import Tensor
 from suite.audit.subject import Scene, Side, drawn
 
 Layout = Literal["[B, L, D]", "[L, B, D]", "[B, D, L]", "[B, D, H, W]", "[B, H, W, D]", "[B, D]", "[L, D]"]
-Values = Literal["booleans", "integers", "floats", "additive", "lengths"]
+Values = Literal["booleans", "integers", "floats", "additive", "lengths", "shares"]
+COUNTS: tuple[Values, ...] = ("lengths", "shares")
+"""One number an example: how many slots are real, or which share of them."""
 Shape = Literal[
     "[B, L]",
     "[B, 1, 1, L]",
@@ -133,6 +135,8 @@ class Form:
         match self.values:
             case "lengths":
                 return f"lengths, whole numbers, one per example{', [B, 1]' if self.shape == '[B, 1]' else ''}"
+            case "shares":
+                return "lengths as shares of the padded row, one per example, 1.0 where it is full"
             case "additive":
                 told = "0 where real, a large negative number where padding"
                 return f"an additive mask {shape}, {told if self.real else 'the other way round'}"
@@ -155,13 +159,15 @@ class Form:
         if valid.dtype != torch.bool:
             hides = valid.is_floating_point() and not valid.is_meta and bool(valid.isinf().any())
             valid = valid == 0 if hides else valid != 0
-            if values != "lengths":
+            if values not in COUNTS:
                 values, real = ("additive", True) if hides else ("as given", real)
-        if values == "lengths":
+        if values in COUNTS:
             if valid.shape != scene.features[self.side].shape[:2]:
                 raise ValueError("lengths are counted from a validity that fits the features")
             counts: Tensor = valid.sum(-1)
             counts = counts if real else valid.shape[1] - counts
+            if values == "shares":
+                return counts.to(dtype) / valid.shape[1]
             return counts[:, None] if self.shape == "[B, 1]" else counts
         told = self._shaped(valid, scene)
         if values == "additive":
@@ -217,6 +223,7 @@ def forms(side: Side, sides: Sequence[Side], *, counts: bool, heads: Sequence[in
     kinds: tuple[Values, ...] = ("booleans", "integers", "floats", "additive")
     shapes: tuple[Shape, ...] = ("[B]", "[B, 1]")
     lengths = [Form(side=side, values="lengths", shape=shape) for shape in shapes]
+    lengths.append(Form(side=side, values="shares", shape="[B]"))
     if counts:
         yield from lengths
     for shape in SINGLE:

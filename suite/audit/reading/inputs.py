@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
 from suite.audit.reading.arguments import Argument, kinship
-from suite.audit.reading.forms import JOINED, Feature, Form, Layout, Values, forms
+from suite.audit.reading.forms import COUNTS, JOINED, Feature, Form, Layout, Shape, Values, forms
 from suite.audit.reading.trial import EXAMPLES, LENGTHS, Reading, Trials
 from suite.audit.subject import Side
 
@@ -31,6 +31,20 @@ MOST_JOINED = 8
 """How many parts of one width a joined vector may have."""
 COMMON = 12
 """How many forms of masks are tried with every layout before the rarer ones are."""
+MIXED = 0
+"""In place of how many: masks of different forms."""
+MOST_MIXED = 100
+_MIXED: tuple[tuple[Values, Shape], ...] = (
+    ("booleans", "[B, L]"),
+    ("floats", "[B, 1, 1, L]"),
+    ("floats", "[B, L, 1]"),
+    ("floats", "[B, L]"),
+    ("lengths", "[B]"),
+    ("booleans", "[B, 1, 1, L]"),
+    ("booleans", "[B, L, 1]"),
+    ("booleans", "[B, 1, L]"),
+    ("floats", "[B, 1, L]"),
+)
 _USUAL_MASKS = frozenset(
     {
         ("booleans", "[B, L]"),
@@ -76,14 +90,17 @@ def fits(trials: Trials, arguments: Sequence[Argument], stated: Stated) -> Itera
     roles = list(_roles(open_, stated))
     # the usual forms of masks before the rarer ones, any number of slots before a fixed one, names before the rest
     plan = [(roles[:1], COMMON, False), (roles[:1], COMMON, True), (roles[1:], COMMON, False), (roles, None, True)]
+    plan.insert(1, (roles[:1], MIXED, False))
     if not any(a.required and a.guess != "features" for a in open_):  # no name speaks of masks: perhaps some are
-        plan[1], plan[2] = plan[2], plan[1]
+        plan[2], plan[3] = plan[3], plan[2]
     for some, most, fixable in plan:
         for features, masks in some:
             found = False
             required = [m for m in masks if m.required]
             # a mask that may be left out by its signature may be needed all the same
             for needed in [required] + ([masks] if len(required) < len(masks) else []):
+                if most == MIXED and len(needed) < 2:
+                    continue
                 for candidate in _candidates(features, stated):
                     tried = replace(candidate, fixed=fixed)
                     reading = _mended(trials, tried, needed, stated, most, fixable=fixable)
@@ -288,7 +305,7 @@ def _mended(
         widths = {name: feature.width for name, feature in tried.features.items() if feature.width not in MARKERS}
     plain = all(feature.layout in ("[B, L, D]", "[B, D]") for feature in reading.features.values())
     for equal in _equal_widths(trials.module, reading) if plain else ():
-        for masks in itertools.islice(base_masks(required, reading, trials.module, stated), 6):
+        for masks in itertools.islice(base_masks(required, reading, trials.module, stated, most), 6):
             tried = _with_widths(replace(reading, masks=masks), equal)
             if _failure(trials, tried) is None:
                 return tried
@@ -307,6 +324,8 @@ def base_masks(
 ) -> Iterator[dict[str, Form]]:
     """Ways to pass the masks that have to be passed, all of one form; each tells of the side that its name is near.
 
+    Where ``most`` is `MIXED`, no two of them are of one form.
+
     Args:
         required: those masks.
         reading: of the features.
@@ -318,18 +337,21 @@ def base_masks(
     if not required or not sides:
         yield {}
         return
+    choices = [sorted(sides, key=lambda side: -kinship(a.name, side)) for a in required]
+    owners = sorted(itertools.product(*choices), key=lambda chosen: len(set(chosen)) < min(len(required), len(sides)))
+    if most == MIXED:
+        yield from _mixed(required, owners[0], stated)
+        return
     heads = heads_of(module)
     counts = all(a.counts for a in required)
     slots_first = all(feature.layout == "[L, B, D]" for feature in reading.features.values())
 
     def rare(form: Form) -> bool:
-        usual = (form.values, form.shape) in _USUAL_MASKS or (counts and form.values == "lengths")
+        usual = (form.values, form.shape) in _USUAL_MASKS or (counts and form.values in COUNTS)
         return not usual and not (slots_first and form.shape == "[L, B]")
 
     patterns = sorted(forms(sides[0], sides[:1], counts=counts, heads=heads), key=rare)[:most]
     paired = len(sides) > 1
-    choices = [sorted(sides, key=lambda side: -kinship(a.name, side)) for a in required]
-    owners = sorted(itertools.product(*choices), key=lambda chosen: len(set(chosen)) < min(len(required), len(sides)))
     if len(required) > 1 and not counts and any(a.counts for a in required):
         for chosen in owners[:4]:  # lengths of one kind, masks of another
             yield {
@@ -344,7 +366,7 @@ def base_masks(
         kinds: tuple[Values, ...] = ("booleans", "integers")
         for shape, values in itertools.product(JOINED, kinds):
             made = {required[0].name: Form(side=sides[0], values=values, shape=shape, joined=tuple(sides))}
-            if all(_allowed(form, stated.masks.get(name)) for name, form in made.items()):
+            if all(allowed(form, stated.masks.get(name)) for name, form in made.items()):
                 yield made
     order = [(pattern, owners[0]) for pattern in usual]
     order += [(pattern, chosen) for pattern in usual for chosen in owners[1:6]]
@@ -353,21 +375,36 @@ def base_masks(
         made = {}
         for argument, side in zip(required, chosen, strict=True):
             rows = pattern.rows and (next((s for s in sides if s != side), side) if paired else side)
-            values = "lengths" if argument.counts and pattern.values == "lengths" else pattern.values
             real = not argument.says_padding
-            made[argument.name] = replace(pattern, side=side, rows=rows, values=values, real=real)
-        if all(_allowed(form, stated.masks.get(name)) for name, form in made.items()):
+            made[argument.name] = replace(pattern, side=side, rows=rows, real=real)
+        if all(allowed(form, stated.masks.get(name)) for name, form in made.items()):
             yield made
         if pattern.rows is not None and paired:
             yield {name: replace(form, rows=form.side) for name, form in made.items()}
 
 
-def _allowed(form: Form, stated: str | None) -> bool:
+def _mixed(required: Sequence[Argument], owners: Sequence[Side], stated: Stated) -> Iterator[dict[str, Form]]:
+    """Masks of different forms, the usual ones first: where one is flat and another has axes for heads, no one fits."""
+    chosen = itertools.product(range(len(_MIXED)), repeat=len(required))
+    apart = [some for some in chosen if len({_MIXED[one][1] for one in some}) > 1]
+    for some in sorted(apart, key=sum)[:MOST_MIXED]:
+        made = {
+            argument.name: Form(side=side, values=_MIXED[one][0], shape=_MIXED[one][1], real=not argument.says_padding)
+            for argument, side, one in zip(required, owners, some, strict=True)
+        }
+        if all(allowed(form, stated.masks.get(name)) for name, form in made.items()):
+            yield made
+
+
+def allowed(form: Form, stated: str | None) -> bool:
+    """Whether a form is what the user said of a mask."""
     match stated:
-        case "lengths" | "additive":
+        case "lengths":
+            return form.values in COUNTS
+        case "additive":
             return form.values == stated
         case "valid" | "padding":
-            return form.values not in ("lengths", "additive")
+            return form.values not in (*COUNTS, "additive")
         case _:
             return True
 

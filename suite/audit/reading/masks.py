@@ -9,12 +9,13 @@ import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
 from suite.audit.reading.arguments import Argument, kinship
-from suite.audit.reading.forms import Form, forms
-from suite.audit.reading.inputs import Fit, Stated, heads_of
+from suite.audit.reading.forms import COUNTS, Form, forms
+from suite.audit.reading.inputs import Fit, Stated, allowed, heads_of
 from suite.audit.reading.trial import EXAMPLES, Outputs, Reading, Spent, Trials, kept, moved
 from suite.audit.subject import Scene, Side, with_side
 
@@ -33,6 +34,8 @@ STEADY = 1.25
 NOISE = 5.0
 LESS = 0.9
 """How much less slots have to move outputs that are beyond a length."""
+MUCH_LESS = 0.5
+"""The same, where its name says nothing of lengths."""
 FAR = 1e-6
 """How far an output has to move, relative, for a slot to reach it."""
 
@@ -107,7 +110,7 @@ class _Placing:
             a for a in self.arguments.values() if a.guess != "structure" or a.required or a.name in self.stated.masks
         ]
         reading, left = self._jointly(first or list(self.arguments.values()))
-        if reading.masks and not self.finite:  # no form will mend that
+        if reading.masks and self._runs(reading) and not self.finite:  # no form will mend that
             return self._told(reading, left)
         reading = self._refined(reading, [a for a in self.arguments.values() if a in first or not first])
         open_sides = [side for side in self.sides if self._scores(reading, self.sides)[side] > CLEAN]
@@ -156,9 +159,14 @@ class _Placing:
             slots = self._slots(reading, side)
             scene = self.trials.scene(reading)
             before = self.trials.outputs(reading, scene)
-            changed = range(slots - max(slots // 2, 1), slots)
-            far = math.inf if before is None else self._moved(reading, before, scene, side, changed, 0)
-            self.reach[key] = far
+            # the last ones may reach nothing where only what comes before is heard
+            middle = range(slots // 4, max(slots // 2, slots // 4 + 1))
+            last = range(slots - max(slots // 2, 1), slots)
+            self.reach[key] = (
+                math.inf
+                if before is None
+                else max(self._moved(reading, before, scene, side, changed, 0) for changed in (middle, last))
+            )
         return self.reach[key]
 
     def _furthest(self, side: Side) -> float:
@@ -222,26 +230,33 @@ class _Placing:
 
     def _runs(self, reading: Reading) -> bool:
         """Whether a reading runs and no mask spreads examples over a second axis."""
+        return self._spread(reading) == 0
+
+    def _spread(self, reading: Reading) -> float:
+        """How many outputs a mask of a wrong form spreads over one more axis; infinite where the call raises."""
         outputs = self.trials.outputs(reading, self.trials.scene(reading))
-        if outputs is None or any(value.dim() > self.axes.get(name, 99) for name, value in outputs.items()):
-            return False
-        if all(sum(size == EXAMPLES for size in value.shape) < 2 for value in outputs.values()):
-            return True
-        others = self.trials.outputs(reading, self.trials.scene(reading, examples=EXAMPLES - 1))
-        return others is not None and all(
-            sum(pair == (EXAMPLES, EXAMPLES - 1) for pair in zip(value.shape, others[name].shape, strict=False)) < 2
-            for name, value in outputs.items()
-            if name in others
-        )
+        if outputs is None:
+            return math.inf
+        wider = {name for name, value in outputs.items() if value.dim() > self.axes.get(name, 99)}
+        if any(sum(size == EXAMPLES for size in value.shape) > 1 for value in outputs.values()):
+            others = self.trials.outputs(reading, self.trials.scene(reading, examples=EXAMPLES - 1))
+            if others is None:
+                return math.inf
+            wider |= {
+                name
+                for name, value in outputs.items()
+                if name in others
+                and sum(pair == (EXAMPLES, EXAMPLES - 1) for pair in zip(value.shape, others[name].shape, strict=False))
+                > 1
+            }
+        return len(wider)
 
     # --- the search
 
     def _forms(self, argument: Argument, side: Side) -> Iterator[Form]:
         said = self.stated.masks.get(argument.name)
         for form in forms(side, self.sides, counts=argument.counts, heads=self.heads):
-            if said in ("lengths", "additive") and form.values != said:
-                continue
-            if said in ("valid", "padding") and form.values in ("lengths", "additive"):
+            if not allowed(form, said):
                 continue
             yield replace(form, real=said != "padding" and not (said is None and argument.says_padding is True))
 
@@ -339,7 +354,7 @@ class _Placing:
             if a.name in reading.masks
             and a.name not in self.stated.masks
             and a.name not in self.never
-            and reading.masks[a.name].values not in ("lengths", "additive")
+            and reading.masks[a.name].values not in (*COUNTS, "additive")
         ]
         paired = [name for name, form in reading.masks.items() if form.rows not in (None, form.side)]
         variants = [reading]
@@ -379,32 +394,35 @@ class _Placing:
     def _refined(self, reading: Reading, arguments: Sequence[Argument]) -> Reading:
         """The reading after each mask was tried in every form, the others kept."""
         arguments = [a for a in arguments if a.name not in self.never]
-        if len(self.arguments) == 1 and self._matters(reading, arguments[0].name if arguments else ""):
+        only = arguments[0].name if arguments else ""
+        if len(self.arguments) == 1 and self._runs(reading) and self._matters(reading, only):
             return reading  # every form of it was tried already
         for _ in range(2):
-            before = self._total(reading)
-            if self._clean(reading) and all(self._matters(reading, a.name) for a in arguments):
+            before, spread = self._total(reading), self._spread(reading)
+            if not spread and self._clean(reading) and all(self._matters(reading, a.name) for a in arguments):
                 return reading
             for argument in arguments:
                 reading = self._best(reading, argument)
-            if self._total(reading) > BETTER * before - CLEAN:
+            if self._total(reading) > BETTER * before - CLEAN and self._spread(reading) == spread:
                 break
         return reading
 
     def _best(self, reading: Reading, argument: Argument) -> Reading:
-        lowest, best = self._total(reading), reading
+        lowest, least, best = self._total(reading), self._spread(reading), reading
         dull = argument.name not in reading.masks or not self._matters(reading, argument.name)
         for index, side in enumerate(self._owners(argument)):
             for form in self._forms(argument, side):
                 tried = reading.with_mask(argument.name, form)
-                if not self._runs(tried) or (dull and not self._matters(tried, argument.name)):
+                spread = self._spread(tried)
+                if spread > least or (dull and not self._matters(tried, argument.name)):
                     continue
                 for polar in self._polarities(tried, [argument]):
                     total = self._total(polar)
-                    better = total < (AGAINST_NAMES if index else BETTER) * lowest - CLEAN
+                    # another mask's form may spread outputs still: fewer of them is better whatever gets through
+                    better = spread < least or total < (AGAINST_NAMES if index else BETTER) * lowest - CLEAN
                     better = better or self._cleaner(polar, best)
                     if better or (dull and total <= lowest + CLEAN and self._matters(polar, argument.name)):
-                        lowest, best, dull = total, polar, False
+                        lowest, least, best, dull = total, spread, polar, False
         return best
 
     def _matters(self, reading: Reading, name: str) -> bool:
@@ -412,12 +430,17 @@ class _Placing:
         form = reading.masks.get(name)
         if form is None:
             return False
-        hidden = {side: max(self._slots(reading, side) // 2, 1) for side in form.sides}
-        scene = self.trials.scene(reading, hidden=hidden)
+        slots = {side: self._slots(reading, side) for side in form.sides}
+        scene = self.trials.scene(reading, hidden={side: max(count // 2, 1) for side, count in slots.items()})
         full = self.trials.scene(reading)
         seen: list[Outputs] = []
-        for told in (scene, full):
-            for way in (form, form.flipped):
+        ways: Sequence[Form] = (form, form.flipped)
+        scenes: Sequence[Scene] = (scene, full)
+        if form.values in COUNTS:  # a length of 0 may have nothing to do with padding
+            ways = (form,)
+            scenes = (scene, full, self.trials.scene(reading, hidden={side: c - 1 for side, c in slots.items()}))
+        for told in scenes:
+            for way in ways:
                 given = reading.arguments(full, self.trials.dtype)
                 try:
                     given[name] = way.given(told, self.trials.dtype)
@@ -541,16 +564,20 @@ class _Placing:
             return Placed(form=form, shown=True, how="as stated")
         opposite = reading.with_mask(name, form.flipped)
         # of its own sides alone too: a leak of another side must not drown what this mask shows
-        for sides in (self.sides, form.sides):
+        for sides in (self.sides, form.sides) if form.values not in COUNTS else ():  # nobody counts padding
             if self._worse(opposite, reading, sides, DECISIVE, 2) or self._worse(opposite, reading, sides, STEADY, 5):
                 return Placed(form=form, shown=True, how="found by trial")
         alone = [sum(self._scores(reading, form.sides, salt).values()) for salt in (0, 1)]
         finite = max(sum(self._scores(reading, self.sides, salt).values()) for salt in (0, 1)) < BROKEN
-        if finite and form.values == "lengths" and (max(alone) < CLEAN or self._fewer_move_less(reading, argument)):
+        if finite and form.values in COUNTS and (max(alone) < CLEAN or self._fewer_move_less(reading, argument)):
             return Placed(form=form, shown=True, how="found by trial")
         if not finite and self._whole(reading) and not self._whole(opposite):
             return Placed(form=form, shown=True, how="found by trial")
-        if form.values in ("lengths", "additive"):
+        if form.values not in (*COUNTS, "additive"):
+            deaf, deaf_turned = self._deaf(reading, form.sides), self._deaf(opposite, form.sides)
+            if deaf < deaf_turned or deaf_turned < deaf:
+                return Placed(form=form if deaf < deaf_turned else form.flipped, shown=True, how="found by trial")
+        if form.values in (*COUNTS, "additive"):
             return Placed(form=form, shown=False, how="assumed: no trial decides")
         said = argument.says_padding
         neighbours = {f.real for n, f in reading.masks.items() if n != name and f.values == form.values}
@@ -560,6 +587,30 @@ class _Placing:
             form = replace(form, real=neighbours.pop())
             return Placed(form=form, shown=False, how="assumed to be like the other: no trial decides")
         return Placed(form=replace(form, real=True), shown=False, how="assumed: no trial decides")
+
+    def _deaf(self, reading: Reading, sides: Sequence[Side]) -> set[tuple[Side, Side, str]]:
+        """Outputs that nothing real reaches where half of a side is hidden: its rows, or all of it, are blanked.
+
+        Returns:
+            The side that is half hidden, the side whose real slots were changed, and the output.
+        """
+        found: set[tuple[Side, Side, str]] = set()
+        for side in sides:
+            slots = self._slots(reading, side)
+            hidden = range(slots - max(slots // 2, 1), slots)
+            scene = self.trials.scene(reading, hidden={side: len(hidden)})
+            before = self.trials.outputs(reading, scene)
+            out = self._places(reading, side, hidden)
+            if before is None:
+                continue
+            for other in reading.sides:
+                features = scene.features[other].clone()
+                real = features[:, : hidden.start] if other == side else features
+                real.mul_(-2).add_(1)
+                after = self.trials.outputs(reading, replace(scene, features={**scene.features, other: features})) or {}
+                look = partial(kept, slots=out)
+                found |= {(side, other, name) for name in before if moved({name: before[name]}, after, look) < FAR}
+        return found
 
     def _worse(self, one: Reading, other: Reading, sides: Sequence[Side], times: float, trials: int) -> bool:
         """Whether padding moves outputs so many times as much under one reading as under another, in every trial."""
@@ -582,7 +633,8 @@ class _Placing:
                 if before is None:
                     return False
                 moves.append(self._moved(reading, before, scene, form.side, last, salt))
-        return argument.counts and moves[0] < LESS * moves[1] and moves[2] < LESS * moves[3]
+        less = LESS if argument.counts else MUCH_LESS
+        return moves[0] < less * moves[1] and moves[2] < less * moves[3]
 
 
 def _alike(form: Form, pattern: Form) -> bool:

@@ -9,7 +9,7 @@ from suite.core.errors import UserError
 
 MASKS = (
     "~{valid}, {valid}.long(), {valid}.float(), (~{valid}).float() * -1e9, "
-    "each with [:, None, None] where a head axis is; {valid}.sum(-1)"
+    "each with [:, None, None] where a head axis is; {valid}.sum(-1); {valid}.float().mean(-1)"
 )
 
 

@@ -10,6 +10,7 @@ from suite.audit.reading.arguments import Argument
 from suite.audit.reading.inputs import Stated, fits, seen, spread
 from suite.audit.reading.masks import Placement, place
 from suite.audit.reading.trial import EXAMPLES, SECONDS, Reading, Spent, Trials
+from suite.audit.subject import Side
 
 MOST = 3
 """How many readings that run are tried further where none is confirmed."""
@@ -29,9 +30,10 @@ def search(trials: Trials, arguments: Sequence[Argument], stated: Stated) -> Pla
             mixes = not independent(trials, found.reading)
             twice = spread(trials, found.reading)
             idle = _needless(trials, arguments, found)
-            if not mixes and not twice and not idle and found.decided and not found.left:
+            turned = _turned(found.reading)
+            if not mixes and not twice and not idle and not turned and found.decided and not found.left:
                 return found
-            key = (float(mixes), float(twice), float(len(idle)), float(len(found.left)))
+            key = (float(mixes), float(twice), float(bool(turned)), float(len(idle)), float(len(found.left)))
             if best is None or key < best[0]:
                 best = key, found
     except Spent:
@@ -43,10 +45,23 @@ def search(trials: Trials, arguments: Sequence[Argument], stated: Stated) -> Pla
     if best[0][1]:
         doubts = ("under the best reading of its signature that was found, examples meet as if they were slots",)
     doubts += tuple(
+        f"{side} runs as [B, D, L] with as many slots as another side is wide, and may be [B, L, D] with a mask of a "
+        "form that was not tried"
+        for side in _turned(best[1].reading)
+    )
+    doubts += tuple(
         f"{name} may be left out by its signature, had to be passed, and changes nothing as a feature input"
         for name in _needless(trials, arguments, best[1])
     )
     return replace(best[1], doubts=doubts)
+
+
+def _turned(reading: Reading) -> list[Side]:
+    """Sides that were taken for channels first beside ones that are not, with as many slots as those are wide."""
+    plain = {reading.width(f.side) for f in reading.features.values() if f.layout == "[B, L, D]"}
+    return [
+        f.side for f in reading.features.values() if f.layout == "[B, D, L]" and reading.lengths.get(f.side) in plain
+    ]
 
 
 def _needless(trials: Trials, arguments: Sequence[Argument], found: Placement) -> list[str]:

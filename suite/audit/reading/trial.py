@@ -24,6 +24,9 @@ EXAMPLES = 3
 SECONDS = 20.0
 """Of this thread's own work, what one search may take, and what the trials of its finding may take again."""
 
+NOTHING = 1e-6
+"""What part of an output is left of it, of the whole, that counts as zero: a weight of e^-100 is one."""
+
 
 class Spent(Exception):
     """The time for one reading is over."""
@@ -199,6 +202,12 @@ def kept(value: Tensor, slots: Sequence[tuple[int, Sequence[int]]]) -> Tensor:
     return value
 
 
+def _size(value: Tensor) -> float:
+    """The RMS of what is finite."""
+    finite = value[value.isfinite()].double()
+    return float(finite.square().mean().sqrt()) if finite.numel() else 0.0
+
+
 def moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor], look: Callable[[Tensor], Tensor]) -> float:
     """How far outputs moved, RMS over RMS, the mean of all; infinite where one is not finite or changed its shape."""
     total, count = 0.0, 0
@@ -208,11 +217,11 @@ def moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor], look: Calla
             return math.inf
         if not value.is_floating_point():
             value, other = value.float(), other.float()
+        whole = _size(value)
         value, other = look(value).double(), look(other).double()
         if value.numel() == 0:
             continue
-        finite = value[value.isfinite()]
-        scale = float(finite.square().mean().sqrt()) if finite.numel() else 0.0
+        scale = max(_size(value), NOTHING * whole)
         # scores of -inf that stay where they are have not moved
         apart = torch.where(value == other, torch.zeros_like(value), other - value)
         difference = float(apart.square().mean().sqrt())

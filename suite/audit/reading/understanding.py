@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from suite.audit.calling import NotJudged
 from suite.audit.reading.adapter import Adapter
-from suite.audit.reading.arguments import Argument, arguments_of, by_place, called, takes_any, takes_more
-from suite.audit.reading.forms import Form
+from suite.audit.reading.arguments import Argument, arguments_of, by_place, called, kinship, takes_any, takes_more
+from suite.audit.reading.forms import COUNTS, Form
 from suite.audit.reading.inputs import Stated
 from suite.audit.reading.masks import Placement
 from suite.audit.reading.outputs import Seen, Sizes, classify, in_words, with_cuts
 from suite.audit.reading.refusal import NotUnderstood, lost
 from suite.audit.reading.search import independent, search, search_awake
-from suite.audit.reading.trial import LENGTHS, SECONDS, Outputs, Reading, Spent, Trials, flat, moved
+from suite.audit.reading.trial import LENGTHS, SECONDS, Outputs, Reading, Spent, Trials, flat, kept, moved
 from suite.audit.subject import Call, Order, Scene, Side, SideOf, Subject, from_module, make_scene, with_side
 from suite.core.errors import words
 from variants import CoAttention
@@ -157,6 +157,7 @@ def _tried(
         reading = placement.reading
         _refuse_ids(name, arguments, reading)
         _refuse_lists(trials, name, arguments, placement)
+        _refuse_twins(trials, name, arguments, placement)
         reading, more = _with_unused(trials, placement)
         seen = _seen(trials, reading)
         account = [*_of_inputs(reading), *_of_masks(arguments, placement, reading), *more]
@@ -174,7 +175,7 @@ def _tried(
         told = {side for form in reading.masks.values() for side in form.sides}
         untold = _untold(trials, reading, [side for side in reading.sides if side not in told], seen)
         orders = {side: _order(trials, reading, seen, side) for side in reading.sides}
-        counts = {name: form.side for name, form in reading.masks.items() if form.values == "lengths"}
+        counts = {name: form.side for name, form in reading.masks.items() if form.values in COUNTS}
         falling = {name: side for name, side in counts.items() if _has_to_fall(trials, reading, side)}
         sorts = tuple(dict.fromkeys(falling.values()))
     counted = set(counts.values())
@@ -306,6 +307,57 @@ def _refuse_lists(trials: Trials, name: str, arguments: Sequence[Argument], plac
         )
 
 
+def _refuse_twins(trials: Trials, name: str, arguments: Sequence[Argument], placement: Placement) -> None:
+    """Refuse two inputs that have to be equally long, each with a mask, where a mask does not hide what it is named of.
+
+    They may be two sides that are padded to one length; read as one side, a mask of the one would pass for the other's.
+    """
+    reading = placement.reading
+    for side in reading.sides:
+        twins = [n for n, f in reading.features.items() if f.side == side and f.layout == "[B, L, D]"]
+        masks = [n for n, m in placement.placed.items() if m.effect and m.form.sides == (side,)]
+        if len(twins) != 2 or len(masks) < 2 or placement.scores.get(side, 0.0) > STILL:  # one side or two, it leaks
+            continue
+        for mask in masks:
+            own, other = sorted(twins, key=lambda twin: -kinship(mask, twin))
+            if kinship(mask, own) == kinship(mask, other) or _hides(trials, reading, side, mask, own, twins):
+                continue
+            apart = replace(reading.features[twins[1]], side=twins[1], first=True)
+            raise lost(
+                f"{' and '.join(twins)} have to be equally long, and {mask} does not hide slots of {own}: they may be "
+                "one side or two. Where they are two, pad both to one length in the call of an adapter",
+                name,
+                arguments=arguments,
+                reading=replace(reading, features={**reading.features, twins[1]: apart}),
+            )
+
+
+def _hides(trials: Trials, reading: Reading, side: Side, mask: str, own: str, twins: Sequence[str]) -> bool:
+    """Whether what one of two inputs holds where a mask hides slots moves nothing, the other holding other numbers."""
+    full = trials.scene(reading)
+    slots = full.features[side].shape[1]
+    hidden = range(slots - max(slots // 2, 1), slots)
+    padded = trials.scene(reading, hidden={side: len(hidden)})
+    given = reading.arguments(full, trials.dtype)
+    given[mask] = reading.masks[mask].given(padded, trials.dtype)
+    generator = torch.Generator().manual_seed(29)
+
+    def drawn(twin: str, start: int) -> Tensor:
+        whole = given[twin]
+        assert isinstance(whole, Tensor)
+        numbers = torch.randn(whole.shape, generator=generator).to(whole)
+        return torch.cat([whole[:, :start], numbers[:, start:]], 1)
+
+    given[twins[1]] = drawn(twins[1], 0)
+    try:
+        before, after = trials.call(given), trials.call({**given, own: drawn(own, hidden.start)})
+    except Spent:
+        raise
+    except Exception:  # it wants both masks to say the same
+        return True
+    return moved(before, after, lambda value: kept(value, [(slots, hidden)])) < STILL
+
+
 def _with_unused(trials: Trials, placement: Placement) -> tuple[Reading, list[str]]:
     """The reading with unused masks of sides that no other mask tells of: what they promise is held against them."""
     reading, lines = placement.reading, []
@@ -372,7 +424,7 @@ def _remarks(arguments: Sequence[Argument], placement: Placement) -> tuple[str, 
     lines = []
     real: dict[bool, list[str]] = {}
     for name, mask in placement.placed.items():
-        if not mask.effect or not mask.shown or mask.form.values in ("lengths", "additive"):
+        if not mask.effect or not mask.shown or mask.form.values in (*COUNTS, "additive"):
             continue
         real.setdefault(mask.form.real, []).append(name)
         said = told[name].says_padding
