@@ -34,6 +34,8 @@ COMMON = 12
 MIXED = 0
 """In place of how many: masks of different forms."""
 MOST_MIXED = 100
+PLAINEST = 4
+"""Of how many candidates, the plainest first, masks of different forms are tried."""
 _MIXED: tuple[tuple[Values, Shape], ...] = (
     ("booleans", "[B, L]"),
     ("floats", "[B, 1, 1, L]"),
@@ -90,20 +92,20 @@ def fits(trials: Trials, arguments: Sequence[Argument], stated: Stated) -> Itera
     roles = list(_roles(open_, stated))
     # the usual forms of masks before the rarer ones, any number of slots before a fixed one, names before the rest
     plan = [(roles[:1], COMMON, False), (roles[:1], COMMON, True), (roles[1:], COMMON, False), (roles, None, True)]
-    plan.insert(1, (roles[:1], MIXED, False))
     if not any(a.required and a.guess != "features" for a in open_):  # no name speaks of masks: perhaps some are
-        plan[2], plan[3] = plan[3], plan[2]
+        plan[1], plan[2] = plan[2], plan[1]
     for some, most, fixable in plan:
         for features, masks in some:
             found = False
             required = [m for m in masks if m.required]
             # a mask that may be left out by its signature may be needed all the same
             for needed in [required] + ([masks] if len(required) < len(masks) else []):
-                if most == MIXED and len(needed) < 2:
-                    continue
-                for candidate in _candidates(features, stated):
+                for index, candidate in enumerate(_candidates(features, stated)):
                     tried = replace(candidate, fixed=fixed)
                     reading = _mended(trials, tried, needed, stated, most, fixable=fixable)
+                    if index < PLAINEST and len(needed) > 1 and (reading is None or spread(trials, reading)):
+                        # before a rarer layout is believed
+                        reading = _mended(trials, tried, needed, stated, MIXED, fixable=fixable) or reading
                     if reading is None:
                         continue
                     found |= not spread(trials, reading)
@@ -296,13 +298,19 @@ def _mended(
 ) -> Reading | None:
     """The candidate with the widths, fixed lengths and forms of required masks with which it runs; None where none."""
     widths: dict[str, int] = {}
+    first: Reading | None = None
     for masks in base_masks(required, reading, trials.module, stated, most):
         tried = replace(reading, masks=masks)
         tried = _with_widths(tried, widths)
         ran, tried = _run(trials, tried, fixable=fixable)
         if ran:
-            return _settled(trials, tried)
+            settled = _settled(trials, tried)
+            if not spread(trials, settled):
+                return settled
+            first = first or settled  # another form of a mask may spread nothing
         widths = {name: feature.width for name, feature in tried.features.items() if feature.width not in MARKERS}
+    if first is not None:
+        return first
     plain = all(feature.layout in ("[B, L, D]", "[B, D]") for feature in reading.features.values())
     for equal in _equal_widths(trials.module, reading) if plain else ():
         for masks in itertools.islice(base_masks(required, reading, trials.module, stated, most), 6):

@@ -7,7 +7,7 @@ padding changes, relative to how far they move when valid slots change.
 
 import itertools
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -160,7 +160,10 @@ class _Placing:
             scene = self.trials.scene(reading)
             before = self.trials.outputs(reading, scene)
             # the last ones may reach nothing where only what comes before is heard
-            middle = range(slots // 4, max(slots // 2, slots // 4 + 1))
+            start = min(
+                max(slots // 3, 2), slots - 1
+            )  # nor may the first ones tell: a count taken for a share shows them
+            middle = range(start, max(slots // 2, start + 1))
             last = range(slots - max(slots // 2, 1), slots)
             self.reach[key] = (
                 math.inf
@@ -284,7 +287,7 @@ class _Placing:
                 if len(masks) < len(able):
                     continue
                 tried = replace(self.base, masks=masks)
-                if not self._runs(tried):
+                if not self._runs(tried) or self._counts_none(tried, masks):
                     continue
                 ran += 1
                 if ran > 3 and not self.finite:  # nothing that is passed will mend that
@@ -416,6 +419,8 @@ class _Placing:
                 spread = self._spread(tried)
                 if spread > least or (dull and not self._matters(tried, argument.name)):
                     continue
+                if self._counts_none(tried, [argument.name]):
+                    continue
                 for polar in self._polarities(tried, [argument]):
                     total = self._total(polar)
                     # another mask's form may spread outputs still: fewer of them is better whatever gets through
@@ -424,6 +429,10 @@ class _Placing:
                     if better or (dull and total <= lowest + CLEAN and self._matters(polar, argument.name)):
                         lowest, least, best, dull = total, spread, polar, False
         return best
+
+    def _counts_none(self, reading: Reading, names: Iterable[str]) -> bool:
+        """Whether one of these is read as a share and is none: 1 and a half are the same count to it."""
+        return any(reading.masks[name].values == "shares" and not self._matters(reading, name) for name in names)
 
     def _matters(self, reading: Reading, name: str) -> bool:
         """Whether what a mask says changes an output: hiding some slots, all of them, or the others."""
@@ -625,7 +634,7 @@ class _Placing:
         form = reading.masks[argument.name]
         slots = self._slots(reading, form.side)
         last = range(slots - max(slots // 3, 1), slots)
-        moves = []
+        moves, still = [], []
         for salt in (0, 1):
             for hidden in (len(last), 0):
                 scene = self.trials.scene(reading, hidden={form.side: hidden}, salt=salt)
@@ -633,8 +642,24 @@ class _Placing:
                 if before is None:
                     return False
                 moves.append(self._moved(reading, before, scene, form.side, last, salt))
+                still.append(self._still(reading, before, scene, form.side, last))
         less = LESS if argument.counts else MUCH_LESS
-        return moves[0] < less * moves[1] and moves[2] < less * moves[3]
+        if moves[0] < less * moves[1] and moves[2] < less * moves[3]:
+            return True
+        # one part of an output may heed it, and another not
+        return all(here > there for here, there in (still[:2], still[2:]))
+
+    def _still(self, reading: Reading, before: Outputs, scene: Scene, side: Side, changed: range) -> int:
+        """How many numbers of the outputs, zeros left out, do not move at all when some slots of a side change."""
+        features = scene.features[side].clone()
+        features[:, list(changed)] = features[:, list(changed)] * -NOISE + 1
+        after = self.trials.outputs(reading, replace(scene, features={**scene.features, side: features})) or {}
+        out = self._places(reading, side, changed)
+        return sum(
+            int(((kept(value, out) == kept(after[name], out)) & (kept(value, out) != 0)).sum())
+            for name, value in before.items()
+            if name in after and after[name].shape == value.shape
+        )
 
 
 def _alike(form: Form, pattern: Form) -> bool:
