@@ -8,13 +8,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from suite.ablation.loading import PLAIN, Loading, loaded
 from suite.ablation.model import Classifier, inputs
 from suite.ablation.scenes import Examples, Number
 from suite.ablation.task import Graded, Sight, Split, Task, show
 
-Way = Literal["as_is", "noise_in_pads", "twice_the_width", "alone"]
+Way = Literal["as_is", "noise_in_pads", "twice_the_width", "alone", "in_eights"]
 WAYS: tuple[Way, ...] = get_args(Way)
 BATCH = 500
+SERVED = 64
+"""Examples of a batch where it matters with whom they are in it."""
+FEW = 8
+"""Examples of a small batch."""
 ALONE = 1000
 """Examples that are evaluated one by one; the cost of being alone is taken on these."""
 
@@ -30,7 +35,14 @@ class Accuracy:
 
 
 def evaluate(
-    model: Classifier, task: Task, split: Split, *, way: Way = "as_is", sight: Sight = "both", most: int | None = None
+    model: Classifier,
+    task: Task,
+    split: Split,
+    *,
+    way: Way = "as_is",
+    sight: Sight = "both",
+    most: int | None = None,
+    loading: Loading = PLAIN,
 ) -> list[Accuracy]:
     """Accuracy over all questions and over each family.
 
@@ -41,11 +53,13 @@ def evaluate(
         way: what is done to padding or batch.
         sight: what of each example the model is shown.
         most: only the first so many examples.
+        loading: how batches come; by itself `BATCH` as they are drawn.
     """
     model.eval()
     earned, families = [], []
     left = most
-    for graded in task.evaluation(split, BATCH):
+    batch = BATCH if loading == PLAIN else SERVED
+    for graded in loaded(task.evaluation(split, batch), loading, batch=batch, seed=(0,)):
         examples, credit = (
             graded if left is None else Graded(graded.examples.take(slice(0, left)), graded.credit[:left])
         )
@@ -78,11 +92,12 @@ def changed(examples: Examples, way: Way) -> Iterator[Examples]:
             yield _noisy(examples)
         case "twice_the_width":
             yield examples._replace(image=_widened(examples.image), words=_widened(examples.words))
-        case "alone":
-            for row in range(len(examples.answer)):
-                one = examples.take(slice(row, row + 1))
-                regions, words = max(int(one.regions[0]), 1), max(int(one.word_count[0]), 1)
-                yield one._replace(image=one.image[:, :regions], words=one.words[:, :words])
+        case "alone" | "in_eights":
+            size = 1 if way == "alone" else FEW
+            for start in range(0, len(examples.answer), size):
+                some = examples.take(slice(start, start + size))
+                regions, words = max(int(some.regions.max()), 1), max(int(some.word_count.max()), 1)
+                yield some._replace(image=some.image[:, :regions], words=some.words[:, :words])
 
 
 def _noisy(examples: Examples) -> Examples:

@@ -5,7 +5,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from suite.ablation.evaluation import ALONE, Accuracy, evaluate
+from suite.ablation.evaluation import ALONE, Accuracy, Way, evaluate
+from suite.ablation.loading import Loading
 from suite.ablation.model import Classifier, Shape, inputs
 from suite.ablation.studies import Row
 from suite.ablation.task import Task, trimmed
@@ -44,6 +45,8 @@ class Job:
     tunes: bool
     studies: tuple[str, ...]
     """For which the results count."""
+    deployed: bool = False
+    """Whether it answers in small batches and beside others as well."""
     pictured: bool = False
     """Whether its attention maps are kept."""
 
@@ -104,7 +107,14 @@ def work(job: Job, folder: Path, device: str, progress: Callable[[Progress], Non
     try:
         model = classifier(job, device)
         losses = fit(
-            model, job.task, job.recipe, seed=job.seed, sight=job.row.sight, checkpoint=checkpoint, progress=progress
+            model,
+            job.task,
+            job.recipe,
+            seed=job.seed,
+            sight=job.row.sight,
+            loading=job.row.loading,
+            checkpoint=checkpoint,
+            progress=progress,
         )
         records = _tuned(job, model, device) if job.tunes else _tested(job, model, losses[-1], device)
         if not job.tunes and _is_pictured(job):
@@ -163,17 +173,29 @@ def _tested(job: Job, model: Classifier, loss: float, device: str) -> list[Recor
     data, row, seed, sight = job.task.name, job.row.label, job.seed, job.row.sight
     told = trained.Loss(data=data, row=row, seed=seed, learning_rate=job.recipe.learning_rate)
     records: list[Record] = [_measurement(job, device, loss, told)]
+    # the width of a batch varies in training alone
+    own = replace(job.row.loading, jitter=False)
+
+    def measured(way: Way = "as_is", *, most: int | None = None, loading: Loading = own) -> list[Accuracy]:
+        return evaluate(model, job.task, "test", way=way, sight=sight, most=most, loading=loading)
+
     ways: list[tuple[str, Callable[[], list[Accuracy]]]] = [
-        ("as_is", lambda: evaluate(model, job.task, "test", sight=sight)),
-        ("noise_in_pads", lambda: evaluate(model, job.task, "test", way="noise_in_pads", sight=sight)),
-        ("twice_the_width", lambda: evaluate(model, job.task, "test", way="twice_the_width", sight=sight)),
+        ("as_is", measured),
+        ("noise_in_pads", lambda: measured("noise_in_pads")),
+        ("twice_the_width", lambda: measured("twice_the_width")),
         # the same thousand in company and alone
-        ("as_is_of_alone", lambda: evaluate(model, job.task, "test", sight=sight, most=ALONE)),
-        ("alone", lambda: evaluate(model, job.task, "test", way="alone", sight=sight, most=ALONE)),
+        ("as_is_of_alone", lambda: measured(most=ALONE)),
+        ("alone", lambda: measured("alone", most=ALONE)),
     ]
+    if job.deployed:
+        others = replace(own, by_length=not own.by_length)
+        ways += [
+            ("in_eights", lambda: measured("in_eights", most=ALONE)),
+            ("other_mates", lambda: measured(loading=others)),
+        ]
     longer = job.longer
     if longer is not None:
-        ways.append(("longer", lambda: evaluate(model, longer, "test", sight=sight)))
+        ways.append(("longer", lambda: evaluate(model, longer, "test", sight=sight, loading=own)))
     for name, measure in ways:
         try:
             accuracies = measure()

@@ -420,6 +420,7 @@ class Session:
                         seed=seed,
                         tunes=False,
                         studies=names,
+                        deployed=any(asked.deployed for asked in self._studies if asked.name in names),
                         pictured=seed == first,
                     )
                 )

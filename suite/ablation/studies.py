@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
+from suite.ablation.loading import PLAIN, Loading
 from suite.ablation.model import LEAKY, PLANTED, SOUND, Classifier, Reads, Shape, correct_form
 from suite.ablation.scenes import STANDARD
 from suite.ablation.task import Sight
@@ -25,6 +26,7 @@ class Row:
     """The level of the question that a single-level mechanism attends to."""
     sight: Sight = "both"
     width: int = WIDTH
+    loading: Loading = PLAIN
 
     @property
     def label(self) -> str:
@@ -33,6 +35,7 @@ class Row:
             *([self.sight.replace("_", " ")] if self.sight != "both" else []),
             *([f"on {self.reads}"] if self.reads != "question" and not self.is_local else []),
             *([f"width {self.width}"] if self.width != WIDTH else []),
+            *self.loading.notes,
         ]
         return self.variant + (f" ({', '.join(notes)})" if notes else "")
 
@@ -50,15 +53,17 @@ class Row:
 
     @property
     def tuned_as(self) -> "Row":
-        """The row whose learning rate it takes: without removed parts, transforms and blindfolds.
+        """The row whose learning rate it takes: without removed parts, transforms, blindfolds and a loader's habits.
 
         What a part is worth would drown in what another learning rate is worth.
         """
         if self.is_local:
-            return replace(self, variant=correct_form(self.variant)) if self.variant.startswith(PLANTED) else self
+            planted = self.variant.startswith(PLANTED)
+            variant = correct_form(self.variant) if planted else self.variant
+            return replace(self, variant=variant, loading=PLAIN)
         spec = canonical(self.variant)
         plain = replace(spec, without=(), transforms=())
-        return replace(self, variant=str(plain), sight="both")
+        return replace(self, variant=str(plain), sight="both", loading=PLAIN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,8 @@ class Study:
     rows: tuple[Compared, ...]
     longer: bool = False
     """Whether its rows learn from short sets, and are tested on longer ones as well."""
+    deployed: bool = False
+    """Whether its rows answer in small batches and beside others as well."""
 
 
 PARALLEL = Row(variant="hierarchical")
@@ -157,6 +164,19 @@ def _sound_form(name: str) -> Row:
     return PARALLEL if variant == PARALLEL.variant else Row(variant=_at_depth(variant), reads="words")
 
 
+def _deployment() -> tuple[Compared, ...]:
+    """A correct mask and a leaking one, each trained with the habits of a loader: what is lost once it is in use?"""
+    habits = (PLAIN, Loading(by_length=True), Loading(left_over=True), Loading(jitter=True))
+    return tuple(
+        Compared(
+            row=replace(PARALLEL, variant=variant, loading=loading),
+            parent=replace(PARALLEL, loading=loading) if variant == LEAKY else None,
+        )
+        for variant in (PARALLEL.variant, LEAKY)
+        for loading in habits
+    )
+
+
 def _precision() -> tuple[Compared, ...]:
     return (
         Compared(row=PARALLEL, parent=None),
@@ -223,6 +243,7 @@ _STUDIES: dict[str, tuple[str, Callable[[], Sequence[Compared]]]] = {
     "core": ("Does co-attention beat mean pooling, and what does a leaking mask cost?", _core),
     "levels": ("Which level and which side of hierarchical co-attention earns its keep?", _levels),
     "masking": ("What does each mask defect cost in accuracy?", _masking),
+    "deployment": ("What does a leaking mask lose in use, by how it was loaded in training?", _deployment),
     "precision": ("Does training in half precision reach the same place?", _precision),
     "mechanism": ("Which mechanism is best with the same number of parameters?", _mechanism),
     "parts": ("What is each part of each mechanism worth?", _parts),
@@ -232,6 +253,10 @@ _STUDIES: dict[str, tuple[str, Callable[[], Sequence[Compared]]]] = {
 STUDIES = tuple(_STUDIES)
 LONGER = ("generalise",)
 """The studies whose rows are tested on longer sets than they learn from."""
+DEPLOYED = ("deployment", "masking")
+"""The studies whose rows answer in small batches and beside others, too."""
+UNCONTROLLED = ("deployment",)
+"""The studies that compare a classifier with itself: mean pooling and blindfolds would say nothing there."""
 EQUAL_PARAMETERS = "mechanism"
 """The study whose rows are as large as each other, and not as wide."""
 
@@ -262,10 +287,12 @@ def study(name: str, *, controls: bool = True, scale: int = 1, shape: Shape = _S
     if name == EQUAL_PARAMETERS:
         wanted = parameters(replace(PARALLEL, width=scale * WIDTH), shape)
         entries = _mapped(entries, lambda row: at_parameters(row, wanted, shape))
-    if controls:
+    if controls and name not in UNCONTROLLED:
         entries = [*wide([Compared(row=POOL, parent=None)]), *entries, *wide(CONTROLS)]
     compared = {entry.row: entry for entry in entries}
-    return Study(name=name, question=question, rows=tuple(compared.values()), longer=name in LONGER)
+    return Study(
+        name=name, question=question, rows=tuple(compared.values()), longer=name in LONGER, deployed=name in DEPLOYED
+    )
 
 
 def _mapped(entries: Iterable[Compared], change: Callable[[Row], Row]) -> list[Compared]:

@@ -23,7 +23,7 @@ def of(name: str) -> type[Task]:
         UserError: none has it.
     """
     if name not in TASKS:
-        raise UserError(f"--data {name}: expected {' or '.join(TASKS)}")
+        raise UserError(f"--data {name}: expected one of {', '.join(TASKS)}")
     return TASKS[name]
 
 

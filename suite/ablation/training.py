@@ -5,12 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from suite.ablation.loading import PLAIN, Loading, loaded
 from suite.ablation.model import Classifier, inputs
-from suite.ablation.task import Sight, Task, show
+from suite.ablation.scenes import Examples
+from suite.ablation.task import Graded, Sight, Task, show
 
 WARM_UP_STEPS = 50
 LARGEST_NORM = 1.0
@@ -50,6 +53,7 @@ def fit(
     *,
     seed: int,
     sight: Sight = "both",
+    loading: Loading = PLAIN,
     checkpoint: Path | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> list[float]:
@@ -61,6 +65,7 @@ def fit(
         recipe: how long, and how fast.
         seed: of the batches.
         sight: what of each batch the model is shown.
+        loading: how examples come in batches.
         checkpoint: written after every epoch and, where it exists, continued from.
         progress: told after every epoch.
 
@@ -82,7 +87,8 @@ def fit(
     steps = task.batches(recipe.batch)
     for epoch in range(len(losses), recipe.epochs):
         total = torch.zeros((), dtype=torch.float64)
-        for step, examples in enumerate(task.training(seed, epoch, recipe.batch)):
+        drawn = (_ungraded(examples) for examples in task.training(seed, epoch, recipe.batch))
+        for step, (examples, _) in enumerate(loaded(drawn, loading, batch=recipe.batch, seed=(seed, epoch))):
             done = (epoch + step / steps) / recipe.epochs
             optimiser.param_groups[0]["lr"] = recipe.learning_rate * _pace(done, epoch * steps + step)
             shown = inputs(show(examples, sight), model.device)
@@ -101,6 +107,11 @@ def fit(
             _save(checkpoint, masters, buffers, optimiser, losses)
         progress(Progress(epoch=epoch + 1, epochs=recipe.epochs, loss=losses[-1]))
     return losses
+
+
+def _ungraded(examples: Examples) -> Graded:
+    """Training asks for the answer alone."""
+    return Graded(examples, np.zeros((len(examples.answer), 0), dtype=np.float32))
 
 
 def _pace(done: float, step: int) -> float:

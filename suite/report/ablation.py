@@ -35,7 +35,7 @@ CEILINGS = {
 FEW_ROWS = 4
 _ALONE = ", alone"
 """After a verdict that does not hold together with the others of its study."""
-_SHOWN = ("row", "seeds", "accuracy", "change", "verdict", *(f"lost: {title}" for title in WAYS.values()))
+_SHOWN = ("row", "seeds", "accuracy", "change", "verdict")
 
 
 def is_ablation(records: Iterable[Record]) -> bool:
@@ -104,7 +104,7 @@ def study_table(accuracies: Accuracies, study: str) -> pd.DataFrame:
         if not row.is_control:
             line |= {
                 f"lost: {title}": points(interval(accuracies.cost(study, row.label, way).values()))
-                for way, title in WAYS.items()
+                for way, title in accuracies.ways(study).items()
             }
         lines.append(line)
     data = next((row.data for row in accuracies.rows[study].values()), "")
@@ -165,7 +165,8 @@ def sentences(accuracies: Accuracies, study: str) -> list[str]:
                 alike[parent].append(f"`{row.label}`")
             elif gained.seeds:
                 open_.append(f"`{row.label}` and `{parent}` ({found}: {points(gained, sign='+')})")
-        costs = {title: interval(accuracies.cost(study, row.label, way).values()) for way, title in WAYS.items()}
+        ways = accuracies.ways(study)
+        costs = {title: interval(accuracies.cost(study, row.label, way).values()) for way, title in ways.items()}
         lost = [f"{title} {points(cost)}" for title, cost in costs.items() if cost.low > 0]
         if lost:
             said.append(f"`{row.label}` loses points: {', '.join(lost)}.")
@@ -277,15 +278,16 @@ def _skips(given: Sequence[Skip]) -> pd.DataFrame:
 def words(records: Sequence[Record]) -> list[RenderableType]:
     """The table of every study, and what it says, for a terminal."""
     accuracies = Accuracies(records)
-    columns = [
-        Column(title=name.removeprefix("lost: "), number=name not in ("row", "verdict"), words=name == "verdict")
-        for name in _SHOWN
-    ]
     parts: list[RenderableType] = []
     for study in _trained(accuracies):
+        shown = (*_SHOWN, *(f"lost: {title}" for title in accuracies.ways(study).values()))
+        columns = [
+            Column(title=name.removeprefix("lost: "), number=name not in ("row", "verdict"), words=name == "verdict")
+            for name in shown
+        ]
         rows = wording.rows(study_table(accuracies, study))
         parts += [literal(f"{study}: {accuracies.questions[study]}", style="bold")]
-        parts += [Columns(columns, [[str(row.get(name, "")).strip("`*") for name in _SHOWN] for row in rows])]
+        parts += [Columns(columns, [[str(row.get(name, "")).strip("`*") for name in shown] for row in rows])]
         said = [*sentences(accuracies, study), *filter(None, [power(accuracies, study)])]
         parts += [literal(sentence.replace("`", "")) for sentence in said]
     return parts

@@ -173,14 +173,15 @@ def costs(accuracies: Accuracies, study: str) -> Figure:
         lost = interval(accuracies.cost(study, pair[0].label, pair[1]).values())
         return _finite(lost.low), _finite(lost.mean)
 
-    worst, way = max(((row, way) for row in rows for way in WAYS), key=sure_loss)
+    ways = accuracies.ways(study)
+    worst, way = max(((row, way) for row in rows for way in ways), key=sure_loss)
     lost = interval(accuracies.cost(study, worst.label, way).values())
     title = f"{worst.label} loses {100 * lost.mean:.1f} points {between(lost)} with {WAYS[way]}"
     if not lost.low > 0:
         title = "no loss to changed padding is told from zero"
     figure = style.figure(f"{study}: {title}", 1.3 + 0.34 * len(rows))
-    axes = figure.subplots(1, len(WAYS), sharey=True, sharex=True)
-    for axis, (key, name) in zip(axes, WAYS.items(), strict=True):
+    axes = figure.subplots(1, len(ways), sharey=True, sharex=True, squeeze=False)[0]
+    for axis, (key, name) in zip(axes, ways.items(), strict=True):
         for place, row in enumerate(rows):
             found = accuracies.cost(study, row.label, key)
             if found:
@@ -191,7 +192,7 @@ def costs(accuracies: Accuracies, study: str) -> Figure:
         axis.set_ylim(len(rows) - 0.4, -0.6)
     axes[0].set_yticks(range(len(rows)), [row.label for row in rows])
     others = f"; {len(trained) - len(rows)} rows that lose nothing are left out" if len(rows) < len(trained) else ""
-    axes[1].set_xlabel(f"points of accuracy lost; a correct mask loses none{others}")
+    axes[len(ways) // 2].set_xlabel(f"points of accuracy lost; a correct mask loses none{others}")
     return figure
 
 

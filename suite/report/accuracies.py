@@ -18,8 +18,16 @@ MARGIN = 0.01
 CONFIDENCE = 0.95
 POWER = 0.8
 """How often a study of the same size is to tell a change that is as large as it says it can detect."""
-WAYS = {"noise_in_pads": "noise in pads", "twice_the_width": "twice the width", "alone": "alone in the batch"}
+WAYS = {
+    "noise_in_pads": "noise in pads",
+    "twice_the_width": "twice the width",
+    "alone": "alone in the batch",
+    "in_eights": "in batches of 8",
+    "other_mates": "other batch mates",
+}
 """Changes to padding or batch that must change nothing, and what tables call them."""
+_OF_A_THOUSAND = ("alone", "in_eights")
+"""Those that are taken on fewer questions."""
 BySeed = Mapping[int, float]
 
 
@@ -93,9 +101,14 @@ class Accuracies:
         """Rows with at least one accuracy."""
         return [row for row in self.rows[study].values() if self.of(study, row.label)]
 
+    def ways(self, study: str) -> dict[str, str]:
+        """Which of the `WAYS` some row of the study was tested in."""
+        rows = self.rows[study]
+        return {way: title for way, title in WAYS.items() if any(self.of(study, row, evaluation=way) for row in rows)}
+
     def cost(self, study: str, row: str, way: str) -> dict[int, float]:
         """Accuracy lost, by seed, where padding or batch changes and the questions stay the same."""
-        before = self.of(study, row, evaluation="as_is_of_alone" if way == "alone" else "as_is")
+        before = self.of(study, row, evaluation="as_is_of_alone" if way in _OF_A_THOUSAND else "as_is")
         after = self.of(study, row, evaluation=way)
         return {seed: before[seed] - after[seed] for seed in before if seed in after}
 

@@ -18,6 +18,9 @@ from suite.report.html.document import FILE, Figure, Page, Screen, document, ren
 
 MOST_SENTENCES = 6
 COLOURS = {"helps": "#0173b2", "hurts": "#d55e00", "no difference seen": "#8a8a8a", "unclear": "#8a8a8a"}
+_WAY_COLOURS = ["#d55e00", "#0173b2", "#029e73", "#cc78bc", "#949494"]
+_WAY_MARKS = ["circle", "square", "triangle-up", "triangle-down", "diamond"]
+"""As many as there are ways to change padding or batch."""
 SHAPES = {"helps": "triangle-up", "hurts": "triangle-down", "no difference seen": "square", "unclear": "circle"}
 _NUMBER_COLUMNS = ("parameters", "seeds")
 
@@ -257,7 +260,7 @@ def lost(accuracies: Accuracies, study: str) -> list[Datum]:
     """What each change of padding costs each row that loses anything, in points."""
     values: list[Datum] = []
     for row in accuracies.trained(study):
-        costs = {way: interval(accuracies.cost(study, row.label, way).values()) for way in WAYS}
+        costs = {way: interval(accuracies.cost(study, row.label, way).values()) for way in accuracies.ways(study)}
         if row.is_control or not any(cost.seeds and (cost.low > 0 or cost.mean > 0.005) for cost in costs.values()):
             continue
         values += [
@@ -305,12 +308,12 @@ def losses_title(values: Sequence[Datum]) -> str:
 
 def _losses_spec(values: Sequence[Datum]) -> Spec:
     order = list(dict.fromkeys(value["name"] for value in values))
-    ways = list(WAYS.values())
+    ways = [title for title in WAYS.values() if any(value["way"] == title for value in values)]
     legend = {"title": None, "orient": "top", "columns": {"expr": "narrow ? 2 : 4"}}
     colour = {"field": "way", "type": "nominal", "legend": legend,
-              "scale": {"domain": ways, "range": ["#d55e00", "#0173b2", "#029e73"]}}  # fmt: skip
+              "scale": {"domain": ways, "range": _WAY_COLOURS}}  # fmt: skip
     shape = {"field": "way", "type": "nominal", "legend": legend,
-             "scale": {"domain": ways, "range": ["circle", "square", "triangle-up"]}}  # fmt: skip
+             "scale": {"domain": ways, "range": _WAY_MARKS}}  # fmt: skip
     y = {"field": "name", "type": "nominal", "sort": order, "axis": _row_axis()}
     offset = {"field": "way", "type": "nominal", "scale": {"domain": ways}}
     layers: list[Spec] = [

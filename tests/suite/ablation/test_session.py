@@ -244,6 +244,7 @@ import psutil
 from suite.ablation import session
 from suite.core.answer import Manner
 from suite.ablation.scene_task import SceneTask
+from suite.ablation.loading import Loading
 from suite.ablation.studies import Compared, Row, Study
 
 trained = 0
@@ -344,7 +345,7 @@ def test_a_row_that_cannot_be_had_is_a_skip_and_the_others_are_trained(
         ),
         (Request(device="tpu"), "--device tpu: expected cpu or cuda"),
         (Request(data="vqa2"), "--data vqa2 needs --root DIR"),
-        (Request(data="clevr"), "--data clevr: expected scenes or vqa2"),
+        (Request(data="clevr"), "--data clevr: expected one of scenes, digits, vqa2"),
         (Request(root="somewhere"), "--root somewhere goes with --data vqa2"),
     ],
 )
