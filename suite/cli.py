@@ -355,7 +355,7 @@ def ablate(
         list[str] | None,
         typer.Argument(
             metavar="STUDY",
-            help="core, levels, masking, precision, mechanism, parts, depth or generalise; core if left out.",
+            help="core, levels, masking, deployment, precision, mechanism, parts, depth, generalise; core if left out.",
         ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Every study, without a budget.")] = False,

@@ -4,6 +4,11 @@ import os
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# a busy machine is no failure
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # read when torch is loaded, here and in all that is started: more threads wait for each other on small tensors, which
 # is most of what a test takes where other work has the cores
