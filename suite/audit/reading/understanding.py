@@ -579,13 +579,13 @@ def _adapted(adapter: Adapter, name: str) -> Understood:
     def bind(copy: nn.Module) -> Call:
         return lambda given: _laid(seen, flat(adapter.swapped(copy, given)))
 
-    words = {"image": ("region", "regions"), "question": ("word", "words")} if not adapter.widths else {}
+    nouns = {"image": ("region", "regions"), "question": ("word", "words")} if not adapter.widths else {}
     made = tuple(
         SideOf(
             name=side,
             width=width,
-            one=words.get(side, ("", ""))[0],
-            many=words.get(side, ("", ""))[1],
+            one=nouns.get(side, ("", ""))[0],
+            many=nouns.get(side, ("", ""))[1],
             masked=side in masked,
             length=adapter.lengths.get(side),
             order=orders[side],
