@@ -12,6 +12,7 @@ from suite.bench.outline import plain
 from suite.bench.probes import EXAMINATIONS, LARGEST_BATCH, PROBES
 from suite.bench.request import Asked, Wanted
 from suite.bench.tasks import Audit, Comparison, Examination, Machine, Task
+from suite.core import user_files
 from suite.core.devices import Device
 from suite.core.records import ANCHOR, Skip
 from suite.core.stats import FEWEST_ROUNDS
@@ -155,7 +156,7 @@ def command(asked: Asked, variant: str, workload: Workload, device: str) -> str:
     parts.append(f"--device {kind}")
     if threads:
         parts.append(f"--threads {threads.rstrip(']')}")
-    parts += [f"--with {shlex.quote(Path(path).name)}" for path in asked.files]
+    parts += [f"--with {shlex.quote(user_files.shown(Path(path)))}" for path in asked.files]
     return " ".join(parts)
 
 

@@ -1,6 +1,7 @@
 """The plan: what a budget may put off, in which order tasks run, and what a request means."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -173,6 +174,12 @@ def test_a_command_names_threads_options_and_shapes() -> None:
     assert written == (
         "python run_all.py run 'hierarchical[inner=alternating]' --shape batch=2,words=5 --device cpu --threads 2"
     )
+
+
+def test_a_command_names_a_file_of_the_users_own_by_the_path_that_was_given() -> None:
+    asked = understand(Request(workloads=("tiny",), device="cpu"))
+    written = command(replace(asked, files=("models/my net.py",)), "parallel", asked.workloads[0], "cpu")
+    assert written.endswith(" --device cpu --with 'models/my net.py'")
 
 
 def test_a_comparison_behind_its_plan_samples_less_but_never_nothing() -> None:
