@@ -1,6 +1,8 @@
-"""Plots of the masking audit: every variant by every property, and where a leak comes from and goes to."""
+"""The masking audit in one plot: every variant by every property, equal rows in one."""
 
 import re
+from collections import defaultdict
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,11 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
-from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D
 
-from suite.core.records import Finding
-from suite.report import style, summary, units
+from suite.report import style, summary
 from suite.report.tables import SEVERITY
 
 Drawn = tuple[Figure, str]
@@ -30,6 +30,33 @@ VERDICTS = {
 }
 
 
+MOST_NAMED = 3
+"""Variants by name that share a row of the plot; the others are counted, and a table names all."""
+
+
+class Fold(NamedTuple):
+    """Variants of which the same was said in everything."""
+
+    names: tuple[str, ...]
+    verdicts: tuple[str, ...]
+
+    @property
+    def rest(self) -> str:
+        """What a narrow screen says of the properties that it does not list."""
+        said = {"holds": "hold", "not applicable": "do not apply"}
+        counts = [(self.verdicts.count(verdict), words) for verdict, words in said.items()]
+        return ", ".join(f"{count} properties {words}" for count, words in counts if count)
+
+
+def folded(found: pd.DataFrame) -> list[Fold]:
+    """Rows with the same verdicts become one, the worst first; the order of the variants stays."""
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name, *verdicts in found.itertuples(index=False):
+        groups[tuple(map(str, verdicts))].append(str(name))
+    folds = [Fold(tuple(names), verdicts) for verdicts, names in groups.items()]
+    return sorted(folds, key=lambda fold: [-fold.verdicts.count(word) for word in ("broken", "known", "unclear")])
+
+
 def verdicts(masking: pd.DataFrame) -> Drawn | None:
     """Which variant is masked correctly, and what is wrong with the others?"""
     titles = masking.attrs.get("titles", {})
@@ -39,27 +66,33 @@ def verdicts(masking: pd.DataFrame) -> Drawn | None:
     if table.empty:
         return None
     title = _summary(table)
-    made = style.figure(title, 0.185 * len(table) + 2.2)
+    folds = folded(table.reset_index())
+    names = [_named(fold) for fold in folds]
+    edges = np.cumsum([0.0, *(1 + 0.75 * name.count("\n") for name in names)])
+    middles = (edges[:-1] + edges[1:]) / 2
+    made = style.figure(title, 0.185 * float(edges[-1]) + 2.2)
     axes = made.subplots()
-    codes = table.map(lambda verdict: SEVERITY.index(verdict) if verdict else np.nan).to_numpy(dtype=float)
+    said = np.array([fold.verdicts for fold in folds], dtype=object)
+    codes = np.vectorize(lambda verdict: SEVERITY.index(verdict) if verdict else np.nan, otypes=[float])(said)
     colours = ListedColormap([VERDICTS[verdict][0] for verdict in SEVERITY])
     axes.pcolormesh(
-        codes, cmap=colours, norm=BoundaryNorm(np.arange(-0.5, len(SEVERITY)), len(SEVERITY)),
-        edgecolors="white", linewidth=1.0,
+        np.arange(len(table.columns) + 1), edges, codes, cmap=colours,
+        norm=BoundaryNorm(np.arange(-0.5, len(SEVERITY)), len(SEVERITY)), edgecolors="white", linewidth=1.0,
     )  # fmt: skip
     for verdict in SEVERITY:
-        at_row, at_column = np.nonzero(table.to_numpy() == verdict)
+        at_row, at_column = np.nonzero(said == verdict)
         _, glyph, ink = VERDICTS[verdict]
         # as markers: a text object for each of a thousand cells takes seconds
-        axes.scatter(at_column + 0.5, at_row + 0.5, marker=_marker(glyph), s=26, color=ink, linewidths=0.4)
+        axes.scatter(at_column + 0.5, middles[at_row], marker=_marker(glyph), s=26, color=ink, linewidths=0.4)
     axes.set_xticks(
         np.arange(len(table.columns)) + 0.5,
         [f"{name} {titles.get(name, '')}".strip() for name in table.columns],
         rotation=55, ha="left", rotation_mode="anchor",
     )  # fmt: skip
     axes.xaxis.tick_top()
-    axes.set_yticks(np.arange(len(table)) + 0.5, table.index)
-    for label, bad in zip(axes.get_yticklabels(), (table == "broken").any(axis=1), strict=True):
+    axes.set_yticks(middles, names)
+    for label, fold in zip(axes.get_yticklabels(), folds, strict=True):
+        bad = "broken" in fold.verdicts
         label.set_color("#a63603" if bad else style.INK)
         label.set_fontweight("bold" if bad else "normal")
     axes.tick_params(length=0)
@@ -75,6 +108,12 @@ def verdicts(masking: pd.DataFrame) -> Drawn | None:
     ]  # fmt: skip
     made.legend(handles=handles, loc="outside lower left", ncols=5, frameon=False, handletextpad=0.3)
     return made, title
+
+
+def _named(fold: Fold) -> str:
+    first = fold.names[:MOST_NAMED] if len(fold.names) > MOST_NAMED + 1 else fold.names
+    more = len(fold.names) - len(first)
+    return "\n".join([*first, *([f"and {more} more"] if more else [])])
 
 
 def _marker(glyph: str) -> Path:
@@ -93,43 +132,3 @@ def _summary(table: pd.DataFrame) -> str:
         text += f"; broken: {', '.join(broken[:3])}" + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
     others = {"known": "with known defects", "unclear": "unclear", "not judged": "not judged in everything"}
     return text + "".join(f"; {len(by_worst[worst])} {words}" for worst, words in others.items() if worst in by_worst)
-
-
-def leak(finding: Finding) -> Drawn | None:
-    """Which padded slot moves which position of the output?"""
-    values = finding.details.get("leak")
-    if not isinstance(values, list | tuple) or not values:
-        return None
-    moved = np.array(values, dtype=float)
-    if not np.isfinite(moved).any():
-        return None
-    slots = str(finding.details.get("padding", "slots"))
-    slot = str(finding.details.get("pad", slots.removesuffix("s")))
-    output = finding.details.get("output", "output")
-    row, column = np.unravel_index(np.nanargmax(moved), moved.shape)
-    rows, columns = (
-        _labels(finding, name, length) for name, length in zip(("slots", "positions"), moved.shape, strict=True)
-    )
-    title = (
-        f"{finding.variant} leaks ({finding.quantity}): padded {slot} {rows[row]} moves {output} "
-        f"at {columns[column]} by {units.digits(float(moved[row, column]))}"
-    )
-    made = style.figure(title, min(0.28 * moved.shape[0], 6.0) + 1.6)
-    axes = made.subplots()
-    mesh = axes.pcolormesh(moved, cmap="cividis", vmin=0)
-    place = "slot of" if str(output).endswith("_weights") else "channel of attended"
-    axes.set(xlabel=f"{place} {output}", ylabel=f"padded {slots}")
-    for axis, names in ((axes.xaxis, columns), (axes.yaxis, rows)):
-        picked = [
-            int(at) for at in MaxNLocator(24, integer=True).tick_values(0, len(names) - 1) if 0 <= at < len(names)
-        ]
-        axis.set_ticks([at + 0.5 for at in picked], [names[at] for at in picked])
-    axes.invert_yaxis()
-    axes.grid(visible=False)
-    made.colorbar(mesh, ax=axes, label="moved by, relative", pad=0.01)
-    return made, title
-
-
-def _labels(finding: Finding, name: str, length: int) -> list[str]:
-    given = finding.details.get(name)
-    return [str(value) for value in given] if isinstance(given, list | tuple) else [str(at) for at in range(length)]

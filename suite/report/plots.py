@@ -9,15 +9,14 @@ from matplotlib.figure import Figure
 
 from suite.core import folders
 from suite.core.records import Finding
-from suite.report import matrix, rows, scatter, style
+from suite.report import leaks, matrix, rows, scatter, style
 from suite.report.tables import Tables
 
 MOST_PLACES = 8
 """Workloads that have plots of their own; beyond them a page is scrolled past, and the tables hold everything."""
 MOST_SWEEPS = 12
-MOST_LEAKS = 6
 MOST_CELLS = 3000
-"""A larger run is for tables: it has one plot of latency, one of growth, one of masking and one of a leak."""
+"""A larger run is for tables: it has one plot of latency, one of growth and those of masking."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +65,6 @@ def _drawn(made: Tables, findings: Iterable[Finding]) -> Iterator[tuple[str, str
     drawn = matrix.verdicts(made.masking)
     if drawn is not None:
         yield "masking", "matrix", drawn
-    leaks = 0
-    for finding in findings:
-        if finding.verdict in ("broken", "known") and leaks < (1 if huge else MOST_LEAKS):
-            drawn = matrix.leak(finding)
-            if drawn is not None:
-                leaks += 1
-                yield "leak", f"{finding.variant}-{finding.quantity}", drawn
+    drawn = leaks.plot(findings)
+    if drawn is not None:
+        yield "leaks", "by-variant", drawn

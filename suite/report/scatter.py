@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
 from suite.core.workloads import PHASES
-from suite.report import style, tables, units, wording
+from suite.report import labels, style, tables, units, wording
 from suite.report.wording import number
 
 Drawn = tuple[Figure, str]
@@ -25,7 +25,7 @@ def error(cells: pd.DataFrame) -> Drawn | None:
         return None
     title = f"{_gains(shown)} ({_where(cells)})"
     phases = [phase for phase in PHASES if (shown["phase"] == phase).any()]
-    made = style.figure(title, 4.3)
+    made = style.figure(title, 4.3 + 0.06 * max(shown.groupby("phase").size().max() - 8, 0))
     panels = made.subplots(1, len(phases), sharey=True, squeeze=False)[0]
     for phase, axes in zip(phases, panels, strict=True):
         here = shown[shown["phase"] == phase]
@@ -39,11 +39,18 @@ def error(cells: pd.DataFrame) -> Drawn | None:
             if low and high:
                 axes.plot([low, high], [y, y], color=style.FAINT, linewidth=1, zorder=1)
             style.point(axes, x, y, row, size=5)
-        axes.margins(x=0.08, y=0.1)
+        axes.margins(x=0.14, y=0.14)
         style.log_axis(axes.xaxis, lambda value: f"×{value:g}")
         style.log_axis(axes.yaxis, lambda value: f"{value:.0e}")
     panels[0].set_ylabel("error relative to float64 (lower is better)")
     style.legend(made, shown, [style.doubted()] if wording.doubted(shown).any() else [])
+    for phase, axes in zip(phases, panels, strict=True):
+        rows = wording.rows(shown[shown["phase"] == phase])
+        labels.write(
+            made, axes,
+            [labels.Named(number(row, "speedup") or 0.0, number(row, "agreement_error") or 0.0, str(row["variant"]))
+             for row in rows],
+        )  # fmt: skip
     return made, title
 
 

@@ -1,10 +1,9 @@
 """The masking audit: equal rows of its matrix in one, each cell with its evidence, and by how much anything moved."""
 
-import math
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -15,29 +14,14 @@ from suite.report.html import charts
 from suite.report.html.charts import Datum, Spec
 from suite.report.html.document import Figure, Screen, render
 from suite.report.html.verdict import CALLED, GLYPHS, audited
-from suite.report.matrix import PROPERTY
+from suite.report.leaks import movement_points, movement_title
+from suite.report.matrix import PROPERTY, folded
 from suite.report.tables import SEVERITY
 
 MOST_FAILURES = 12
 """Ways in which one property fails that the page quotes, the worst first."""
 MOST_CAUSES = 4
-OF_PADDING = ("P1", "P1n", "P1v", "P2", "P3", "P3o", "P4", "P8", "P9", "P9b", "P9r", "P11", "P12", "P18")
-"""Properties in which nothing but padding, its place or its masks changes, so that nothing may move."""
 _CLASSES = {"broken": "broken", "known": "known", "unclear": "unclear", "not judged": "apart", "holds": "holds"}
-
-
-class Fold(NamedTuple):
-    """Variants of which the same was said in everything."""
-
-    names: tuple[str, ...]
-    verdicts: tuple[str, ...]
-
-    @property
-    def rest(self) -> str:
-        """What a narrow screen says of the properties that it does not list."""
-        said = {"holds": "hold", "not applicable": "do not apply"}
-        counts = [(self.verdicts.count(verdict), words) for verdict, words in said.items()]
-        return ", ".join(f"{count} properties {words}" for count, words in counts if count)
 
 
 def screen(masking: pd.DataFrame, records: Sequence[Record]) -> tuple[Screen, list[Figure]] | None:
@@ -68,15 +52,6 @@ def title(found: pd.DataFrame) -> str:
     by_worst = summary.by_worst(found)
     text = f"{len(by_worst.get('holds', ()))} of {len(found)} variants hold every property"
     return text + "".join(f"; {len(by_worst[worst])} {called}" for worst, called in CALLED.items() if worst in by_worst)
-
-
-def folded(found: pd.DataFrame) -> list[Fold]:
-    """Rows with the same verdicts become one, the worst first; the order of the variants stays."""
-    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for name, *verdicts in found.itertuples(index=False):
-        groups[tuple(map(str, verdicts))].append(str(name))
-    folds = [Fold(tuple(names), verdicts) for verdicts, names in groups.items()]
-    return sorted(folds, key=lambda fold: [-fold.verdicts.count(word) for word in ("broken", "known", "unclear")])
 
 
 def evidence(records: Iterable[Record]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -133,7 +108,9 @@ def _texts(value: object) -> list[str]:
 
 def movements(records: Iterable[Record]) -> list[Figure]:
     """Of every variant, the property that moved most beyond what it is allowed, on one axis with that tolerance."""
-    values = movement_points(records)
+    values: list[Datum] = [
+        point | {end: charts.rounded(point[end]) for end in ("value", "limit")} for point in movement_points(records)
+    ]
     if not values:
         return []
     return [
@@ -146,70 +123,6 @@ def movements(records: Iterable[Record]) -> list[Figure]:
             "moved at all.",
         )
     ]
-
-
-def movement_points(records: Iterable[Record]) -> list[Datum]:
-    """A datum per variant, the largest first; where something is wrong, of what is wrong alone."""
-    largest: dict[str, Finding] = {}
-    for record in records:
-        if (
-            isinstance(record, Finding)
-            and record.variant
-            and record.quantity in OF_PADDING
-            and record.value is not None
-            and record.verdict in ("broken", "known", "holds")
-            # of what has to move, more is better, and it has no place on this axis
-            and (record.value <= (record.limit or 0.0)) == (record.verdict == "holds")
-        ):
-            before = largest.get(record.variant)
-            if before is None or _weight(record) > _weight(before):
-                largest[record.variant] = record
-    chosen = sorted(largest.values(), key=lambda finding: (_weight(finding), finding.variant), reverse=True)
-    return [
-        {
-            "name": finding.variant,
-            "variant": finding.variant,
-            "rank": rank,
-            "value": charts.rounded(finding.value),
-            "limit": charts.rounded(finding.limit),
-            "wrong": finding.verdict if finding.verdict != "holds" else "holds",
-            "short": finding.quantity,
-            "said": f"{_property(finding)}: {_output(finding)} {units.moved(finding.value or 0.0)}",
-            "summary": finding.summary,
-            "doubt": "",
-        }
-        for rank, finding in enumerate(chosen)
-    ]  # fmt: skip
-
-
-def _property(finding: Finding) -> str:
-    return f"{finding.quantity} {finding.details.get('title', '')}".strip()
-
-
-def _output(finding: Finding) -> str:
-    return str(finding.details.get("output") or "").replace("_", " ") or "moved by"
-
-
-def _weight(finding: Finding) -> tuple[bool, float]:
-    return finding.verdict != "holds", finding.value if finding.value is not None else -math.inf
-
-
-def movement_title(values: Sequence[Datum]) -> str:
-    """Who moves most, and how little everybody moves who is right."""
-    wrong = [value for value in values if value["wrong"] != "holds"]
-    right = [value for value in values if value["wrong"] == "holds"]
-    most = (
-        f"{len(right)} that are right move by {units.moved(max(value['value'] for value in right))} at most"
-        if right
-        else ""
-    )
-    if not wrong:
-        return f"When padding changes, the {most}"
-    first = max(wrong, key=lambda value: float(value["value"]))
-    text = (
-        f"Padding moves {first['variant']} most, by {units.moved(first['value'])} ({first['said'].partition(':')[0]})"
-    )
-    return f"{text}; the {most}" if most else text
 
 
 _SHAPES = {"broken": "cross", "known": "triangle-up", "holds": "circle"}

@@ -1,5 +1,6 @@
 """Plots answer their question in the title and stay legible at a README's width with fifty variants."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -15,7 +16,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from suite.core.records import Finding, Record
-from suite.report import matrix, plots, rows, scatter, style, tables
+from suite.report import labels, leaks, matrix, plots, rows, scatter, style, tables
 from suite.report.tables import Tables
 from tests.suite.report import synthetic
 
@@ -61,7 +62,7 @@ def drawn(made: Tables, records: list[Record]) -> dict[str, tuple[Figure, str]]:
             "roofline": scatter.roofline(cells),
             "growth": scatter.growth(made.growth[made.growth["phase"] == "forward"], "latency_s"),
             "matrix": matrix.verdicts(made.masking),
-            "leak": matrix.leak(leak_of(records)),
+            "leaks": leaks.plot(record for record in records if isinstance(record, Finding)),
         }
     assert None not in plots_by_name.values()
     return {name: plot for name, plot in plots_by_name.items() if plot is not None}
@@ -110,7 +111,8 @@ def test_titles_are_findings(drawn: dict[str, tuple[Figure, str]]) -> None:
     assert titles["growth"].startswith("Latency goes with N to the power")
     counts = "; broken: dense+compile; 3 with known defects; 8 unclear"
     assert titles["matrix"] == f"39 of 51 variants hold every property{counts}"
-    assert titles["leak"].startswith("dense+compile leaks (P1): padded word ")
+    assert titles["leaks"].startswith("Padding moves ")
+    assert titles["leaks"].endswith("; the 47 that are right move by 0 at most")
 
 
 def test_a_broken_variant_has_its_finding_where_its_point_would_be(cells: pd.DataFrame) -> None:
@@ -157,7 +159,7 @@ def test_pictures_are_as_wide_as_a_readme_at_twice_its_resolution_and_the_same_t
     findings = [leak_of(records)]
     first = plots.write(small, findings, tmp_path / "first")
     plots.write(small, findings, tmp_path / "second")
-    assert {plot.kind for plot in first} == {"latency", "memory", "error", "roofline", "masking", "leak"}
+    assert {plot.kind for plot in first} == {"latency", "memory", "error", "roofline", "masking", "leaks"}
     for plot in first:
         with Image.open(plot.path) as image:
             assert image.width == 2 * README_PX
@@ -194,3 +196,48 @@ def test_names_at_the_ends_of_lines_are_moved_apart(heights: list[float]) -> Non
     moved = scatter.moved_apart(heights, 0.1)
     assert all(above - below > 0.09 for below, above in pairwise(moved))
     assert all(0 < height < 1 for height in moved)
+
+
+def test_every_point_of_the_plot_of_errors_has_its_name_and_no_name_covers_another(
+    drawn: dict[str, tuple[Figure, str]],
+) -> None:
+    figure, _ = drawn["error"]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for axes in figure.axes:
+        points = [line for line in axes.lines if line.get_marker() in style.EXECUTIONS.values()]
+        names = [text for text in axes.texts if text.get_text()]
+        assert len(names) == len(points)
+        extents = [text.get_window_extent(canvas.get_renderer()) for text in names]
+        covered = sum(one.overlaps(other) for at, one in enumerate(extents) for other in extents[at + 1 :])
+        assert covered <= len(names) // 10, "fifty names in half a page: a few may meet"
+
+
+@pytest.mark.parametrize("count", [1, 8, 20])
+def test_names_of_points_at_one_place_are_all_read(count: int) -> None:
+    figure = style.figure("all at one place", 4)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], "o")
+    labels.write(figure, axes, [labels.Named(0.5, 0.5, f"variant {at}") for at in range(count)])
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    extents = [text.get_window_extent(canvas.get_renderer()) for text in axes.texts if text.get_text()]
+    assert len(extents) == count
+    assert not any(one.overlaps(other) for at, one in enumerate(extents) for other in extents[at + 1 :])
+
+
+def test_rows_of_the_matrix_that_say_the_same_are_one_and_no_variant_is_lost(made: Tables) -> None:
+    folds = matrix.folded(made.masking)
+    assert sorted(name for fold in folds for name in fold.names) == sorted(made.masking["variant"])
+    assert len({fold.verdicts for fold in folds}) == len(folds)
+    drawn = matrix.verdicts(made.masking)
+    assert drawn is not None
+    rows = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
+    assert len(rows) == len(folds) < len(made.masking) / 2
+    named = sum(len(row.split("\n")) - ("and " in row) for row in rows)
+    assert named + sum(int(more) for row in rows for more in re.findall(r"and (\d+) more", row)) == len(made.masking)
+
+
+def test_where_nothing_lets_padding_through_there_is_no_plot_of_it(records: list[Record]) -> None:
+    held = [record for record in records if isinstance(record, Finding) and record.verdict == "holds"]
+    assert leaks.plot(held) is None
