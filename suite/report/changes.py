@@ -238,7 +238,8 @@ def texts_of(change: Change) -> dict[str, str]:
     if change.again:
         recurred = sum(again.verdict == "slower" for again in change.again)
         verdict += f", then slower in {recurred} of {len(change.again)} fresh pairs"
-    interval = f" ({_bound(ratio.low)} to {_bound(ratio.high)})" if timed else ""
+    known = ratio.low > 0 or not math.isinf(ratio.high)
+    interval = f" ({_bound(ratio.low)} to {_bound(ratio.high)})" if timed and known else ""
     return {
         "cell": _label(change.place),
         "quantity": change.quantity.replace("_", " "),
@@ -261,6 +262,19 @@ def _bound(value: float) -> str:
     return "?" if value == 0 or math.isinf(value) else f"{value:.3f}"
 
 
+def _lost(comparison: Comparison) -> list[str]:
+    """What the new run lacks, a line for each place and reason."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for place, reason in comparison.lost:
+        alike.setdefault((" · ".join(text for text in place[1:] if text), reason), []).append(place.variant)
+    lines = []
+    for (where, reason), names in alike.items():
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        named = f"{', '.join(names[:_MOST_NAMED])}{more}"
+        lines.append(f"lost: {named}{' · ' if where else ''}{where}: {reason}")
+    return lines
+
+
 def sentences(comparison: Comparison) -> list[str]:
     """What to take away, the worst first."""
     changes = comparison.changes
@@ -274,7 +288,7 @@ def sentences(comparison: Comparison) -> list[str]:
     lines += [
         f"regression beyond {limit}: {_label(item.place)}: {item.quantity.replace('_', ' ')}" for item in regressions
     ]
-    lines += [f"lost: {_label(place)}: {reason}" for place, reason in comparison.lost]
+    lines += _lost(comparison)
     if comparison.settings:
         lines.append(f"measured under other settings, which may be the whole change: {'; '.join(comparison.settings)}")
     lines.append(

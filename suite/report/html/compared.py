@@ -16,6 +16,8 @@ from suite.report.html.document import FILE, Figure, Page, Screen, document, inl
 
 MOST_LINES = 60
 MOST_ROWS = 2000
+NUMBERS = ("old", "new", "new / old (95 %)")
+"""Columns of the table that are read by their figures."""
 COLOURS = {"slower": "#d55e00", "faster": "#0173b2", "same": "#5c6570", "unclear": "#8a8a8a"}
 SHAPES = {"slower": "triangle-right", "faster": "triangle-left", "same": "square", "unclear": "circle"}
 
@@ -48,6 +50,7 @@ def page(comparison: Comparison, sides: Sequence[Sequence[Record]], *, old: str,
     body = render(
         "compared.html.jinja",
         columns=list(changes.texts_of(ordered[0])) if ordered else [],
+        numbers=NUMBERS,
         rows=[(ordered[at].place.variant, row) for at, row in enumerate(rows)],
         left=max(len(ordered) - MOST_ROWS, 0),
         reading=changes.reading(comparison),
@@ -129,14 +132,19 @@ def figure(latencies: Sequence[Change], *, limit: float) -> Figure:
         title=changes.finding(list(latencies), limit, [], shown=len(values)),
         spec=_spec(values, limit),
         says=f"New over old with the 95 % interval; within the grey band, {units.percent(limit)} on either side, "
-        "nothing counts as a change. A click chooses a variant, whose samples of both runs then are a click away.",
+        "nothing counts as a change; a point without a line has no interval that is known. A click chooses a variant, "
+        "whose samples of both runs then are a click away.",
     )  # fmt: skip
 
 
 def _spec(values: Sequence[Datum], limit: float) -> Spec:
     seen = [value[end] for value in values for end in ("value", "low", "high") if value[end] is not None]
     low, high = charts.ends([*seen, 1 / (1 + 2 * limit), 1 + 2 * limit])
-    drawn = [value | {"low": value["low"] or low, "high": value["high"] or high} for value in values]
+    # of an interval that is known on one side the line leads out of the chart; of one that is not known there is none
+    drawn = [
+        value | {"low": value["low"] or low, "high": value["high"] or high} if value["low"] or value["high"] else value
+        for value in values
+    ]
     found = [word for word in COLOURS if any(value["told"] == word for value in values)]
     legend = {"title": None, "orient": "top"}
     y = {
@@ -163,6 +171,7 @@ def _spec(values: Sequence[Datum], limit: float) -> Spec:
             tooltip=charts.tooltip({"name": "what"} | {name: name for name in ("old", "new", "verdict", "doubt")}),
         ),
         {
+            "transform": [{"filter": "datum.low !== null"}],
             "mark": {"type": "rule", "strokeWidth": 1.6},
             "encoding": {
                 "x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"},

@@ -1,6 +1,6 @@
 """Attention that can be seen: what a classifier looks at, padding included, so that its weights add up to 100 %."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from suite.report import attention
@@ -62,7 +62,9 @@ def screen(by_family: Mapping[str, Sequence[Drawing]]) -> Screen | None:
     families = [
         (
             f"“{' '.join(drawn[0]['words'])}” ({family}; answer: {drawn[0]['answer']}): {attention.finding(drawn)}",
-            [[picture(drawing, glimpse) for glimpse in range(len(drawing["image_weights"]))] for drawing in drawn],
+            _in_rows(
+                [picture(drawing, glimpse) for glimpse in range(len(drawing["image_weights"]))] for drawing in drawn
+            ),
             max(_padding(drawing, glimpse) for drawing in drawn for glimpse in range(len(drawing["image_weights"]))),
         )
         for family, drawn in ((name, _worth_seeing(found)) for name, found in by_family.items())
@@ -73,6 +75,18 @@ def screen(by_family: Mapping[str, Sequence[Drawing]]) -> Screen | None:
     families.sort(key=lambda family: -family[2])
     body = render("scenes.html.jinja", families=families, plane=_PLANE)
     return Screen(id="attention", title="What they look at", short="Attention", body=body)
+
+
+def _in_rows(pictures: Iterable[list[Picture]]) -> list[list[Picture]]:
+    """Glimpses of one classifier side by side, and those of several where each has one."""
+    rows: list[list[Picture]] = []
+    alone: list[Picture] = []
+    for own in pictures:
+        if len(own) == 1:
+            alone += own
+        else:
+            rows.append(own)
+    return [*rows, *([alone] if alone else [])]
 
 
 def _worth_seeing(drawn: Sequence[Drawing]) -> list[Drawing]:

@@ -17,6 +17,8 @@ from suite.report.html.charts import Datum, Spec
 from suite.report.html.document import FILE, Figure, Page, Screen, document, render
 
 MOST_SENTENCES = 6
+MOST_UNMOVED = 12
+"""Rows up to which those that change nothing with any seed are drawn beside those that do."""
 COLOURS = {"helps": "#0173b2", "hurts": "#d55e00", "no difference seen": "#8a8a8a", "unclear": "#8a8a8a"}
 _WAY_COLOURS = ["#d55e00", "#0173b2", "#029e73", "#cc78bc", "#949494"]
 _WAY_MARKS = ["circle", "square", "triangle-up", "triangle-down", "diamond"]
@@ -86,6 +88,12 @@ def answers(accuracies: Accuracies, studies: Sequence[str]) -> list[Answer]:
         for row in accuracies.trained(study)
         if not row.is_blindfolded
     }
+    of_checks = {
+        len(accuracies.of(study, row.label))
+        for study in studies
+        for row in accuracies.trained(study)
+        if row.is_blindfolded
+    }
     leaking = {
         row.label
         for study in studies
@@ -95,7 +103,9 @@ def answers(accuracies: Accuracies, studies: Sequence[str]) -> list[Answer]:
     made.append(
         Answer(
             question="What does a leaking mask cost?",
-            short=f"{len(leaking)} lose points" if leaking else "nobody loses points",
+            short=f"{len(leaking)} {'loses' if len(leaking) == 1 else 'lose'} points"
+            if leaking
+            else "nobody loses points",
             mood="bad" if leaking else "good",
             lines=[
                 "Padding is changed in ways that change no question: noise in it, twice as much of it, none of it. "
@@ -110,6 +120,9 @@ def answers(accuracies: Accuracies, studies: Sequence[str]) -> list[Answer]:
             question="Can these numbers be believed?",
             short=f"{fewest} seeds or more" if fewest else "there are none",
             mood="good" if fewest >= 5 else "care",
+            lead=f"Of the checks with a blindfold, {min(of_checks)} or more."
+            if min(of_checks, default=9e9) < fewest
+            else "",
             lines=[
                 "Intervals are t intervals of 95 % over seeds, and changes are paired: the same seed saw the same "
                 "batches. Of many comparisons some leave zero out by luck: what is in the answers above holds "
@@ -176,27 +189,34 @@ def _bound(value: float) -> float | None:
 
 def changes(accuracies: Accuracies, study: str) -> Figure | None:
     """What each row gains or loses beside the one that it is compared with."""
-    values = gains(accuracies, study)
+    # what a blindfold costs is no finding about a mechanism
+    values = [value for value in gains(accuracies, study) if not value["check"]]
     if not values:
         return None
+    drawn = [value for value in values if len(values) <= MOST_UNMOVED or any(value["by_seed"])] or values
+    drawn.sort(key=lambda value: -value["value"])
+    same = len(values) - len(drawn)
+    left_out = f"{same} rows that change nothing with any seed are left out. " if same else ""
     return Figure(
         id=f"changes-{study}",
         title=changes_title(values),
-        spec=_changes_spec(values),
-        says="Points of accuracy beside the row it is compared with: mean, 95 % interval over paired seeds, and each "
-        "seed as a small mark. On hovering: the families in which a difference is told.",
+        spec=_changes_spec(drawn),
+        says=f"{left_out}Points of accuracy beside the row it is compared with: mean, 95 % interval over paired seeds, "
+        "and each seed as a small mark. On hovering: the families in which a difference is told.",
     )  # fmt: skip
 
 
 def changes_title(values: Sequence[Datum]) -> str:
     """How many are told to help or to hurt, and the surest of them."""
-    whole = [value for value in values if not value["check"]]  # without a blindfold
-    told = [value for value in whole if value["told"] in ("helps", "hurts")]
+    told = [value for value in values if value["told"] in ("helps", "hurts")]
     if not told:
-        return f"These seeds tell none of {len(whole)} rows from what it is compared with"
+        return f"These seeds tell none of {len(values)} rows from what it is compared with"
     surest = max(told, key=lambda value: min(abs(value["low"]), abs(value["high"])))
     helps = sum(value["told"] == "helps" for value in told)
-    text = f"Of {len(whole)} rows, {helps} are told to be better and {len(told) - helps} to be worse than their parents"
+    of = "The row is" if len(values) == 1 else f"Of {len(values)} rows, {helps} {'is' if helps == 1 else 'are'}"
+    text = f"{of} told to be better and {len(told) - helps} to be worse than what they are compared with"
+    if len(values) == 1:
+        text = f"{of} told to be {'better' if helps else 'worse'} than what it is compared with"
     return f"{text}; surest: {surest['name']}, {surest['said'].rpartition(', ')[0]} points"
 
 
@@ -204,7 +224,7 @@ def _changes_spec(values: Sequence[Datum]) -> Spec:
     order = [value["name"] for value in values]
     found = [word for word in COLOURS if any(value["told"] == word for value in values)]
     y = {"field": "name", "type": "nominal", "sort": order, "axis": _row_axis()}
-    x = {"field": "value", "type": "quantitative", "axis": {"title": "change in points of accuracy"}}
+    x = {"field": "value", "type": "quantitative", "axis": {"title": "change in points of accuracy", "tickCount": 8}}
     legend = {"title": None, "orient": "top", "columns": {"expr": "narrow ? 2 : 6"}}
     each = [
         {"name": value["name"], "variant": value["variant"], "seed": one}
@@ -278,7 +298,10 @@ def lost(accuracies: Accuracies, study: str) -> list[Datum]:
             for way, cost in costs.items()
             if cost.seeds
         ]
-    return values
+    most = {value["name"]: 0.0 for value in values}
+    for value in values:
+        most[value["name"]] = max(most[value["name"]], value["value"])
+    return sorted(values, key=lambda value: -most[value["name"]])
 
 
 def losses(accuracies: Accuracies, study: str) -> Figure | None:
@@ -326,7 +349,7 @@ def _losses_spec(values: Sequence[Datum]) -> Spec:
             },
         },
         charts.point(
-            x={"field": "value", "type": "quantitative", "axis": {"title": "points of accuracy lost"}},
+            x={"field": "value", "type": "quantitative", "axis": {"title": "points of accuracy lost", "tickCount": 8}},
             yOffset=offset, color=colour, fill=colour, shape=shape,
             tooltip=charts.tooltip({"name": "row", "way": "what changed", "said": "points lost"}),
         ),
@@ -384,6 +407,7 @@ def _study(accuracies: Accuracies, study: str, drawn: Sequence[Figure]) -> Marku
     families, by_family_rows = by_family(accuracies, study)
     return render(
         "study.html.jinja",
+        shown=MOST_SENTENCES,
         sentences=[*ablation.sentences(accuracies, study), *filter(None, [ablation.power(accuracies, study)])],
         figures=drawn,
         columns=columns,

@@ -1,0 +1,60 @@
+"""The page of an ablation draws what changes anything, the largest gain first, and no check as if it were a finding."""
+
+from suite.core.records import Measurement, Record
+from suite.report.accuracies import Accuracies
+from suite.report.html import study
+
+SEEDS = (0.50, 0.52, 0.51, 0.53, 0.50)
+
+
+def row(name: str, parent: str, shift: float, *, sight: str = "both", seeds: int = 5) -> list[Record]:
+    details = {
+        "study": "core",
+        "question": "What?",
+        "data": "d",
+        "row": name,
+        "sight": sight,
+        "parent": parent,
+        "width": 32,
+    }
+    found: list[Record] = [
+        Measurement(task=name, variant=name, quantity="parameters", unit="1", value=10.0, details=details)
+    ]
+    return found + [
+        Measurement(
+            task=name, variant=name, quantity="accuracy", unit="1", value=value + shift,
+            details=details | {"seed": seed, "family": "all", "evaluation": "as_is"},
+        )
+        for seed, value in enumerate(SEEDS[:seeds])
+    ]  # fmt: skip
+
+
+def test_rows_stand_with_the_largest_gain_first_and_the_title_counts_each() -> None:
+    made = row("base", "", 0) + row("worse", "base", -0.1) + row("better", "base", 0.2)
+    made += row("blind", "base", -0.3, sight="question", seeds=4)
+    figure = study.changes(Accuracies(made), "core")
+    assert figure is not None
+    data = figure.spec["data"]
+    assert isinstance(data, dict)
+    assert [value["row"] for value in data["values"]] == ["better", "worse"], "a blindfold's cost is no finding"
+    assert figure.title.startswith("Of 2 rows, 1 is told to be better and 1 to be worse than what they are")
+
+
+def test_of_many_rows_those_that_change_nothing_are_counted_and_not_drawn() -> None:
+    made = row("base", "", 0) + row("worse", "base", -0.1)
+    for at in range(study.MOST_UNMOVED):
+        made += row(f"same {at}", "base", 0.0)
+    figure = study.changes(Accuracies(made), "core")
+    assert figure is not None
+    data = figure.spec["data"]
+    assert isinstance(data, dict)
+    assert [value["row"] for value in data["values"]] == ["worse"]
+    assert figure.says.startswith(f"{study.MOST_UNMOVED} rows that change nothing with any seed are left out")
+    assert figure.title.startswith(f"Of {study.MOST_UNMOVED + 1} rows, 0 are told to be better and 1 to be worse")
+
+
+def test_fewer_seeds_behind_a_check_are_said_beside_those_behind_the_mechanisms() -> None:
+    made = row("base", "", 0) + row("better", "base", 0.2) + row("blind", "base", -0.3, sight="question", seeds=4)
+    answer = study.answers(Accuracies(made), ["core"])[-1]
+    assert answer.short == "5 seeds or more"
+    assert answer.lead == "Of the checks with a blindfold, 4 or more."
