@@ -57,12 +57,13 @@ def write(accuracies: Accuracies, folder: Path) -> dict[str, list[str]]:
 
 def accuracy(accuracies: Accuracies, study: str) -> Figure:
     """Each row's accuracy with its interval and seeds, and beside it each family."""
-    rows = accuracies.trained(study)
+    every = accuracies.trained(study)
+    rows = _in_bands(accuracies, _moved(accuracies, every))
     title = _highest({row.label: accuracies.of(study, row.label) for row in rows})
     figure = style.figure(f"{study}: {title}", 1.5 + 0.3 * len(rows))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for place, row in enumerate(rows):
-        _point(left, accuracies.of(study, row.label), place, row)
+        _point(left, accuracies.of(study, row.label), place, _look(accuracies, row))
     data = rows[0].data
     for what, name in (("question only", "question alone\n(best possible)"), ("image only", "image alone\n(bound)")):
         ceiling = accuracies.ceilings.get((data, what), {}).get("all")
@@ -77,7 +78,9 @@ def accuracy(accuracies: Accuracies, study: str) -> Figure:
     _within_shares(left)
     left.set_yticks(range(len(rows)), [row.label for row in rows])
     left.set_ylim(len(rows) + 0.3, -0.6)
-    left.set_xlabel("accuracy in %, mean, 95 % interval and each seed")
+    left_out = len(every) - len(rows)
+    others = f";\n{left_out} rows as accurate with every seed as what they are beside are left out" if left_out else ""
+    left.set_xlabel(f"accuracy in %, mean, 95 % interval and each seed{others}")
     left.xaxis.grid(visible=True)
     left.yaxis.grid(visible=False)
     shares = np.array(
@@ -98,7 +101,46 @@ def accuracy(accuracies: Accuracies, study: str) -> Figure:
     right.set_xticks(range(len(accuracies.families)), accuracies.families, rotation=30, ha="right")
     right.set_title("by family of questions, %")
     right.tick_params(labelleft=False)
+    _what_colours_say(figure, accuracies, rows)
     return figure
+
+
+def _moved(accuracies: Accuracies, rows: Sequence[Row]) -> list[Row]:
+    """Of many rows those that differ with some seed from what they are beside, and those that others are beside."""
+    if len(rows) <= MOST_UNMOVED:
+        return list(rows)
+    known = {row.label: row for row in rows}
+    beside = {row.parent for row in rows}
+    return [
+        row for row in rows
+        if row.label in beside or row.parent not in known or any(_by_seed(accuracies, (row, known[row.parent])))
+    ]  # fmt: skip
+
+
+def _in_bands(accuracies: Accuracies, rows: Sequence[Row]) -> list[Row]:
+    """Mechanisms and then controls, each with the highest mean first."""
+
+    def mean(row: Row) -> float:
+        return _finite(interval(accuracies.of(row.study, row.label).values()).mean)
+
+    return sorted(rows, key=lambda row: (row.is_control, -mean(row)))
+
+
+def _what_colours_say(figure: Figure, accuracies: Accuracies, rows: Sequence[Row]) -> None:
+    """A legend, where more than one colour is there."""
+    looks = dict.fromkeys(_look(accuracies, row) for row in rows)
+    if len(looks) > 1:
+        handles = [Line2D([], [], color=colour, marker=mark, linestyle="", label=said) for colour, mark, said in looks]
+        figure.legend(handles=handles, loc="outside lower left", ncols=3, frameon=False, handletextpad=0.2)
+
+
+def _look(accuracies: Accuracies, row: Row) -> tuple[str, str, str]:
+    """A row's colour and mark, and what they say."""
+    if row.is_control:
+        return style.QUIET, "s", "control"
+    if any(interval(accuracies.cost(row.study, row.label, way).values()).low > 0 for way in WAYS):
+        return style.ORANGE, "D", "loses points where only padding or the batch changes"
+    return style.BLUE, "o", "mechanism"
 
 
 def _highest(by_row: Mapping[str, Mapping[int, float]]) -> str:
@@ -168,6 +210,7 @@ def costs(accuracies: Accuracies, study: str) -> Figure:
     """What each row loses where padding or batch change in ways that must change nothing."""
     trained = [row for row in accuracies.trained(study) if not row.is_control]
     rows = [row for row in trained if len(trained) <= MOST_UNMOVED or _is_moved(accuracies, row)]
+    rows.sort(key=lambda row: -max(_finite(_lost(accuracies, row, way).mean) for way in WAYS))
 
     def sure_loss(pair: tuple[Row, str]) -> tuple[float, float]:
         lost = interval(accuracies.cost(study, pair[0].label, pair[1]).values())
@@ -185,7 +228,7 @@ def costs(accuracies: Accuracies, study: str) -> Figure:
         for place, row in enumerate(rows):
             found = accuracies.cost(study, row.label, key)
             if found:
-                _point(axis, found, place, row)
+                _point(axis, found, place, _look(accuracies, row))
         axis.axvline(0, color=style.INK, linewidth=1)
         axis.set_title(name)
         axis.yaxis.grid(visible=False)
@@ -199,6 +242,7 @@ def costs(accuracies: Accuracies, study: str) -> Figure:
 def longer(accuracies: Accuracies, study: str) -> Figure:
     """Each row on sets as long as in training, hollow, and on longer ones, filled."""
     rows = [row for row in accuracies.trained(study) if not row.is_blindfolded]
+    rows = _in_bands(accuracies, rows)
     found = {row.label: accuracies.of(study, row.label, evaluation="longer") for row in rows}
     title = f"on longer sets, {_highest(found)}"
     figure = style.figure(f"{study}: {title}", 1.3 + 0.34 * len(rows))
@@ -208,7 +252,7 @@ def longer(accuracies: Accuracies, study: str) -> Figure:
         after = interval(found[row.label].values()).mean
         axis.plot([100 * before, 100 * after], [place, place], color=style.FAINT, linewidth=1, zorder=1)
         axis.plot(100 * before, place, "o", color=style.QUIET, markerfacecolor="white", markersize=6, zorder=2)
-        _point(axis, found[row.label], place, row)
+        _point(axis, found[row.label], place, _look(accuracies, row))
     _within_shares(axis)
     axis.set_yticks(range(len(rows)), [row.label for row in rows])
     axis.set_ylim(len(rows) - 0.4, -0.6)
@@ -219,13 +263,19 @@ def longer(accuracies: Accuracies, study: str) -> Figure:
     return figure
 
 
-def _point(axis: Axes, by_seed: Mapping[int, float], place: int, row: Row) -> None:
+def _lost(accuracies: Accuracies, row: Row, way: str) -> Interval:
+    return interval(accuracies.cost(row.study, row.label, way).values())
+
+
+def _point(axis: Axes, by_seed: Mapping[int, float], place: int, look: tuple[str, str, str]) -> None:
     """An interval with its mean, and the seeds behind it."""
     here = interval(by_seed.values())
-    colour = style.QUIET if row.is_control else style.ORANGE if "leaky" in row.variant else style.BLUE
+    colour, mark, _ = look
+    axis.plot(100 * here.mean, place, mark, color=colour, markersize=5.5, zorder=3)
     if math.isfinite(here.low):
-        axis.plot([100 * here.low, 100 * here.high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
-    axis.plot(100 * here.mean, place, "s" if row.is_control else "o", color=colour, markersize=6, zorder=3)
+        # over the mark, which may be wider than it
+        ends = [100 * here.low, 100 * here.high]
+        axis.plot(ends, [place, place], color=style.INK, linewidth=1.2, solid_capstyle="butt", zorder=4)
     values = [100 * value for value in by_seed.values()]
     axis.plot(values, [place + 0.22] * len(values), "|", color=colour, markersize=5, alpha=0.7)
 
