@@ -105,7 +105,9 @@ def fits(trials: Trials, arguments: Sequence[Argument], stated: Stated) -> Itera
                     reading = _mended(trials, tried, needed, stated, most, fixable=fixable)
                     if index < PLAINEST and len(needed) > 1 and (reading is None or spread(trials, reading)):
                         # before a rarer layout is believed
-                        reading = _mended(trials, tried, needed, stated, MIXED, fixable=fixable) or reading
+                        mixed = _mended(trials, tried, needed, stated, MIXED, fixable=fixable)
+                        # so many forms are tried that one may run by letting examples meet
+                        reading = mixed if mixed is not None and independent(trials, mixed) else reading
                     if reading is None:
                         continue
                     found |= not spread(trials, reading)
@@ -127,6 +129,39 @@ def spread(trials: Trials, reading: Reading) -> bool:
         for name, value in one.items()
         if name in two and value.dim() > 2
     )
+
+
+def independent(trials: Trials, reading: Reading) -> bool:
+    """Whether examples keep to themselves: what tells the axis of examples from that of slots."""
+    scene = trials.scene(reading)
+    features = {side: tensor.clone() for side, tensor in scene.features.items()}
+    for tensor in features.values():
+        tensor[0] = 2 * tensor[0].flip(-1) + 1
+    before, after = trials.outputs(reading, scene), trials.outputs(reading, replace(scene, features=features))
+    if before is None or after is None:
+        return False
+    for name, value in before.items():
+        other = after.get(name)
+        if other is None or other.shape != value.shape or not value.is_floating_point():
+            continue
+        axes = [axis for axis, size in enumerate(value.shape) if size == EXAMPLES]
+        if not axes:
+            # one number for the batch is a loss; a table without an axis over examples has mixed them
+            folded = any(size % EXAMPLES == 0 for size in value.shape)
+            if value.dim() > 1 and not folded and not torch.equal(value, other):
+                return False
+            continue
+        rest = torch.arange(1, EXAMPLES, device=value.device)
+        still = []
+        for axis in axes:
+            one, two = value.index_select(axis, rest).double(), other.index_select(axis, rest).double()
+            if not one.numel():
+                continue
+            scale = float(one.nan_to_num().square().mean().sqrt()) or 1.0
+            still.append(float((one - two).nan_to_num().abs().max()) <= 1e-4 * scale)
+        if still and not any(still):
+            return False
+    return True
 
 
 def _roles(arguments: Sequence[Argument], stated: Stated) -> Iterator[tuple[list[Argument], list[Argument]]]:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 
 from suite.audit.reading.arguments import Argument
-from suite.audit.reading.inputs import Stated, fits, seen, spread
+from suite.audit.reading.inputs import Stated, fits, independent, seen, spread
 from suite.audit.reading.masks import Placement, place
-from suite.audit.reading.trial import EXAMPLES, SECONDS, Reading, Spent, Trials
+from suite.audit.reading.trial import SECONDS, Reading, Spent, Trials
 from suite.audit.subject import Side
 
 MOST = 3
@@ -44,6 +44,8 @@ def search(trials: Trials, arguments: Sequence[Argument], stated: Stated) -> Pla
         return None
     if best[0][1]:
         doubts = ("under the best reading of its signature that was found, examples meet as if they were slots",)
+    if best[0][0] and len({form.shape for form in best[1].reading.masks.values()}) > 1:
+        doubts += ("examples meet in it, without any padding, under the only forms of masks that were found to run",)
     doubts += tuple(
         f"{side} runs as [B, D, L] with as many slots as another side is wide, and may be [B, L, D] with a mask of a "
         "form that was not tried"
@@ -133,36 +135,3 @@ def _absurd(found: Placement, arguments: Sequence[Argument]) -> bool:
     guessed = {a.name: a.guess for a in arguments}
     idle = any(guessed[name] == "features" for name in found.unused)
     return idle and not any(guessed[name] == "features" for name in found.reading.features)
-
-
-def independent(trials: Trials, reading: Reading) -> bool:
-    """Whether examples keep to themselves: what tells the axis of examples from that of slots."""
-    scene = trials.scene(reading)
-    features = {side: tensor.clone() for side, tensor in scene.features.items()}
-    for tensor in features.values():
-        tensor[0] = 2 * tensor[0].flip(-1) + 1
-    before, after = trials.outputs(reading, scene), trials.outputs(reading, replace(scene, features=features))
-    if before is None or after is None:
-        return False
-    for name, value in before.items():
-        other = after.get(name)
-        if other is None or other.shape != value.shape or not value.is_floating_point():
-            continue
-        axes = [axis for axis, size in enumerate(value.shape) if size == EXAMPLES]
-        if not axes:
-            # one number for the batch is a loss; a table without an axis over examples has mixed them
-            folded = any(size % EXAMPLES == 0 for size in value.shape)
-            if value.dim() > 1 and not folded and not torch.equal(value, other):
-                return False
-            continue
-        rest = torch.arange(1, EXAMPLES, device=value.device)
-        still = []
-        for axis in axes:
-            one, two = value.index_select(axis, rest).double(), other.index_select(axis, rest).double()
-            if not one.numel():
-                continue
-            scale = float(one.nan_to_num().square().mean().sqrt()) or 1.0
-            still.append(float((one - two).nan_to_num().abs().max()) <= 1e-4 * scale)
-        if still and not any(still):
-            return False
-    return True

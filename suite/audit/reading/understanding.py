@@ -12,11 +12,11 @@ from suite.audit.calling import NotJudged
 from suite.audit.reading.adapter import Adapter
 from suite.audit.reading.arguments import Argument, arguments_of, by_place, called, kinship, takes_any, takes_more
 from suite.audit.reading.forms import COUNTS, Form
-from suite.audit.reading.inputs import Stated
+from suite.audit.reading.inputs import Stated, independent
 from suite.audit.reading.masks import Placement
 from suite.audit.reading.outputs import Seen, Sizes, classify, in_words, with_cuts
 from suite.audit.reading.refusal import NotUnderstood, lost
-from suite.audit.reading.search import independent, search, search_awake
+from suite.audit.reading.search import search, search_awake
 from suite.audit.reading.trial import LENGTHS, SECONDS, Outputs, Reading, Spent, Trials, flat, kept, moved
 from suite.audit.subject import Call, Order, Scene, Side, SideOf, Subject, from_module, make_scene, with_side
 from suite.core.errors import words
