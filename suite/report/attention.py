@@ -9,10 +9,11 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from suite.core import folders
 from suite.core.errors import UserError
-from suite.report import style
+from suite.report import labels, style
 from suite.report.accuracies import Accuracies
 
 MOST_PICTURED = 6
@@ -37,8 +38,9 @@ PAINT = {
     "teal": "#006d6d",
     "maroon": "#6e1010",
 }
-_MARKS = {"circle": "o", "square": "s", "triangle": "^"} | {digit: f"${digit}$" for digit in "0123456789"}
-"""Shapes of the scenes; a handwritten digit stands for itself."""
+_MARKS = {"circle": "o", "square": "s", "triangle": "^"}
+_DIGITS = tuple("0123456789")
+"""Handwritten digits stand for themselves."""
 LEVELS = ("words", "phrases", "question")
 """What the glimpses of a classifier with three of them attend on."""
 COLUMNS = 3
@@ -82,7 +84,7 @@ def _example(given: Mapping[str, Any]) -> dict[str, Any]:
     example: dict[str, Any] = {key: str(given[key]) for key in ("family", "answer", "predicted")}
     example["words"] = [str(word) for word in given["words"]]
     example["places"] = [(float(x), float(y)) for x, y in given["places"]]
-    for key, known in (("colours", PAINT), ("shapes", _MARKS)):
+    for key, known in (("colours", PAINT), ("shapes", (*_MARKS, *_DIGITS))):
         example[key] = [str(name) for name in given[key]]
         if unknown := set(example[key]) - set(known):
             raise ValueError(f"{key} has {', '.join(sorted(unknown))}")
@@ -111,6 +113,7 @@ def figure(family: str, drawn: Sequence[Mapping[str, Any]]) -> Figure:
     question, answer = " ".join(drawn[0]["words"]), drawn[0]["answer"]
     made = style.figure(f"“{question}” ({family}; answer: {answer}): {finding(drawn)}", 0.8 + 2.6 * len(rows))
     grid = made.subplots(len(rows), max(COLUMNS, *map(_glimpses, drawn)), squeeze=False)
+    named: dict[Axes, list[labels.Named]] = {}
     for axis in grid.flat:
         axis.set_visible(False)
     for axes, row in zip(grid, rows, strict=True):
@@ -119,7 +122,18 @@ def figure(family: str, drawn: Sequence[Mapping[str, Any]]) -> Figure:
             axis.set_visible(True)
             axis.set_title(_title(drawing, glimpse), fontsize=8)
             _plane(axis, drawing, glimpse)
+            named[axis] = _named(drawing, glimpse)
+    labels.write(made, named, size=6.6, radius_pt=3.5)
     return made
+
+
+def _named(drawing: Mapping[str, Any], glimpse: int) -> list[labels.Named]:
+    """Each region's share and colour in words, for who cannot tell colours; nothing beside one without a share."""
+    shares = percents(drawing["image_weights"][glimpse])[:-1]
+    return [
+        labels.Named(x, y, f"{share} {colour}" if share else "")
+        for (x, y), colour, share in zip(drawing["places"], drawing["colours"], shares, strict=True)
+    ]
 
 
 def on_padding(weights: Sequence[float]) -> float:
@@ -148,9 +162,15 @@ def finding(drawn: Sequence[Mapping[str, Any]]) -> str:
         else:
             clean.append(f"{drawing['row']}'s")
     if not leaking:
-        return "padded regions get no attention"
+        right = [str(drawing["row"]) for drawing in drawn if drawing["predicted"] == drawing["answer"]]
+        who = "all are" if len(right) == len(drawn) > 1 else f"{_and(right)} {'are' if len(right) > 1 else 'is'}"
+        return f"{who if right else 'nobody is'} right; padded regions get no attention"
     none = f", none of {', '.join(clean)}" if clean else ""
     return f"padded regions take {', '.join(leaking)} attention{none}"
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _glimpses(drawing: Mapping[str, Any]) -> int:
@@ -183,17 +203,18 @@ def _title(drawing: Mapping[str, Any], glimpse: int) -> str:
 def _plane(axis: Axes, drawing: Mapping[str, Any], glimpse: int) -> None:
     regions, words = drawing["image_weights"][glimpse], drawing["question_weights"][glimpse]
     whole = percents(regions)
-    for (x, y), colour, shape, weight, percent in zip(
-        drawing["places"], drawing["colours"], drawing["shapes"], regions, whole[:-1], strict=True
+    for (x, y), colour, shape, weight in zip(
+        drawing["places"], drawing["colours"], drawing["shapes"], regions, strict=True
     ):
         axis.scatter(x, y, s=60 + 900 * weight, color=style.INK, alpha=0.14, linewidths=0, zorder=1)
-        size, edge = (90, 0.3) if shape.isdigit() else (42, 0.6)
-        axis.scatter(
-            x, y, s=size, color=PAINT[colour], marker=_MARKS[shape], edgecolors=style.INK, linewidths=edge, zorder=3
-        )
-        if percent:
-            axis.annotate(
-                f"{percent}", (x, y), (6, 5), textcoords="offset points", fontsize=7, color=style.INK, zorder=4
+        if shape in _DIGITS:
+            axis.text(
+                x, y, shape, fontsize=11, fontweight="bold", color=PAINT[colour], ha="center", va="center", zorder=3,
+                path_effects=[withStroke(linewidth=1.2, foreground=style.INK)],
+            )  # fmt: skip
+        else:
+            axis.scatter(
+                x, y, s=42, color=PAINT[colour], marker=_MARKS[shape], edgecolors=style.INK, linewidths=0.6, zorder=3
             )
     share = whole[-1]
     axis.barh(-1.42, 2.5, 0.2, left=-1.25, color="white", edgecolor=style.FAINT, linewidth=0.8)

@@ -1,6 +1,6 @@
 """Names beside the points of a plot, none of them over another name or over a point."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -22,21 +22,23 @@ class Named(NamedTuple):
     text: str
 
 
-def write(figure: Figure, axes: Axes, points: Sequence[Named], *, size: float = 6.6, radius_pt: float = 4.0) -> None:
+def write(figure: Figure, points: Mapping[Axes, Sequence[Named]], *, size: float = 6.6, radius_pt: float = 4.0) -> None:
     """Write each name near its point, in the first place that is free; one that is not beside it has a line to it.
 
     Call it last: where axes lie and how they are scaled must not change after it.
 
     Args:
-        figure: that the axes are of.
-        axes: with everything else drawn.
-        points: all that are in the axes, those without a text too, which nothing may cover.
+        figure: with everything else drawn.
+        points: by axes all that are in them, those without a text too, which nothing may cover.
         size: of the letters, in points.
         radius_pt: of the points.
     """
-    if not any(point.text for point in points):
-        return
     figure.draw_without_rendering()
+    for axes, own in points.items():
+        _write(figure, axes, own, size=size, radius_pt=radius_pt)
+
+
+def _write(figure: Figure, axes: Axes, points: Sequence[Named], *, size: float, radius_pt: float) -> None:
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]  # matplotlib's own gap
     scale = figure.dpi / 72
     radius = radius_pt * scale

@@ -44,13 +44,16 @@ def error(cells: pd.DataFrame) -> Drawn | None:
         style.log_axis(axes.yaxis, lambda value: f"{value:.0e}")
     panels[0].set_ylabel("error relative to float64 (lower is better)")
     style.legend(made, shown, [style.doubted()] if wording.doubted(shown).any() else [])
-    for phase, axes in zip(phases, panels, strict=True):
-        rows = wording.rows(shown[shown["phase"] == phase])
-        labels.write(
-            made, axes,
-            [labels.Named(number(row, "speedup") or 0.0, number(row, "agreement_error") or 0.0, str(row["variant"]))
-             for row in rows],
-        )  # fmt: skip
+    labels.write(
+        made,
+        {
+            axes: [
+                labels.Named(number(row, "speedup") or 0.0, number(row, "agreement_error") or 0.0, str(row["variant"]))
+                for row in wording.rows(shown[shown["phase"] == phase])
+            ]
+            for phase, axes in zip(phases, panels, strict=True)
+        },
+    )
     return made, title
 
 

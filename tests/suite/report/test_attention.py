@@ -47,14 +47,25 @@ def test_the_title_names_who_attends_to_padding_and_how_much_and_every_picture_s
     bars = [text.get_text() for axes in made.axes for text in axes.texts if text.get_text().startswith("padding")]
     assert bars == ["padding 0"] * 3 + ["padding 40"] * 3
     for axes in (axes for axes in made.axes if axes.get_visible()):
-        numbers = [re.sub(r"^padding ", "", text.get_text()) for text in axes.texts]
-        assert sum(int(number) for number in numbers if number.isdigit()) == 100
+        said = [re.fullmatch(r"(?:padding )?(\d+)(?: red| blue| green)?", text.get_text()) for text in axes.texts]
+        assert sum(int(one[1]) for one in said if one) == 100
+
+
+def test_a_handwritten_digit_stands_for_itself_in_its_colour() -> None:
+    digits = {**drawing("right", 1.0, 1), "shapes": ["7", "0", "7"]}
+    with style.applied():
+        made = attention.figure("unary", [digits])
+    (axes,) = (axes for axes in made.axes if axes.get_visible())
+    written = [(text.get_text(), text.get_color()) for text in axes.texts if text.get_text() in ("7", "0")]
+    assert written[:3] == [
+        (shape, attention.PAINT[colour]) for shape, colour in zip("707", digits["colours"], strict=True)
+    ]
 
 
 def test_mean_pooling_is_pictured_where_there_is_nothing_else() -> None:
     with style.applied():
         made = attention.figure("unary", [drawing("pool", 1.0, 1)])
-    assert made.get_suptitle().endswith("padded regions get no attention")
+    assert " ".join(made.get_suptitle().split()).endswith("nobody is right; padded regions get no attention")
     assert math.isclose(sum(axes.get_visible() for axes in made.axes), 1)
 
 

@@ -218,7 +218,7 @@ def test_names_of_points_at_one_place_are_all_read(count: int) -> None:
     figure = style.figure("all at one place", 4)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], "o")
-    labels.write(figure, axes, [labels.Named(0.5, 0.5, f"variant {at}") for at in range(count)])
+    labels.write(figure, {axes: [labels.Named(0.5, 0.5, f"variant {at}") for at in range(count)]})
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     extents = [text.get_window_extent(canvas.get_renderer()) for text in axes.texts if text.get_text()]
