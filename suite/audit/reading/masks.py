@@ -184,7 +184,10 @@ class _Placing:
         if key not in self.finite_whole:
             outputs = self.trials.outputs(reading, self.trials.scene(reading))
             numbers = [value for value in (outputs or {}).values() if value.is_floating_point()]
-            self.finite_whole[key] = outputs is not None and not any(bool(value.isnan().any()) for value in numbers)
+            # -inf is what a causal mask leaves in scores; +inf is a number that was taken for something else
+            self.finite_whole[key] = outputs is not None and not any(
+                bool((value.isnan() | value.isposinf()).any()) for value in numbers
+            )
         return self.finite_whole[key]
 
     def _moved(

@@ -284,3 +284,32 @@ class MaskPerHead(nn.Module):
         s = torch.bmm(heads(self.q(x)), heads(self.k(y)).transpose(1, 2)) / 3
         s = s.masked_fill(~attn_keep.reshape(rows * 2, count, -1), -1e9)
         return torch.bmm(s.softmax(-1), heads(y)).view(rows, 2, count, 8).transpose(1, 2).flatten(2)
+
+
+@case(exit="0|2", never="WRONG", says="it takes a boolean mask")
+class ScoresOfTheLargestNumber(nn.Module):
+    """Scores with the mask added as one less it, times the least number there is: a length there makes +inf of all."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, phrases, regions, attention_mask):
+        told = (1.0 - attention_mask.to(phrases.dtype).unsqueeze(1)) * torch.finfo(phrases.dtype).min
+        return self.q(phrases) @ self.k(regions).mT / 4 + told
+
+
+@case(exit="0|2", never="WRONG")
+class WordsInSentences(nn.Module):
+    """A document is sentences of words, [B, S, W, D], and so is its mask; an image beside it reads the sentences."""
+
+    def __init__(self):
+        super().__init__()
+        self.word, self.key = nn.Linear(16, 1), nn.Linear(16, 16)
+
+    def forward(self, picture, document, picture_mask, document_mask):
+        weights = self.word(document.tanh()).squeeze(-1).masked_fill(~document_mask, -1e9).softmax(-1)
+        sentences = (weights[..., None] * document).sum(2)
+        real = document_mask.any(-1)
+        scores = (self.key(picture) @ sentences.mT / 4).masked_fill(~real[:, None], -1e9)
+        return (picture + scores.softmax(-1) @ sentences) * picture_mask[..., None]
