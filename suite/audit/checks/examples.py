@@ -216,7 +216,7 @@ def _reaches(lab: Lab, side: Side) -> bool:
     says="{output} differed by {leak} with {condition}",
 )
 def sides(lab: Lab) -> Iterator[Observation]:
-    if len(lab.subject.masked) < 2:
+    if len(masked_sides(lab)) < 2:
         raise Lacking("it takes a mask for one side only")
     lab = lab.loose
     # as many slots on every side, so that swapped masks fit; lengths differ on every row
