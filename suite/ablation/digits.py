@@ -6,7 +6,7 @@ those to be tested on. The images are those that scikit-learn ships (Alpaydin an
 Handwritten Digits).
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple, Self
@@ -14,9 +14,8 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from suite.ablation import oracle, scenes
-from suite.ablation.scene_task import EASY_SHARE
+from suite.ablation.scene_task import PURPOSES, Purpose, SceneTask
 from suite.ablation.scenes import Asked, Draws, Examples, Floats, Ints, Setting
-from suite.ablation.task import Graded, Split, Task, trimmed
 from suite.core.errors import UserError
 
 FAMILIES = ("unary", "phrase", "pair", "count")
@@ -31,7 +30,11 @@ INK = 1 / 8
 """What a black pixel counts. An image is then half as long a vector as a colour, whose object is to be found first."""
 ACROSS = 1.0
 """Length of the square's side. The scenes have two: with pixels beside it so large a place hides colours for long."""
-SHEETS = {"training": slice(0, 1100), "validation": slice(1100, 1400), "test": slice(1400, 1797)}
+SHEETS: Mapping[Purpose, slice] = {
+    "training": slice(0, 1100),
+    "validation": slice(1100, 1400),
+    "test": slice(1400, 1797),
+}
 """Which images are for what: neighbours are of one hand, so they stay together."""
 WRITTEN = replace(scenes.STANDARD, name="digits", families=FAMILIES)
 
@@ -44,8 +47,8 @@ class Images(NamedTuple):
 
 
 @cache
-def images(sheets: str) -> Images:
-    """Those of one of the `SHEETS`.
+def images(purpose: Purpose) -> Images:
+    """Those that are for one purpose.
 
     Raises:
         UserError: scikit-learn, which has them, is not installed.
@@ -57,27 +60,19 @@ def images(sheets: str) -> Images:
             f"--data digits needs scikit-learn, which has the images ({error}): pip install -e '.[digits]'"
         ) from error
     found = load_digits()
-    part = SHEETS[sheets]
+    part = SHEETS[purpose]
     pixels = found.images[part].reshape(-1, _PIXELS).astype(np.float32) / np.float32(16)
     return Images(pixels, found.target[part].astype(np.int64))
 
 
 @dataclass(frozen=True, kw_only=True)
-class DigitTask(Task):
-    """Sets of four to eight digits and questions about them: fresh sets to learn from, fixed ones to be tested on."""
+class DigitTask(SceneTask):
+    """Sets of four to eight digits and questions about them, each set drawn from the images of its purpose."""
 
-    epochs = 25
-    batch = 64
-    budget_s = 840.0
-    is_drawn = True
+    has_longer = False
 
     setting: Setting = WRITTEN
-    steps: int = 100
-    """Batches per epoch."""
-    easy_epochs: int = 0
-    """Epochs at the start that ask about one of two to four digits."""
-    examples: int = 5000
-    """In each of the two fixed sets."""
+    tested_on: Setting = WRITTEN
 
     @classmethod
     def at(cls, root: str | None) -> Self:
@@ -98,36 +93,15 @@ class DigitTask(Task):
         return _PIXELS + self.setting.colours + 2
 
     @property
-    def vocabulary(self) -> int:
-        return self.setting.vocabulary
-
-    @property
     def classes(self) -> int:
         return len(ANSWERS)
 
-    def training(self, seed: int, epoch: int, batch: int) -> Iterator[Examples]:
-        setting = scenes.easy(self.setting) if epoch < self.easy_epochs else self.setting
-        examples = generate(self.steps * batch, seed=(10, seed, epoch), setting=setting, of=images("training"))
-        for step in range(self.steps):
-            yield trimmed(examples.take(slice(step * batch, (step + 1) * batch)))
-
-    def batches(self, batch: int) -> int:
-        return self.steps
-
-    def evaluation(self, split: Split, batch: int) -> Iterator[Graded]:
-        examples = self._set(split)
-        for start in range(0, self.examples, batch):
-            part = trimmed(examples.take(slice(start, start + batch)))
-            yield Graded(part, np.eye(self.classes, dtype=np.float32)[part.answer])
-
-    def digest(self) -> str:
-        return scenes.digest(self._set("test"))
-
-    def eased(self, epochs: int) -> "DigitTask":
-        return replace(self, easy_epochs=round(EASY_SHARE * epochs))
+    def drawn(self, purpose: Purpose, count: int, setting: Setting, *seed: int) -> Examples:
+        own = 10 + PURPOSES.index(purpose)  # another stream than that of the scenes
+        return generate(count, seed=(own, *seed), setting=setting, of=images(purpose))
 
     def ceilings(self) -> dict[str, dict[str, float]]:
-        examples = self._set("test").take(slice(0, 2000))
+        examples = self._fixed("test").take(slice(0, 2000))
         right = recognised(examples, self.setting) == examples.answer
         blind = oracle.blind_ceilings(self.setting, looks=len(DIGITS))
         of_image = oracle.image_only_ceilings(setting=self.setting)  # three digits in a set as there are three shapes
@@ -148,14 +122,6 @@ class DigitTask(Task):
             "shapes": digits,
             "places": (seen[:, -2:] * np.float32(2 / ACROSS)).round(3).tolist(),
         }
-
-    def _set(self, split: Split) -> Examples:
-        return _fixed(split, self.examples, self.setting)
-
-
-@cache
-def _fixed(split: Split, count: int, setting: Setting) -> Examples:
-    return generate(count, seed=(11 if split == "validation" else 12,), setting=setting, of=images(split))
 
 
 def generate(count: int, *, seed: tuple[int, ...], setting: Setting, of: Images) -> Examples:

@@ -51,7 +51,7 @@ def loaded(batches: Iterable[Graded], loading: Loading, *, batch: int, seed: tup
         if loading.jitter:
             examples = _wider(examples, generator)
         if loading.left_over:
-            before = _over(before or examples, examples)
+            before = _over(examples if before is None else before, examples)
             # what a narrower or shorter batch does not reach stays in the buffer as it was
             rows, regions, words = len(examples.image), examples.image.shape[1], examples.words.shape[1]
             examples = before._replace(image=before.image[:rows, :regions], words=before.words[:rows, :words])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from suite.ablation import oracle, scenes
 from suite.ablation.scenes import Examples, Setting
 from suite.ablation.task import Graded, Split, Task, trimmed
 
+Purpose = Literal["training", "validation", "test"]
+PURPOSES: tuple[Purpose, ...] = ("training", "validation", "test")
 EASY_SHARE = 0.2
 """Of the epochs, that begin with easy scenes."""
 
@@ -60,7 +62,7 @@ class SceneTask(Task):
 
     def training(self, seed: int, epoch: int, batch: int) -> Iterator[Examples]:
         setting = scenes.easy(self.setting) if epoch < self.easy_epochs else self.setting
-        examples = scenes.generate(self.steps * batch, seed=(0, seed, epoch), setting=setting)
+        examples = self.drawn("training", self.steps * batch, setting, seed, epoch)
         for step in range(self.steps):
             yield trimmed(examples.take(slice(step * batch, (step + 1) * batch)))
 
@@ -76,14 +78,25 @@ class SceneTask(Task):
     def digest(self) -> str:
         return scenes.digest(self._fixed("test"))
 
+    def drawn(self, purpose: Purpose, count: int, setting: Setting, *seed: int) -> Examples:
+        """So many examples.
+
+        Args:
+            purpose: those of one are never those of another.
+            count: n.
+            setting: how large the scenes are.
+            seed: what else decides them; any non-negative numbers.
+        """
+        return scenes.generate(count, seed=(PURPOSES.index(purpose), *seed), setting=setting)
+
     def _fixed(self, split: Split) -> Examples:
-        return scenes.generate(self.examples, seed=(1 if split == "validation" else 2,), setting=self.tested_on)
+        return self.drawn(split, self.examples, self.tested_on)
 
     def to_longer(self) -> tuple["SceneTask", "SceneTask"]:
         short = replace(self, setting=scenes.SHORT_OF_16, tested_on=scenes.SHORT_OF_16)
         return short, replace(short, tested_on=scenes.LONG_OF_16)
 
-    def eased(self, epochs: int) -> "SceneTask":
+    def eased(self, epochs: int) -> Self:
         return replace(self, easy_epochs=round(EASY_SHARE * epochs))
 
     def ceilings(self) -> dict[str, dict[str, float]]:
