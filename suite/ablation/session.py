@@ -209,7 +209,7 @@ class Session:
         self._console.print(
             f"at least {len(tuning)} short trainings to choose learning rates, then {len(self._training_rows())} rows "
             f"with {seeds}, {self._lanes} side by side; interrupt at any time, then "
-            f"--resume {self._folder}"
+            f"--resume {shlex.quote(str(self._folder))}"
         )
         with progress_bar(self._console) as bars:
             self._work(tuning, bars, then=self._training_s)
@@ -591,7 +591,7 @@ def _left_out(job: Job, folder: Path, request: Request) -> Skipped:
         quantity="accuracy",
         reason=f"does not fit in the {limit} of this ablation",
         cause="budget",
-        remedy=f"python run_all.py ablate --resume {folder} --budget 0",
+        remedy=f"python run_all.py ablate --resume {shlex.quote(str(folder))} --budget 0",
         details={"row": job.row.label, "seed": job.seed},
     )
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from suite.core.records import Record
 
+TUNING = "tuning_accuracy"
+"""Chooses a learning rate, and answers nothing by itself."""
 HARNESS = ("task_time", "harness_time", "time_left", "run_time")
 """Quantities about the run itself and not about what it measures."""
 DESCRIPTIONS = ("parameters", "ceiling", "tested_on")
@@ -41,7 +43,7 @@ def code(records: "Iterable[Record]") -> int:
                 measured = True
             case Measurement(variant=variant, quantity=quantity):
                 # what is about no variant is about the machine, which nobody asked about alone
-                measured |= variant != "" and quantity not in (*HARNESS, *DESCRIPTIONS)
+                measured |= variant != "" and quantity not in (*HARNESS, *DESCRIPTIONS, TUNING)
             case Skip(cause=cause):
                 failed |= cause in FAILURES
     if incorrect:

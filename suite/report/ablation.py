@@ -24,7 +24,7 @@ from suite.report.accuracies import (
     points,
     verdict,
 )
-from suite.report.columns import Column, Columns, literal
+from suite.report.columns import Column, Columns, indented, literal
 
 CEILINGS = {
     "oracle": "*oracle*",
@@ -290,6 +290,10 @@ def words(records: Sequence[Record]) -> list[RenderableType]:
         parts += [Columns(columns, [[str(row.get(name, "")).strip("`*") for name in shown] for row in rows])]
         said = [*sentences(accuracies, study), *filter(None, [power(accuracies, study)])]
         parts += [literal(sentence.replace("`", "")) for sentence in said]
+    if not parts:
+        parts += [literal("Nothing was trained to its end.")]
+        why = dict.fromkeys((skip.reason, skip.remedy) for skip in accuracies.skips)
+        parts += [indented(reason, remedy) for reason, remedy in why]
     return parts
 
 

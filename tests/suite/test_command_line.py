@@ -188,6 +188,7 @@ def test_the_version_is_told_without_loading_torch() -> None:
     [
         ([Measurement(task="m", device="cpu", quantity="gemm_time", unit="s", value=1.0)], 4),
         ([Measurement(task="a", variant="pool", quantity="parameters", unit="1", value=9.0)], 4),
+        ([Measurement(task="a", variant="pool", quantity="tuning_accuracy", unit="1", value=0.5)], 4),
         ([Measurement(task="a", variant="pool", quantity="accuracy", unit="1", value=0.5)], 0),
         ([Measurement(task="t", variant="pool", quantity="latency", unit="s", samples=(1.0,), rounds=(0,))], 0),
         ([], 4),

@@ -24,6 +24,7 @@ from suite.core.answer import Manner
 from suite.core.records import Measurement, Record, Skip, encode
 from suite.execution import jobs as execution
 from suite.execution.jobs import Ending, News, Node
+from suite.report import ablation
 from suite.report.accuracies import Accuracies
 from variants import canonical, mechanisms
 
@@ -155,6 +156,25 @@ def test_a_search_for_learning_rates_that_was_interrupted_goes_on_where_it_stood
     assert run(tmp_path / "run", out=tmp_path / "run") != unbroken
     monkeypatch.setattr(session, "here", trainer_that_gives(seen))
     assert run(tmp_path / "run", resume=tmp_path / "run") == unbroken
+
+
+def test_an_ablation_that_only_chose_learning_rates_says_that_nothing_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "a run"
+
+    def late(job: Job) -> float:
+        if not job.tunes:
+            raise Killed
+        return 0.5
+
+    monkeypatch.setattr(session, "here", trainer_that_gives(late))
+    session.start(Request(seeds=1, epochs=1), out=folder)
+    kept = [record for record in store.read(folder) if not isinstance(record, Skip)]
+    assert exits.code(kept) == exits.NOTHING_MEASURED
+    assert "--resume '" in capfd.readouterr().err
+    said = [str(part) for part in ablation.words(store.read(folder))]
+    assert said[0] == "Nothing was trained to its end."
 
 
 def test_all_seeds_of_a_row_have_one_learning_rate_whatever_is_found_later(
