@@ -219,11 +219,11 @@ def _masking(masking: pd.DataFrame) -> str:
 def _skips(skips: pd.DataFrame) -> str:
     rows = [
         {
-            "variants": ", ".join(f"`{name}`" if name else "all" for name in dict.fromkeys(group["variant"])),
-            "why": reason,
-            "what measures it": escape.code(str(remedy)) or units.MISSING,
+            "variants": ", ".join(name if name == "all" else f"`{name}`" for name in names),
+            "why": why,
+            "what measures it": escape.code(command) or units.MISSING,
         }
-        for (reason, remedy), group in skips.groupby(["reason", "remedy"], sort=False)
+        for names, why, command in summary.left_out(skips)
     ]
     return wording.markdown(pd.DataFrame(rows)) if rows else ""
 

@@ -1,6 +1,8 @@
 """A run in a few lines: who is masked correctly, whether to believe it, and one narrow table."""
 
+import shlex
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -104,6 +106,30 @@ def machine(peaks: pd.DataFrame) -> list[str]:
             text += f", which `{row['reached_by']}` did: more than the peak that was measured apart{often}"
         lines.append(text)
     return lines
+
+
+class LeftOut(NamedTuple):
+    """What was not measured for one reason."""
+
+    names: tuple[str, ...]
+    """Variants; ``all`` where no single one is meant."""
+    why: str
+    command: str
+    """That measures it, with VARIANT in the place of a name where there are several; empty where none does."""
+
+
+def left_out(skips: pd.DataFrame) -> list[LeftOut]:
+    """What was not measured, together by reason and command."""
+    commands = [
+        str(row.remedy).replace(f" run {shlex.quote(str(row.variant))}", " run VARIANT", 1)
+        for row in skips.itertuples()
+    ]
+    found = []
+    for (reason, command), group in skips.assign(command=commands).groupby(["reason", "command"], sort=False):
+        names = tuple(dict.fromkeys(str(name) or "all" for name in group["variant"]))
+        own = str(group["remedy"].iloc[0]) if len(names) == 1 else str(command)
+        found.append(LeftOut(names, str(reason), own))
+    return found
 
 
 def table(cells: pd.DataFrame) -> pd.DataFrame:

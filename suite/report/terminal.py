@@ -1,6 +1,5 @@
 """The answer that the user came for, at the end of a run: as words for a terminal, and as plain data."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
@@ -10,6 +9,7 @@ from rich.text import Text
 from suite.core.workloads import PHASES
 from suite.report import standing, units, wording
 from suite.report.columns import Column, Columns, indented, literal
+from suite.report.summary import left_out
 from suite.report.tables import SEVERITY, Tables
 
 
@@ -123,15 +123,6 @@ def _masking_alone(masking: pd.DataFrame) -> Columns:
 
 
 def _skips(skips: pd.DataFrame) -> Iterator[RenderableType]:
-    """Why, and below it the command that measures it, on lines of its own so that it can be copied.
-
-    What was left out for one reason stands together, under one command with VARIANT in the place of a name.
-    """
-    commands = [_of_any(str(row.remedy), str(row.variant)) for row in skips.itertuples()]
-    for (reason, command), group in skips.assign(command=commands).groupby(["reason", "command"], sort=False):
-        names = dict.fromkeys(str(name) or "all" for name in group["variant"])
-        yield indented(f"{', '.join(names)}: {reason}", str(group["remedy"].iloc[0] if len(names) == 1 else command))
-
-
-def _of_any(command: str, variant: str) -> str:
-    return command.replace(f" run {shlex.quote(variant)}", " run VARIANT", 1)
+    """Why, and below it the command that measures it, on lines of its own so that it can be copied."""
+    for names, why, command in left_out(skips):
+        yield indented(f"{', '.join(names)}: {why}", command)

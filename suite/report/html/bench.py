@@ -79,10 +79,7 @@ MOST_SKIPS = 300
 
 def _behind(made: Tables, *, traces: bool) -> Markup:
     """What the machine can do, what stands behind each time, and what was not measured; its traces where asked for."""
-    skips = [
-        (", ".join(str(name) or "all" for name in dict.fromkeys(group["variant"])), str(reason), str(remedy))
-        for (reason, remedy), group in made.skips.groupby(["reason", "remedy"], sort=False)
-    ]
+    skips = [(", ".join(names), why, command) for names, why, command in summary.left_out(made.skips)]
     found = _traces(made) if traces else []
     stopped = made.conditions["stopped"].value_counts().to_dict() if not made.conditions.empty else {}
     return render(

@@ -121,7 +121,8 @@ def test_a_doubted_cell_carries_a_letter_that_is_explained(folder: Path) -> None
 @pytest.mark.slow
 def test_what_was_not_measured_stands_with_the_command_that_measures_it(folder: Path) -> None:
     section = (folder / "tables" / "not-measured.md").read_text()
-    assert "`python run_all.py run dense+fp16 --workload vqa-grid[batch=8] --budget 0`" in section
+    (row,) = [line for line in section.splitlines() if "`dense+fp16`" in line]
+    assert "`python run_all.py run VARIANT --workload vqa-grid[batch=8] --budget 0`" in row
 
 
 @pytest.mark.slow
@@ -206,3 +207,21 @@ def test_a_type_without_instructions_is_spoken_of_where_a_form_of_the_run_is_in_
     assert said.startswith("On cpu, products in bfloat16 run at 1.00 GFLOP/s, those in float32 at 80.0 GFLOP/s")
     assert summary.lacking(peaks, cells[:1]) == []
     assert summary.lacking(peaks, cells.assign(device="cuda")) == []
+
+
+def test_what_was_left_out_for_one_reason_stands_together_under_one_command() -> None:
+    run = "python run_all.py run {} --device cpu"
+    skips = pd.DataFrame(
+        [
+            ("flow", "no time", run.format("flow")),
+            ("a[b=2]", "no time", run.format("'a[b=2]'")),
+            ("", "no time", ""),
+            ("bags", "too large", run.format("bags")),
+        ],
+        columns=["variant", "reason", "remedy"],
+    )
+    assert summary.left_out(skips) == [
+        (("flow", "a[b=2]"), "no time", run.format("VARIANT")),
+        (("all",), "no time", ""),
+        (("bags",), "too large", run.format("bags")),
+    ]
