@@ -218,7 +218,6 @@ class PublishedSkyol5Net(CoAttention):
                 "P9": (("side emptied", "question"),),
                 "P9b": (("side emptied", "question"),),
                 "P9r": ("the scene itself",),
-                "P10": ("fp16", "autocast to fp16", "bf16", "autocast to bf16", "scores shifted"),
             },
         ),
         *known(
