@@ -579,6 +579,8 @@ def main() -> None:
     streams.prepare(keep_stdout=wants_json)
     interrupts.install(lambda: _fail("interrupted", exits.INTERRUPTED, wants_json))
     code = _code(arguments, wants_json)
+    if streams.lost():  # help, or the version
+        code = code or exits.WRONG_COMMAND
     interrupts.ignore()
     sys.exit(code)
 

@@ -108,6 +108,8 @@ def start(
             html.write_text(made, encoding="utf-8")
         except OSError as error:  # what was found is printed all the same
             console.print(f"--html {html}: {error.strerror}")
+        else:
+            answer = replace(answer, data=dict(answer.data) | {"page": html})
     room = screen()
     if room.is_terminal:  # which breaks words where the line does not
         answer = replace(answer, last=fill(answer.last, room.width))
@@ -239,7 +241,12 @@ def told(masks: Sequence[str], inputs: Sequence[str], ignore: Sequence[str]) -> 
     both = set(found_masks) & set(found_inputs)
     if both:
         raise UserError(f"--mask and --inputs both name {min(both)}: it is one or the other")
-    return {"masks": found_masks, "inputs": found_inputs, "ignore": list(_apart(ignore))}
+    left = list(dict.fromkeys(_apart(ignore)))
+    for flag, found in (("--mask", found_masks), ("--inputs", found_inputs)):
+        both = set(left) & set(found)
+        if both:
+            raise UserError(f"--ignore and {flag} both name {min(both)}: it is left out or it is told of")
+    return {"masks": found_masks, "inputs": found_inputs, "ignore": left}
 
 
 def _apart(written: Sequence[str]) -> Iterator[str]:

@@ -93,6 +93,8 @@ def read(target: str, seed: int, stated: Stated) -> Understood:
     """
     path, colon, name = target.rpartition(":")
     if not colon:
+        if stated != Stated():
+            raise UserError(f"{target} is a variant of this program: --mask, --inputs and --ignore have no effect")
         try:
             with as_users():
                 subject = from_variant(build(target, width=WIDTH, seed=seed))

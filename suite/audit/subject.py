@@ -259,6 +259,8 @@ class Subject:
     """The same call with lengths in place of masks, where there are both."""
     by_booleans: Call | None = None
     """The same call with boolean masks in place of numbers, where it takes numbers."""
+    ignored: tuple[str, ...] = ()
+    """Arguments that whoever asked wants left out, and that may tell of padding."""
     zeros_when_empty: bool = True
     """Whether a side without a valid slot is promised vectors of exact zeros; its weights are zero in any case."""
     names_arguments: bool = False

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from rich.console import Console, RenderableType
 
-from suite.core import streams
+from suite.core import exits, streams
 
 WIDTH = 150
 """Columns where the output is no terminal and so has no width of its own."""
@@ -48,22 +48,29 @@ class Answer:
     data: Mapping[str, object] = field(default_factory=dict)
     """What a program gets: base units, plain values."""
 
+    @property
+    def file(self) -> object:
+        """The file that was written before, and says the same to a person; None where there is none."""
+        return next((self.data[name] for name in ("page", "archive", "readme") if self.data.get(name)), None)
+
 
 def give(answer: Answer, manner: Manner = SPOKEN) -> int:
     """Print an answer as it was asked for, and return its exit code.
 
-    Everything measured has to be on disk before: whoever reads may leave at any line.
+    Everything measured has to be on disk before: whoever reads may leave at any line. Where the system refuses to take
+    it, a command that was to answer a program, or has left no file that says the same, has not done what it was asked.
     """
     if manner.json:
         streams.answer(as_json({"exit_code": answer.code} | dict(answer.data)))
-        return answer.code
-    if not manner.quiet:
-        console = screen()
-        for part in answer.words:
-            console.print(part)
-    if answer.last:
-        print(answer.last)
-    return answer.code
+    else:
+        if not manner.quiet:
+            console = screen()
+            for part in answer.words:
+                console.print(part)
+        if answer.last:
+            print(answer.last)
+    missed = streams.lost(answer.file) and (manner.json or not answer.file)
+    return answer.code or (exits.WRONG_COMMAND if missed else exits.DONE)
 
 
 def fail(

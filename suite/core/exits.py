@@ -17,6 +17,8 @@ DONE = 0
 INCORRECT = 1
 """Masking or agreement broken where no defect is known, or a known defect not found."""
 WRONG_COMMAND = 2
+"""It cannot be done as asked; the system refused something; or the answer was lost on its way, and stands nowhere else.
+"""
 REGRESSION = 3
 NOTHING_MEASURED = 4
 CELLS_FAILED = 5

@@ -24,13 +24,15 @@ _kept: list[TextIO] = []
 """The real standard output, where it is kept for the answer alone."""
 answered = False
 """Whether a program has got its answer."""
+_refused = ""
+"""Why standard output did not take all, until that was said."""
 
 
 def prepare(*, keep_stdout: bool = False) -> None:
     """Make printing safe for the rest of the process: any sign, into whatever the streams are, closed ones too.
 
     A stream that breaks (closed pipe, full disk, lost terminal) swallows what else is printed, so that measuring goes
-    on and the exit code says what was measured.
+    on; `lost` tells whether anybody misses it.
 
     Args:
         keep_stdout: keep standard output for `answer`; what anybody else prints, C code too, goes to standard error.
@@ -54,6 +56,23 @@ def answer(text: str) -> None:
     out = _kept[0] if _kept else sys.stdout
     out.write(text + "\n")
     out.flush()
+
+
+def lost(page: object = None) -> bool:
+    """Whether the system refused to take what was printed, as a full disk does; says so in a line, once.
+
+    A reader who leaves has read enough, and a closed stream is one that nobody wants to read.
+
+    Args:
+        page: a file in which the same stands.
+    """
+    global _refused
+    for stream in (*_kept, sys.stdout):
+        stream.flush()
+    why, _refused = _refused, ""
+    if why:
+        error(f"standard output: {why}; what was to be printed is lost" + (f", and stands in {page}" if page else ""))
+    return bool(why)
 
 
 def inert(text: str) -> str:
@@ -89,7 +108,8 @@ class _Sink(io.FileIO):
             os.dup2(nowhere, number)  # else each further line would fail again, and the interpreter's own flush too
             os.close(nowhere)
             if failure.errno not in _LEFT and number != 2:
-                error(f"standard output: {failure.strerror}; what else was to be printed is lost")
+                global _refused
+                _refused = failure.strerror or str(failure)
             return size
         return written
 

@@ -41,7 +41,7 @@ def finish(folder: Path, manner: Manner, *, interrupted: bool, resume: str) -> i
     extra = {"interrupted": True, "resume": resume} if interrupted else {}
     if failure is not None:
         extra["error"] = failure
-    give(Answer(code=code, words=found.words, last=found.last, data=extra | dict(found.data)), manner)
+    code = give(Answer(code=code, words=found.words, last=found.last, data=extra | dict(found.data)), manner)
     if failure is not None:
         streams.error(
             f"{failure}: the page could not be written; every record is stored, and "

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from suite.audit.calling import NotJudged
 from suite.audit.checks.padding import masked_sides
 from suite.audit.declared import declares
 from suite.audit.lab import (
@@ -157,6 +158,9 @@ def _left(lab: Lab, side: Side) -> Tensor:
 def live_mask(lab: Lab) -> Iterator[Observation]:
     lab = lab.loose
     if not lab.subject.masked:
+        if lab.subject.ignored:
+            left = " and ".join(lab.subject.ignored)
+            raise NotJudged(f"nothing tells it which slots are padding without {left}, left out as asked")
         yield Observation(
             what="no mask",
             output=ANY,
@@ -217,7 +221,7 @@ def _reaches(lab: Lab, side: Side) -> bool:
 )
 def sides(lab: Lab) -> Iterator[Observation]:
     if len(masked_sides(lab)) < 2:
-        raise Lacking("it takes a mask for one side only")
+        raise Lacking("it is told of the padding of one side only")
     lab = lab.loose
     # as many slots on every side, so that swapped masks fit; lengths differ on every row
     lengths = [own if side.masked else (7,) * 4 for own, side in zip(_SWAPPABLE, lab.subject.sides, strict=False)]

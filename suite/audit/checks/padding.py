@@ -29,10 +29,13 @@ def masked_sides(lab: Lab) -> tuple[Side, ...]:
     """The sides that can be padded.
 
     Raises:
-        Lacking: it takes no mask.
+        Lacking: it takes no mask, or is given none.
     """
     if not lab.subject.masked:
-        raise Lacking("it takes no mask, so it has no padding")
+        left = lab.subject.ignored
+        raise Lacking(
+            f"without {' and '.join(left)} it has no padding" if left else "it takes no mask, so it has no padding"
+        )
     return lab.subject.masked
 
 

@@ -55,6 +55,8 @@ def understand(target: object, *, name: str = "", stated: Stated | None = None) 
     ours = False
     if isinstance(target, type) or (callable(target) and not isinstance(target, nn.Module | Adapter | Subject)):
         target, ours = _made(target, name), True
+    if isinstance(target, Subject | CoAttention | Adapter) and stated is not None and stated != Stated():
+        raise NotUnderstood(f"{name} says itself what its arguments are: --mask, --inputs and --ignore have no effect")
     if isinstance(target, Subject):
         return Understood(subject=target)
     if isinstance(target, CoAttention):
@@ -142,6 +144,7 @@ def _tried(
     module: nn.Module, name: str, stated: Stated, arguments: Sequence[Argument], *, ours: bool = False
 ) -> Understood:
     _check(stated, arguments, name)
+    ignored = tuple(a.name for a in arguments if a.name in stated.ignore and a.guess != "flag")
     if not arguments and takes_any(module):
         raise lost(f"{name}.forward takes *arguments, and no signature says what they are", name)
     trials = Trials(module)
@@ -160,7 +163,7 @@ def _tried(
         _refuse_twins(trials, name, arguments, placement)
         reading, more = _with_unused(trials, placement)
         seen = _seen(trials, reading)
-        account = [*_of_inputs(reading), *_of_masks(arguments, placement, reading), *more]
+        account = [*_of_inputs(reading, ignored), *_of_masks(arguments, placement, reading, ignored), *more]
         if woken:
             start, were = ("starts", "was") if len(woken) == 1 else ("start", "were")
             account.append(
@@ -221,6 +224,7 @@ def _tried(
         subject,
         unmasked=bind_as(bare)(module) if able else None,
         by_booleans=bind_as(replace(reading, masks={**reading.masks, **numbers}))(module) if numbers else None,
+        ignored=ignored,
     )
     return Understood(
         subject=subject,
@@ -238,6 +242,8 @@ def _check(stated: Stated, arguments: Sequence[Argument], name: str) -> None:
     for given in stated.ignore:
         if next(a for a in arguments if a.name == given).required:
             raise NotUnderstood(f"{name}.forward needs {given}, which has no default: it cannot be left out")
+        if next(a for a in arguments if a.name == given).guess == "flag":
+            raise NotUnderstood(f"--ignore {given} has no effect: it is no tensor, and is left at its default anyway")
 
 
 def _unread(trials: Trials, name: str, arguments: Sequence[Argument]) -> NotUnderstood:
@@ -372,7 +378,7 @@ def _with_unused(trials: Trials, placement: Placement) -> tuple[Reading, list[st
     return reading, lines
 
 
-def _of_inputs(reading: Reading) -> list[str]:
+def _of_inputs(reading: Reading, ignored: Sequence[str]) -> list[str]:
     lines = []
     for argument, feature in reading.features.items():
         what = f"{argument} is " if feature.side == argument else f"{argument} is of {feature.side}: "
@@ -390,14 +396,16 @@ def _of_inputs(reading: Reading) -> list[str]:
         lines.append(f"{what}a feature input, {layout}{fixed}{beside}")
     told = {side for form in reading.masks.values() for side in form.sides}
     lines += [
-        f"{side} has no mask, so it is never padded here"
+        f"{side} has no mask{' left' if ignored else ''}, so it is never padded here"
         for side in reading.sides
         if side not in told and reading.lengths.get(side) != 1
     ]
     return lines
 
 
-def _of_masks(arguments: Sequence[Argument], placement: Placement, reading: Reading) -> list[str]:
+def _of_masks(
+    arguments: Sequence[Argument], placement: Placement, reading: Reading, ignored: Sequence[str]
+) -> list[str]:
     lines = []
     for name, mask in placement.placed.items():
         form = reading.masks[name]
@@ -407,7 +415,9 @@ def _of_masks(arguments: Sequence[Argument], placement: Placement, reading: Read
     lines += [f"{name} is left out: {why}" for name, why in placement.left.items()]
     used = {*reading.features, *placement.placed, *placement.left, *placement.unused, *reading.fixed}
     flags = [a.name for a in arguments if a.guess == "flag" and a.name not in used]
-    rest = [a.name for a in arguments if a.guess != "flag" and a.name not in used]
+    rest = [a.name for a in arguments if a.guess != "flag" and a.name not in (*used, *ignored)]
+    if ignored:
+        lines.append(f"left out, as asked: {', '.join(ignored)}")
     if flags:
         lines.append(f"left at their defaults: {', '.join(flags)}")
     if rest:

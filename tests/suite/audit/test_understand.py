@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from suite.audit import Adapter, NothingJudged, NotUnderstood, assert_masked, command, property_tests, understand
-from suite.audit.findings import settled, why_nothing
+from suite.audit.findings import findings, settled, why_nothing
+from suite.audit.properties import examine
+from suite.audit.reading import Stated
 from suite.audit.testing import judge
 from tests.lanes import one_in
 from variants import Batch, build
@@ -160,6 +162,48 @@ def test_a_module_without_masks_is_told_so() -> None:
     assert found["P6"].verdict == "broken"
     assert "takes no mask" in found["P6"].summary
     assert found["P1"].verdict == "not applicable"
+
+
+@pytest.mark.parametrize("left", [{"mask", "bias", "shown"}, {"shown", "bias"}])
+def test_a_mask_that_was_to_be_ignored_is_not_said_to_be_missing(left: set[str]) -> None:
+    class Pool(nn.Module):
+        def forward(  # type: ignore[no-untyped-def]
+            self, image: Tensor, mask=None, bias=None, shown=None, scale: float = 1.0
+        ):
+            scores = image.mean(-1) * scale
+            for hidden in (mask, shown):
+                scores = scores if hidden is None else scores.masked_fill(~hidden, -1e30)
+            weights = (scores if bias is None else scores + bias).softmax(1)
+            return (weights[:, None] @ image)[:, 0], weights
+
+    understood = understand(Pool, stated=Stated(ignore=frozenset(left)))
+    names = [name for name in ("mask", "bias", "shown") if name in left]
+    assert f"left out, as asked: {', '.join(names)}" in understood.account
+    outcomes = examine(understood.subject, only=["P1", "P6", "P11"])
+    found = {one.quantity: one for one in findings(understood.subject, outcomes, task="", device="cpu")}
+    assert not any("takes no mask" in one.summary for one in found.values())
+    if "mask" in left:
+        assert found["P6"].verdict == "not judged"
+        assert "without mask and bias and shown, left out as asked" in found["P6"].summary
+        assert found["P1"].summary == "without mask and bias and shown it has no padding"
+    else:
+        assert found["P6"].verdict == "holds"
+    with pytest.raises(NotUnderstood, match="--ignore scale has no effect"):
+        understand(Pool, stated=Stated(ignore=frozenset({"scale"})))
+
+
+@pytest.mark.parametrize(
+    ("target", "stated"),
+    [
+        (Bare, Stated(ignore=frozenset({"nothing"}))),
+        (Bare, Stated(ignore=frozenset({"image"}))),
+        (build("parallel", width=8).module, Stated(ignore=frozenset({"batch"}))),
+        (build("parallel", width=8).module, Stated(masks={"batch": "valid"})),
+    ],
+)
+def test_what_is_said_of_arguments_is_refused_where_it_would_change_nothing(target: object, stated: Stated) -> None:
+    with pytest.raises(NotUnderstood, match=r"has no argument|cannot be left out|have no effect"):
+        understand(target, stated=stated)
 
 
 def test_a_mask_on_the_softmax_alone_is_named_in_the_assertion() -> None:

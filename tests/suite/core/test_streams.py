@@ -67,6 +67,54 @@ def test_a_stream_that_takes_nothing_changes_no_exit_code(redirections: str, kee
         assert done.stderr.count(b"No space left on device") == ("2>" not in redirections)
 
 
+ANSWERS = """
+import sys
+from suite.core import exits, streams
+streams.prepare(keep_stdout=JSON)
+from suite.core.answer import Answer, Manner, give
+code = give(Answer(code=CODE, words=["a"] * 9, last="the end", data=DATA), Manner(json=JSON, quiet=QUIET))
+print("said after it")
+assert not streams.lost()
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+@pytest.mark.parametrize(
+    ("code", "json", "data", "expected"),
+    [
+        (0, False, "{}", 2),
+        (0, False, "{'page': None}", 2),
+        (0, False, "{'page': 'a page'}", 0),
+        (0, False, "{'archive': 'a page'}", 0),
+        (0, True, "{}", 2),
+        (0, True, "{'page': 'a page'}", 2),
+        (1, False, "{}", 1),
+        (5, True, "{'page': 'a page'}", 5),
+    ],
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no such device")
+def test_an_answer_that_a_full_disk_lost_is_no_success_unless_a_page_says_the_same(
+    code: int, json: bool, data: str, expected: int, quiet: bool
+) -> None:
+    names = {"CODE": code, "JSON": json, "DATA": data, "QUIET": quiet}
+    program = ANSWERS
+    for name, value in names.items():
+        program = program.replace(name, str(value))
+
+    def ended(redirection: str) -> subprocess.CompletedProcess[str]:
+        command = ["bash", "-c", f'"$0" -c "$1" {redirection}', sys.executable, program]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    full = ended(">/dev/full")
+    assert full.returncode == expected, full.stderr
+    (line,) = (line for line in full.stderr.splitlines() if not line.startswith("said after"))
+    assert line.startswith("error: standard output: No space left on device; what was to be printed is lost")
+    assert line.endswith("and stands in a page") == ("a page" in data)
+    for willing in ("| true; exit ${PIPESTATUS[0]}", ">&-", ">/dev/null"):
+        assert ended(willing).returncode == code
+
+
 def test_a_reader_may_leave_at_any_line() -> None:
     done = run("| head -1; exit ${PIPESTATUS[0]}")
     assert done.returncode == 3
