@@ -108,7 +108,8 @@ def study_table(accuracies: Accuracies, study: str) -> pd.DataFrame:
             }
         lines.append(line)
     data = next((row.data for row in accuracies.rows[study].values()), "")
-    long_data = next((name for name, _ in accuracies.ceilings if name.startswith(f"{data}-to-")), "")
+    learnt_from = {row.data for rows in accuracies.rows.values() for row in rows.values()}
+    long_data = next((name for name, _ in accuracies.ceilings if name not in learnt_from), "")
     for what, title in CEILINGS.items():
         ceiling = accuracies.ceilings.get((data, what))
         if not ceiling:

@@ -348,14 +348,8 @@ def _verdict_marks() -> list[Line2D]:
 
 
 def _beside(line: Row | Pair) -> str:
-    """A parent's headline, or what sets a row apart from its parent, where that can be said shorter than its name."""
-    if isinstance(line, Row):
-        return f"beside {line.label}:"
-    row, parent = line
-    if row.variant.startswith((f"{parent.variant}-", f"{parent.variant}+")):
-        notes = parent.label.removeprefix(parent.variant)
-        return row.label.removeprefix(parent.variant).removesuffix(notes)
-    return row.label
+    """A parent's headline, or a row below it."""
+    return f"beside {line.label}:" if isinstance(line, Row) else line[0].label
 
 
 def _within_shares(axis: Axes) -> None:

@@ -89,7 +89,7 @@ def _table(cells: pd.DataFrame, phases: Sequence[str]) -> Columns:
             literal(units.binary(wording.number(last, "peak_memory_bytes"))),
             literal(units.error(wording.number(last, "agreement_error"))),
             _masking(str(last["masking"])),
-            literal(" ".join(dict.fromkeys(flag for row in here for flag in wording.flags(row, letters).split()))),
+            literal(" ".join(dict.fromkeys(flag for row in here for flag in wording.flags(row, letters)))),
         ]
         lines.append(texts)
     return Columns(columns, lines)

@@ -90,9 +90,9 @@ def lettered(reasons: Iterable[str]) -> dict[str, str]:
     return {reason: letters[_kind(reason)] for reason in reasons}
 
 
-def flags(row: Row, letters: Mapping[str, str]) -> str:
-    """The letters of a cell's reasons, such as ``a b``."""
-    return " ".join(dict.fromkeys(letters[reason] for reason in trust(row)))
+def flags(row: Row, letters: Mapping[str, str]) -> list[str]:
+    """The letters of a cell's reasons, each once."""
+    return list(dict.fromkeys(letters[reason] for reason in trust(row)))
 
 
 def trust(row: Row) -> tuple[str, ...]:
@@ -137,7 +137,7 @@ def place_table(cells: pd.DataFrame) -> pd.DataFrame:
                 "there with a cold cache": units.seconds(number(row, "device_cold_s")),
                 "cold cache": units.seconds(number(row, "cold_latency_s")),
                 "launch": units.seconds(number(row, "launch_s")),
-                "doubt": flags(row, letters) or units.MISSING,
+                "doubt": " ".join(flags(row, letters)) or units.MISSING,
             }
             for row in rows(cells)
         ]
@@ -151,11 +151,16 @@ def doubts(cells: pd.DataFrame) -> list[str]:
 
 
 def explained(letters: Mapping[str, str]) -> list[str]:
-    """What letters of reasons stand for; several reasons that differ in numbers give an example."""
+    """What letters of reasons stand for, a line each."""
+    return [f"{letter}: {meaning}" for letter, meaning in meanings(letters).items()]
+
+
+def meanings(letters: Mapping[str, str]) -> dict[str, str]:
+    """By letter, the reason that it stands for; several reasons that differ in numbers give an example."""
     by_letter: dict[str, list[str]] = {}
     for reason, letter in letters.items():
         by_letter.setdefault(letter, []).append(reason)
-    return [f"{letter}: {_with_others(alike)}" for letter, alike in by_letter.items()]
+    return {letter: _with_others(alike) for letter, alike in by_letter.items()}
 
 
 def reasons(found: Sequence[str]) -> str:

@@ -174,6 +174,7 @@ def _gain(row: Row, gained: Interval, accuracies: Accuracies, study: str) -> Dat
         "low": _bound(gained.low),
         "high": _bound(gained.high),
         "told": verdict(gained),
+        "points": points(gained, sign="+"),
         "said": f"{points(gained, sign='+')}, {verdict(gained)}",
         "families": "; ".join(told) or "none is told",
         "seeds": gained.seeds,
@@ -217,7 +218,7 @@ def changes_title(values: Sequence[Datum]) -> str:
     text = f"{of} told to be better and {len(told) - helps} to be worse than what they are compared with"
     if len(values) == 1:
         text = f"{of} told to be {'better' if helps else 'worse'} than what it is compared with"
-    return f"{text}; surest: {surest['name']}, {surest['said'].rpartition(', ')[0]} points"
+    return f"{text}; surest: {surest['name']}, {surest['points']} points"
 
 
 def _changes_spec(values: Sequence[Datum]) -> Spec:

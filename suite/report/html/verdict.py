@@ -125,7 +125,7 @@ def believed(cells: pd.DataFrame) -> Answer:
     if timed.empty:
         return Answer(question=question, short="there are none", lines=["No time was taken."])
     doubted = timed[wording.doubted(timed)]
-    reasons = [reason.partition(": ")[2] for reason in wording.doubts(timed)]
+    reasons = list(wording.meanings(wording.footnotes(timed)).values())
     lines: list[Markup | str] = list(reasons[:MOST_DOUBTS])
     if len(reasons) > MOST_DOUBTS:
         lines.append(f"{len(reasons) - MOST_DOUBTS} more reasons stand in the table.")

@@ -214,7 +214,7 @@ def test_changes_stand_below_what_they_are_compared_with(records: list[Record], 
     changes, families = figure.axes
     names = [label.get_text() for label in changes.get_yticklabels()]
     # the blindfolded row is compared with pooling, and says nothing about a mechanism
-    assert names == ["beside pool:", "hierarchical", "beside hierarchical:", "leaky", "-word_level"]
+    assert names == ["beside pool:", "hierarchical", "beside hierarchical:", "leaky", "hierarchical-word_level"]
     drawn = {
         (line.get_marker(), line.get_ydata()[0]): line.get_xdata()[0]
         for line in changes.lines
