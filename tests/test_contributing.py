@@ -175,7 +175,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from suite.ablation import tasks
-from suite.ablation.jobs import Job, work
+from suite.ablation.jobs import Training, work
 from suite.ablation.studies import study
 from suite.ablation.training import Recipe
 from suite.audit.defects import DEFECTS, subject_of
@@ -222,7 +222,7 @@ caught = [found.verdict for found in examine(subject_of(DEFECTS["weights fivefol
 task = tasks.opened("echoes", None)
 (compared,) = study("echo", controls=False).rows
 small = type(task)(steps=2, examples=10)
-job = Job(row=compared.row, task=small, longer=None, recipe=Recipe(epochs=1, batch=4, learning_rate=0.01), seed=5,
+job = Training(row=compared.row, task=small, longer=None, recipe=Recipe(epochs=1, batch=4, learning_rate=0.01), seed=5,
           tunes=False, studies=("echo",))
 trained = {record.details["evaluation"]: record.value for record in work(job, Path("."), "cpu", lambda _: None)
            if isinstance(record, Measurement) and record.quantity == "accuracy"}

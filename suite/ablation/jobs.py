@@ -33,7 +33,7 @@ _RAISED = (RuntimeError, ValueError, IndexError)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class Training:
     """One training."""
 
     row: Row
@@ -71,7 +71,7 @@ class Job:
         return folder / "checkpoints" / f"{self.file}-{self.recipe.learning_rate:g}.pt"
 
 
-def train(what: tuple[Job, str], site: Site, at: Announcement) -> Iterator[str]:
+def train(what: tuple[Training, str], site: Site, at: Announcement) -> Iterator[str]:
     """A training in a process of its own, on one thread: announces the epochs that are done, and yields records.
 
     Args:
@@ -89,7 +89,7 @@ def train(what: tuple[Job, str], site: Site, at: Announcement) -> Iterator[str]:
     yield from map(encode, work(job, site.folder, device, announce))
 
 
-def work(job: Job, folder: Path, device: str, progress: Callable[[Progress], None]) -> list[Record]:
+def work(job: Training, folder: Path, device: str, progress: Callable[[Progress], None]) -> list[Record]:
     """Train and test; what fails becomes a record.
 
     A training that failed, and not because its variant may refuse such shapes, has no ``task_time``: it is not
@@ -140,7 +140,7 @@ def work(job: Job, folder: Path, device: str, progress: Callable[[Progress], Non
     return [*records, took]
 
 
-def classifier(job: Job, device: str) -> Classifier:
+def classifier(job: Training, device: str) -> Classifier:
     """The untrained classifier of a job.
 
     Raises:
@@ -156,7 +156,7 @@ def shape_of(task: Task) -> Shape:
     return Shape(image_width=task.image_width, vocabulary=task.vocabulary, classes=task.classes)
 
 
-def _tuned(job: Job, model: Classifier, device: str) -> list[Record]:
+def _tuned(job: Training, model: Classifier, device: str) -> list[Record]:
     overall = evaluate(model, job.task, "validation")[0]
     told = trained.Tuning(
         data=job.task.name,
@@ -169,7 +169,7 @@ def _tuned(job: Job, model: Classifier, device: str) -> list[Record]:
     return [_measurement(job, device, overall.value, told)]
 
 
-def _tested(job: Job, model: Classifier, loss: float, device: str) -> list[Record]:
+def _tested(job: Training, model: Classifier, loss: float, device: str) -> list[Record]:
     data, row, seed, sight = job.task.name, job.row.label, job.seed, job.row.sight
     told = trained.Loss(data=data, row=row, seed=seed, learning_rate=job.recipe.learning_rate)
     records: list[Record] = [_measurement(job, device, loss, told)]
@@ -218,11 +218,11 @@ def _tested(job: Job, model: Classifier, loss: float, device: str) -> list[Recor
     return records
 
 
-def _is_pictured(job: Job) -> bool:
+def _is_pictured(job: Training) -> bool:
     return job.pictured and job.row.sight == "both" and job.task.is_drawn
 
 
-def _picture(job: Job, model: Classifier, folder: Path, device: str) -> Artifact | Skipped:
+def _picture(job: Training, model: Classifier, folder: Path, device: str) -> Artifact | Skipped:
     try:
         drawn = attention(model, job.task)
     except _RAISED as error:
@@ -265,7 +265,7 @@ def _rounded(weights: Tensor) -> list[list[float]]:
     return [[round(weight, 4) for weight in glimpse] for glimpse in weights.float().tolist()]
 
 
-def _measurement(job: Job, device: str, value: float, told: trained.Told) -> Measurement:
+def _measurement(job: Training, device: str, value: float, told: trained.Told) -> Measurement:
     return Measurement(
         task=job.name,
         variant=job.row.variant,
@@ -277,7 +277,7 @@ def _measurement(job: Job, device: str, value: float, told: trained.Told) -> Mea
     )
 
 
-def _skip(job: Job, reason: str, device: str, *, cause: Literal["impossible", "error"] = "impossible") -> Skipped:
+def _skip(job: Training, reason: str, device: str, *, cause: Literal["impossible", "error"] = "impossible") -> Skipped:
     return Skipped(
         task=job.name,
         variant=job.row.variant,

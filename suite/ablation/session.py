@@ -15,7 +15,7 @@ from rich.progress import Progress as Bars
 from rich.progress import TaskID
 
 from suite.ablation import needs, tasks
-from suite.ablation.jobs import TUNING_SEED, Job, shape_of, train
+from suite.ablation.jobs import TUNING_SEED, Training, shape_of, train
 from suite.ablation.studies import LONGER, PARALLEL, STUDIES, Row, Study, parameters, study
 from suite.ablation.task import Task
 from suite.ablation.training import Recipe
@@ -30,7 +30,7 @@ from suite.core.errors import UserError
 from suite.core.records import Measurement, Record, decode
 from suite.core.records import Skip as Skipped
 from suite.execution import guest, loop
-from suite.execution import jobs as execution
+from suite.execution.jobs import Executor, Job
 from suite.execution.local import Local, visible_gpus
 from suite.execution.loop import Running
 from suite.report import outcome, units
@@ -147,7 +147,7 @@ def start(
         return outcome.seen_through(work, folder, manner, resume=resuming)
 
 
-def here(request: Request, folder: Path, cache: Path) -> execution.Executor:
+def here(request: Request, folder: Path, cache: Path) -> Executor:
     """This machine: a training on each of its CPUs, or on each of its GPUs."""
     guest.warm_up(compiler=True)  # every optimizer of torch loads it
     cores = environment.usable_cores()
@@ -160,7 +160,7 @@ def here(request: Request, folder: Path, cache: Path) -> execution.Executor:
 class _Stage:
     """Trainings that go on at the same time, and how far they are."""
 
-    left: dict[str, Job]
+    left: dict[str, Training]
     """By name, those that have not ended."""
     done: dict[str, float]
     """By name, those under way, and the share of their epochs that is done."""
@@ -181,7 +181,7 @@ class Session:
         writer: store.Writer,
         known: Sequence[Record],
         console: Console,
-        executor: execution.Executor,
+        executor: Executor,
     ) -> None:
         self._request = request
         self._task = tasks.opened(request.data, request.root)
@@ -218,7 +218,7 @@ class Session:
                 tuning += further
             self._work(self._training_jobs(), bars, then=lambda: 0.0)
 
-    def _work(self, jobs: Sequence[Job], bars: Bars, *, then: Callable[[], float]) -> None:
+    def _work(self, jobs: Sequence[Training], bars: Bars, *, then: Callable[[], float]) -> None:
         """Train these, as many side by side as there are places.
 
         Args:
@@ -234,7 +234,7 @@ class Session:
         finally:
             bars.remove_task(stage.bar)
 
-    def job(self, item: Job, pending: Collection[Job]) -> execution.Job | None:
+    def job(self, item: Training, pending: Collection[Training]) -> Job | None:
         """A training as a job; None, and a skip on record, where the budget does not hold it."""
         if not self._fits(item):
             del self._stage.left[item.name]
@@ -242,7 +242,7 @@ class Session:
             return None
         expected_s = self._expected_s(item)
         known = any(data == item.task.name for data, _ in self._took)
-        return execution.Job(
+        return Job(
             name=item.name,
             work=train,
             what=(item, self._request.device),
@@ -251,11 +251,11 @@ class Session:
             limit_s=_LEAST_PATIENCE_S + _PATIENCE * expected_s if known else float("inf"),
         )
 
-    def over(self, running: Running[Job]) -> bool:
+    def over(self, running: Running[Training]) -> bool:
         """Never: a budget decides what begins."""
         return False
 
-    def ended(self, running: Running[Job]) -> Iterable[Job]:
+    def ended(self, running: Running[Training]) -> Iterable[Training]:
         """Store what a training has left, and say it."""
         job = running.item
         del self._stage.left[job.name]
@@ -267,7 +267,7 @@ class Session:
         self._say(job, records, self._left_s())
         return ()
 
-    def tell(self, running: Sequence[Running[Job]], pending: Collection[Job]) -> None:
+    def tell(self, running: Sequence[Running[Training]], pending: Collection[Training]) -> None:
         """Show how far everything is."""
         self._stage.done = {one.item.name: max(one.at, 0) / one.item.recipe.epochs for one in running}
         left_s = self._left_s()
@@ -281,12 +281,12 @@ class Session:
         done = spent_s / (spent_s + left_s)
         self._stage.bars.update(self._stage.bar, completed=done, left=f"{units.seconds(left_s)} left", description=now)
 
-    def _fits(self, job: Job) -> bool:
+    def _fits(self, job: Training) -> bool:
         if self._limit_s is None:
             return True
         return time.monotonic() - self._started + self._expected_s(job) <= self._limit_s
 
-    def _expected_s(self, job: Job) -> float:
+    def _expected_s(self, job: Training) -> float:
         """From trainings of that row, or of the row that it is tuned as, or of all."""
         for row in (job.row, job.row.tuned_as, None):
             seen = [
@@ -329,7 +329,7 @@ class Session:
         for record in records:
             self._learn(record)
 
-    def _say(self, job: Job, records: Sequence[Record], left_s: float) -> None:
+    def _say(self, job: Training, records: Sequence[Record], left_s: float) -> None:
         found = next((record for record in records if _is_headline(record)), None)
         skip = next((record for record in records if isinstance(record, Skipped)), None)
         if isinstance(found, Measurement) and found.value is not None:
@@ -375,13 +375,13 @@ class Session:
         records.append(Measurement(task=name, quantity="task_time", unit="s", value=took_s))
         self._store(records)
 
-    def _tuning_jobs(self) -> list[Job]:
-        jobs: dict[str, Job] = {}
+    def _tuning_jobs(self) -> list[Training]:
+        jobs: dict[str, Training] = {}
         for row, one, _ in self._training_rows():
             task, _ = self._tasks(one)
             epochs = max(round(TUNING_SHARE * self._epochs()), 1)
             for rate in RATES:
-                job = Job(
+                job = Training(
                     row=row.tuned_as,
                     task=task.eased(epochs),
                     longer=None,
@@ -394,7 +394,7 @@ class Session:
         # the long ones first, so that the processes end together
         return sorted(jobs.values(), key=lambda job: job.row.variant.startswith("pool"))
 
-    def _training_jobs(self) -> list[Job]:
+    def _training_jobs(self) -> list[Training]:
         """Every row with every seed, at the learning rate that was best for it."""
         rates = self._rates()
         return [
@@ -404,15 +404,15 @@ class Session:
             if (key := _key(job)) in rates
         ]
 
-    def _planned_jobs(self) -> list[Job]:
+    def _planned_jobs(self) -> list[Training]:
         """Every row with every seed, before learning rates are known."""
-        jobs: list[Job] = []
+        jobs: list[Training] = []
         first = self._request.first_seed
         for seed in range(first, first + self._request.seeds):
             for row, one, names in self._training_rows():
                 task, longer = self._tasks(one)
                 jobs.append(
-                    Job(
+                    Training(
                         row=row,
                         task=task.eased(self._epochs()),
                         longer=longer,
@@ -427,9 +427,9 @@ class Session:
         # blindfolded rows last: a budget that ends early takes seeds from those that are not expected to learn
         return sorted(jobs, key=lambda job: job.row.sight != "both")
 
-    def _further_tuning_jobs(self, tuned: Sequence[Job]) -> list[Job]:
+    def _further_tuning_jobs(self, tuned: Sequence[Training]) -> list[Training]:
         """One more learning rate for each mechanism whose best may lie beyond those that were tried."""
-        attempted: dict[tuple[str, str], list[Job]] = {}
+        attempted: dict[tuple[str, str], list[Training]] = {}
         for job in tuned:
             attempted.setdefault(_key(job), []).append(job)
         rates, found = self._rates(), self._tuned()
@@ -544,7 +544,7 @@ def _sources() -> str:
     return total.hexdigest()[:16]
 
 
-def _records(running: Running[Job], device: str) -> list[Record]:
+def _records(running: Running[Training], device: str) -> list[Record]:
     """What a training has yielded; where it did not come to its end, a skip that says why."""
     job, ending = running.item, running.ending
     assert ending is not None
@@ -570,7 +570,7 @@ def _records(running: Running[Job], device: str) -> list[Record]:
     return [skip]
 
 
-def _key(job: Job) -> tuple[str, str]:
+def _key(job: Training) -> tuple[str, str]:
     """Data and mechanism: what a learning rate is chosen for."""
     return job.task.name, job.row.tuned_as.label
 
@@ -582,7 +582,7 @@ def _is_headline(record: Record) -> bool:
     )
 
 
-def _left_out(job: Job, folder: Path, request: Request) -> Skipped:
+def _left_out(job: Training, folder: Path, request: Request) -> Skipped:
     limit = units.seconds(request.limit_s())
     return Skipped(
         task=job.name,

@@ -8,7 +8,7 @@ import pytest
 
 from suite.ablation import digits, oracle, scenes, tasks
 from suite.ablation.digits import ANSWERS, DIGITS, FAMILIES, WRITTEN, DigitTask, generate, images
-from suite.ablation.jobs import Job, attention, shape_of, work
+from suite.ablation.jobs import Training, attention, shape_of, work
 from suite.ablation.model import Classifier
 from suite.ablation.scenes import Examples
 from suite.ablation.studies import Row
@@ -119,8 +119,10 @@ def test_a_training_learns_from_its_own_images_alone(monkeypatch: pytest.MonkeyP
 
 def test_digits_are_trained_tested_and_drawn_as_scenes_are(tmp_path) -> None:
     task = DigitTask(steps=2, examples=60)
-    job = Job(row=Row(variant="pool"), task=task, longer=None, recipe=Recipe(epochs=1, batch=8, learning_rate=0.01),
-              seed=5, tunes=False, studies=("core",))  # fmt: skip
+    recipe = Recipe(epochs=1, batch=8, learning_rate=0.01)
+    job = Training(
+        row=Row(variant="pool"), task=task, longer=None, recipe=recipe, seed=5, tunes=False, studies=("core",)
+    )  # fmt: skip
     found = [one for one in work(job, tmp_path, "cpu", lambda _: None) if isinstance(one, Measurement)]
     tested = {(one.details["evaluation"], one.details["family"]) for one in found if one.quantity == "accuracy"}
     assert {("as_is", name) for name in ("all", *FAMILIES)} <= tested

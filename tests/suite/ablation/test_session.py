@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from suite.ablation import session, studies
-from suite.ablation.jobs import Job
+from suite.ablation.jobs import Training
 from suite.ablation.model import PLANTED, SOUND, Classifier, Shape
 from suite.ablation.scene_task import SceneTask
 from suite.ablation.session import Request
@@ -135,10 +135,10 @@ def test_learning_rates_go_on_while_the_best_is_at_an_end(
 def test_a_search_for_learning_rates_that_was_interrupted_goes_on_where_it_stood(
     stopped_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def seen(job: Job) -> float:
+    def seen(job: Training) -> float:
         return -abs(job.recipe.learning_rate - 0.03)
 
-    def interrupted(job: Job) -> float:
+    def interrupted(job: Training) -> float:
         nonlocal stopped_after
         stopped_after -= 1
         if stopped_after < 0:
@@ -163,7 +163,7 @@ def test_an_ablation_that_only_chose_learning_rates_says_that_nothing_was_traine
 ) -> None:
     folder = tmp_path / "a run"
 
-    def late(job: Job) -> float:
+    def late(job: Training) -> float:
         if not job.tunes:
             raise Killed
         return 0.5
@@ -180,7 +180,7 @@ def test_an_ablation_that_only_chose_learning_rates_says_that_nothing_was_traine
 def test_all_seeds_of_a_row_have_one_learning_rate_whatever_is_found_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def without_the_best(job: Job) -> float:
+    def without_the_best(job: Training) -> float:
         if job.tunes and job.recipe.learning_rate == 0.01:
             raise Killed
         if job.seed == 6:
@@ -205,14 +205,14 @@ class Killed(Exception):
     """Of a process that trains."""
 
 
-def trainer_that_gives(accuracy: Callable[[Job], float]) -> Callable[..., Any]:
+def trainer_that_gives(accuracy: Callable[[Training], float]) -> Callable[..., Any]:
     """A machine that would train, but knows at once what comes of it."""
 
     class Trainer:
         patience_s = 60.0
 
         def __init__(self, *_: object) -> None:
-            self.training: list[Job] = []
+            self.training: list[Training] = []
 
         def nodes(self) -> list[Node]:
             return [Node(name="")]

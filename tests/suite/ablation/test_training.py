@@ -10,7 +10,7 @@ import torch
 
 from suite.ablation import jobs
 from suite.ablation.evaluation import WAYS, changed, evaluate
-from suite.ablation.jobs import Job, attention, shape_of
+from suite.ablation.jobs import Training, attention, shape_of
 from suite.ablation.model import LEAKY, Classifier, Inputs, inputs
 from suite.ablation.scene_task import SceneTask
 from suite.ablation.scenes import Examples, generate
@@ -222,7 +222,9 @@ def test_a_picture_that_cannot_be_drawn_costs_no_accuracy(tmp_path: Path, monkey
 
     monkeypatch.setattr(jobs, "attention", fails)
     row = Row(variant="pool", reads="words", width=16)
-    job = Job(row=row, task=TASK, longer=None, recipe=RECIPE, seed=5, tunes=False, studies=("core",), pictured=True)
+    job = Training(
+        row=row, task=TASK, longer=None, recipe=RECIPE, seed=5, tunes=False, studies=("core",), pictured=True
+    )
     records = jobs.work(job, tmp_path, "cpu", lambda _: None)
     assert sum(record.quantity == "accuracy" for record in records if isinstance(record, Measurement)) == 30
     assert [record.reason for record in records if isinstance(record, Skip)] == [
