@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from suite.core import folders
 from suite.report import attention, style
-from suite.report.accuracies import WAYS, Accuracies, Interval, Row, Verdict, between, change, interval, verdict
+from suite.report.accuracies import WAYS, Accuracies, Interval, Trained, Verdict, between, change, interval, verdict
 
 MOST_UNMOVED = 12
 """Rows up to which those that lose nothing are drawn beside those that do."""
@@ -28,7 +28,7 @@ _VERDICTS: dict[Verdict, tuple[str, str, bool]] = {
     "unclear": (style.QUIET, "o", False),
 }
 _DIVERGING = LinearSegmentedColormap.from_list("worse to better", (style.ORANGE, "white", style.BLUE))
-Pair = tuple[Row, Row]
+Pair = tuple[Trained, Trained]
 """A row, and the one that it is compared with."""
 
 
@@ -105,7 +105,7 @@ def accuracy(accuracies: Accuracies, study: str) -> Figure:
     return figure
 
 
-def _moved(accuracies: Accuracies, rows: Sequence[Row]) -> list[Row]:
+def _moved(accuracies: Accuracies, rows: Sequence[Trained]) -> list[Trained]:
     """Of many rows those that differ with some seed from what they are beside, and those that others are beside."""
     if len(rows) <= MOST_UNMOVED:
         return list(rows)
@@ -117,16 +117,16 @@ def _moved(accuracies: Accuracies, rows: Sequence[Row]) -> list[Row]:
     ]  # fmt: skip
 
 
-def _in_bands(accuracies: Accuracies, rows: Sequence[Row]) -> list[Row]:
+def _in_bands(accuracies: Accuracies, rows: Sequence[Trained]) -> list[Trained]:
     """Mechanisms and then controls, each with the highest mean first."""
 
-    def mean(row: Row) -> float:
+    def mean(row: Trained) -> float:
         return _finite(interval(accuracies.of(row.study, row.label).values()).mean)
 
     return sorted(rows, key=lambda row: (row.is_control, -mean(row)))
 
 
-def _what_colours_say(figure: Figure, accuracies: Accuracies, rows: Sequence[Row]) -> None:
+def _what_colours_say(figure: Figure, accuracies: Accuracies, rows: Sequence[Trained]) -> None:
     """A legend, where more than one colour is there."""
     looks = dict.fromkeys(_look(accuracies, row) for row in rows)
     if len(looks) > 1:
@@ -134,7 +134,7 @@ def _what_colours_say(figure: Figure, accuracies: Accuracies, rows: Sequence[Row
         figure.legend(handles=handles, loc="outside lower left", ncols=3, frameon=False, handletextpad=0.2)
 
 
-def _look(accuracies: Accuracies, row: Row) -> tuple[str, str, str]:
+def _look(accuracies: Accuracies, row: Trained) -> tuple[str, str, str]:
     """A row's colour and mark, and what they say."""
     if row.is_control:
         return style.QUIET, "s", "control"
@@ -165,7 +165,7 @@ def changes(accuracies: Accuracies, study: str) -> Figure:
     """What sets each row apart from the one that it is compared with: over all questions, and by family."""
     compared = _pairs(accuracies, study)
     pairs = [pair for pair in compared if len(compared) <= MOST_UNMOVED or any(_by_seed(accuracies, pair))] or compared
-    lines: list[Row | Pair] = []
+    lines: list[Trained | Pair] = []
     for parent in dict.fromkeys(parent for _, parent in pairs):
         lines += [parent, *(pair for pair in pairs if pair[1] == parent)]
     figure = style.figure(f"{study}: {_surest(accuracies, pairs)}", 1.8 + 0.27 * len(lines))
@@ -178,7 +178,7 @@ def changes(accuracies: Accuracies, study: str) -> Figure:
     left.axvline(0, color=style.INK, linewidth=1)
     left.set_yticks(range(len(lines)), [_beside(line) for line in lines])
     for label, line in zip(left.get_yticklabels(), lines, strict=True):
-        label.set_fontweight("bold" if isinstance(line, Row) else "normal")
+        label.set_fontweight("bold" if isinstance(line, Trained) else "normal")
     left.set_ylim(len(lines) - 0.4, -0.6)
     left.yaxis.grid(visible=False)
     left.set_xlabel("points of accuracy, paired by seed; 95 % interval")
@@ -212,7 +212,7 @@ def costs(accuracies: Accuracies, study: str) -> Figure:
     rows = [row for row in trained if len(trained) <= MOST_UNMOVED or _is_moved(accuracies, row)]
     rows.sort(key=lambda row: -max(_finite(_lost(accuracies, row, way).mean) for way in WAYS))
 
-    def sure_loss(pair: tuple[Row, str]) -> tuple[float, float]:
+    def sure_loss(pair: tuple[Trained, str]) -> tuple[float, float]:
         lost = interval(accuracies.cost(study, pair[0].label, pair[1]).values())
         return _finite(lost.low), _finite(lost.mean)
 
@@ -263,7 +263,7 @@ def longer(accuracies: Accuracies, study: str) -> Figure:
     return figure
 
 
-def _lost(accuracies: Accuracies, row: Row, way: str) -> Interval:
+def _lost(accuracies: Accuracies, row: Trained, way: str) -> Interval:
     return interval(accuracies.cost(row.study, row.label, way).values())
 
 
@@ -347,9 +347,9 @@ def _verdict_marks() -> list[Line2D]:
     ]
 
 
-def _beside(line: Row | Pair) -> str:
+def _beside(line: Trained | Pair) -> str:
     """A parent's headline, or a row below it."""
-    return f"beside {line.label}:" if isinstance(line, Row) else line[0].label
+    return f"beside {line.label}:" if isinstance(line, Trained) else line[0].label
 
 
 def _within_shares(axis: Axes) -> None:
@@ -363,7 +363,7 @@ def _leaks(accuracies: Accuracies, study: str) -> bool:
     return any(_is_moved(accuracies, row) for row in accuracies.trained(study) if not row.is_control)
 
 
-def _is_moved(accuracies: Accuracies, row: Row) -> bool:
+def _is_moved(accuracies: Accuracies, row: Trained) -> bool:
     return any(abs(lost) > 1e-9 for way in WAYS for lost in accuracies.cost(row.study, row.label, way).values())
 
 

@@ -42,7 +42,7 @@ class Interval:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class Trained:
     """A trained classifier in a study."""
 
     study: str
@@ -62,7 +62,7 @@ class Accuracies:
     """Every accuracy of a folder by study, row, family and evaluation, seed by seed."""
 
     def __init__(self, records: Sequence[Record]) -> None:
-        self.rows: dict[str, dict[str, Row]] = defaultdict(dict)
+        self.rows: dict[str, dict[str, Trained]] = defaultdict(dict)
         """Per study, by label, in the order of its table."""
         self.questions: dict[str, str] = {}
         self.families: list[str] = []
@@ -97,7 +97,7 @@ class Accuracies:
         """Accuracy by seed; empty where nothing was measured."""
         return self._found.get((study, row, family, evaluation), {})
 
-    def trained(self, study: str) -> list[Row]:
+    def trained(self, study: str) -> list[Trained]:
         """Rows with at least one accuracy."""
         return [row for row in self.rows[study].values() if self.of(study, row.label)]
 
@@ -130,7 +130,7 @@ class Accuracies:
         kept = stats.holm([chance(gained) for gained in changes.values()], level=1 - CONFIDENCE)
         return {label for label, is_kept in zip(changes, kept, strict=True) if is_kept}
 
-    def learnt(self, study: str, row: Row) -> dict[str, tuple[int, int]]:
+    def learnt(self, study: str, row: Trained) -> dict[str, tuple[int, int]]:
         """By family, how many seeds learnt it, and of how many: nearer to all right than to what words alone allow.
 
         Empty where no ceiling was computed.
@@ -143,7 +143,7 @@ class Accuracies:
                 found[family] = sum(value > (ceiling[family] + 1) / 2 for value in by_seed.values()), len(by_seed)
         return found
 
-    def of_two_kinds(self, study: str, row: Row) -> list[str]:
+    def of_two_kinds(self, study: str, row: Trained) -> list[str]:
         """Families that some seeds learnt and others did not, with none in the middle third between."""
         ceiling = self.ceilings.get((row.data, "question only"), {})
         parted = []
@@ -171,7 +171,7 @@ class Accuracies:
     def _add_row(self, record: Measurement) -> None:
         one = told(trained.Trainable, record)
         self.questions[one.study] = one.question
-        self.rows[one.study][one.row] = Row(
+        self.rows[one.study][one.row] = Trained(
             study=one.study,
             data=one.data,
             label=one.row,

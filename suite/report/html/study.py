@@ -10,7 +10,7 @@ from markupsafe import Markup
 from suite.core import folders
 from suite.core.records import Record
 from suite.report import ablation, attention, units
-from suite.report.accuracies import WAYS, Accuracies, Interval, Row, change, interval, points, verdict
+from suite.report.accuracies import WAYS, Accuracies, Interval, Trained, change, interval, points, verdict
 from suite.report.html import charts, scenes
 from suite.report.html.answers import Answer, screen_of
 from suite.report.html.charts import Datum, Spec
@@ -155,7 +155,7 @@ def gains(accuracies: Accuracies, study: str) -> list[Datum]:
     return values
 
 
-def _gain(row: Row, gained: Interval, accuracies: Accuracies, study: str) -> Datum:
+def _gain(row: Trained, gained: Interval, accuracies: Accuracies, study: str) -> Datum:
     by_family = {
         family: change(
             accuracies.of(study, row.label, family=family), accuracies.of(study, row.parent, family=family)

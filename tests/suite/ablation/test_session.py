@@ -22,8 +22,7 @@ from suite.ablation.studies import STUDIES, Compared, Row, Study, study
 from suite.core import exits, store
 from suite.core.answer import Manner
 from suite.core.records import Measurement, Record, Skip, encode
-from suite.execution import jobs as execution
-from suite.execution.jobs import Ending, News, Node
+from suite.execution.jobs import Ending, Job, News, Node
 from suite.report import ablation
 from suite.report.accuracies import Accuracies
 from variants import canonical, mechanisms
@@ -217,7 +216,7 @@ def trainer_that_gives(accuracy: Callable[[Training], float]) -> Callable[..., A
         def nodes(self) -> list[Node]:
             return [Node(name="")]
 
-        def start(self, job: execution.Job, _: Node) -> str:
+        def start(self, job: Job, _: Node) -> str:
             self.training.append(job.what[0])
             return "only"
 
