@@ -36,7 +36,7 @@ AGAIN = " again"
 """Ends the label of a comparison that is timed once more."""
 
 
-class Running(Protocol):
+class AtWork(Protocol):
     """A task at work."""
 
     @property
@@ -258,7 +258,7 @@ class Budget:
             return None
         return self._ending(sampling_for(task, sampling_s), left_s)
 
-    def left_s(self, running: Iterable[Running], pending: Iterable[Task], elapsed_s: float) -> float:
+    def left_s(self, running: Iterable[AtWork], pending: Iterable[Task], elapsed_s: float) -> float:
         """Seconds until the last page: at this pace, unless the budget ends it before or is to be spent."""
         running = list(running)
         under_way = [self.expected(one.task) for one in running]

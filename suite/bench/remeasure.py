@@ -24,7 +24,7 @@ from suite.bench import request
 from suite.bench.probes.clocks import clock_of
 from suite.bench.probes.step import prepare, running_on
 from suite.core import interrupts, stats, user_files, workloads
-from suite.core.compare import Comparison, Place, Step
+from suite.core.compare import Comparison, Place, Remeasuring
 from suite.core.errors import UserError
 from suite.execution import loop
 from suite.execution.jobs import Announcement, Job, Site
@@ -55,7 +55,7 @@ def suspects(
     budget_s: float,
     timeout_s: float,
     files: Sequence[Path] = (),
-) -> Iterator[Step]:
+) -> Iterator[Remeasuring]:
     """The comparison with every suspect measured again, one after the other: each step knows one more than the last.
 
     The anchor comes first, since its change may make suspects of others, or clear them.
@@ -81,11 +81,11 @@ def suspects(
 
 def _one_by_one(
     comparison: Comparison, trees: tuple[Path, Path], budget_s: float, timeout_s: float, files: Sequence[Path]
-) -> Iterator[Step]:
+) -> Iterator[Remeasuring]:
     seen: set[Place] = set()
     while True:
         waiting = tuple(change.place for change in comparison.suspects if change.place not in seen)
-        yield Step(comparison, waiting)
+        yield Remeasuring(comparison, waiting)
         if not waiting:
             return
         place = waiting[0]

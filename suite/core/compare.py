@@ -152,7 +152,7 @@ class Comparison:
         return exits.DONE if self.changes else exits.NOTHING_MEASURED
 
 
-class Step(NamedTuple):
+class Remeasuring(NamedTuple):
     """Where measuring suspects again stands."""
 
     comparison: Comparison

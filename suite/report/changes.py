@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from rich.console import Console, RenderableType
 
 from suite.core import folders, interrupts
-from suite.core.compare import Change, Comparison, Place, Step
+from suite.core.compare import Change, Comparison, Place, Remeasuring
 from suite.core.records import ANCHOR
 from suite.report import escape, units, wording
 from suite.report.bar import progress_bar
@@ -72,7 +72,7 @@ def data(comparison: Comparison) -> dict[str, object]:
     }
 
 
-def watch(steps: Iterator[Step], *, suspect_s: float, console: Console) -> tuple[Comparison, bool]:
+def watch(steps: Iterator[Remeasuring], *, suspect_s: float, console: Console) -> tuple[Comparison, bool]:
     """Go through all steps of measuring again, with a bar and the time left.
 
     Args:

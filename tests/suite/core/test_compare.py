@@ -9,7 +9,7 @@ import pytest
 
 from suite.core import exits
 from suite.core.answer import SPOKEN, Answer, give
-from suite.core.compare import Change, Comparison, Place, Step, check_machines, compare, share
+from suite.core.compare import Change, Comparison, Place, Remeasuring, check_machines, compare, share
 from suite.core.records import Finding, Measurement, Record, Skip
 from suite.core.stats import Ratio, verdict
 from suite.report import changes
@@ -203,9 +203,9 @@ def test_ctrl_c_keeps_what_was_measured_again(capsys: pytest.CaptureFixture[str]
     before = with_unclear_anchor()
     after = before.with_doubt(before.changes[-1].place, "could not be measured again")
 
-    def steps() -> Iterator[Step]:
-        yield Step(before, (before.changes[-1].place,))
-        yield Step(after, (before.changes[0].place,))
+    def steps() -> Iterator[Remeasuring]:
+        yield Remeasuring(before, (before.changes[-1].place,))
+        yield Remeasuring(after, (before.changes[0].place,))
         raise KeyboardInterrupt
 
     assert changes.watch(steps(), suspect_s=20.0, console=SPOKEN.console()) == (after, True)
