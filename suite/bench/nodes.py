@@ -12,8 +12,8 @@ from suite.core.errors import UserError
 from suite.execution.jobs import Announcement, Executor, Job, Node, Site, Ticket
 from suite.execution.relay import Check, differences
 
-OF_ONE_KIND = ("device", "driver")
-"""What has to be on every node as it is on the first, where times of several stand in one table."""
+_CHOSEN = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+"""Which the scheduler sets anew for each job."""
 
 
 def identity() -> dict[str, Any]:
@@ -26,7 +26,7 @@ def identity() -> dict[str, Any]:
         **environment.versions(),
         "sources": environment.sources(()),  # files travel with each job
         "machine": here,
-        "settings": environment.settings(),
+        "settings": {name: value for name, value in environment.settings().items() if name not in _CHOSEN},
     }
 
 
@@ -78,7 +78,7 @@ def survey(executor: Cluster, *, of_one_kind: bool, say: Callable[[str], object]
             executor.cancel(ticket)
     found = executor.identities
     first = next(iter(found))
-    kind = {key: found[first][key] for key in OF_ONE_KIND}
+    kind = {key: found[first][key] for key in environment.OF_ONE_KIND}
     for name, it in found.items() if of_one_kind else ():
         differs = differences(kind, it)
         if differs:

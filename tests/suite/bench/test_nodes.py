@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from suite.bench import environment, nodes
+from suite.bench.request import Request
 from suite.core.errors import UserError
 from suite.execution.jobs import Ending, Job, News, Node, Ticket
 from suite.execution.relay import Check
@@ -92,6 +93,21 @@ def test_a_node_tells_its_name_device_versions_and_sources() -> None:
     (line,) = nodes.tell(None, None, None)  # type: ignore[arg-type]  # it looks at neither
     told = json.loads(line)
     assert told.keys() >= {"host", "device", "driver", "python", "torch", "sources"}
+
+
+def test_a_run_is_resumed_on_any_node_of_its_kind_and_on_no_other() -> None:
+    one = {**H100, "machine": {"memory_B": 10}, "settings": {"usable cores": "8"}}
+    two = one | {"machine": {"memory_B": 11}}
+    before = environment.describe(Request(), {"a": one})
+    assert environment.changes(before, environment.describe(Request(), {"b": two})) == []
+    (changed,) = environment.changes(before, environment.describe(Request(), {"b": two | {"device": "A100"}}))
+    assert changed == "the device of the nodes was H100 and is A100"
+
+
+def test_which_gpu_a_scheduler_gave_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert "CUDA_VISIBLE_DEVICES" not in nodes.identity()["settings"]
+    assert "usable cores" in nodes.identity()["settings"]
 
 
 def test_every_node_that_worked_is_on_record(tmp_path: Path) -> None:
