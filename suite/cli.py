@@ -517,7 +517,7 @@ def checkpoint(
     if not isinstance(stated, dict):
         raise UserError(f'--config {config}: expected a JSON object, such as {{"MULTI_HEAD": 8}}')
     found = inspection.read(file, key=key, prefix=prefix, ignore=tuple(ignore or ()))
-    named, wrapper = inspection.fitted(source, found, stated)
+    named, wrapper = inspection.fitted(source, found, stated, file=file)
     records = list(inspection.inspect(source, named, stated))
     answer = Answer(
         code=exits.code(records),

@@ -264,9 +264,10 @@ class Hdf5File(Regions):
             raise UserError(f"{path}: not whole HDF5: {error}") from error
         features = self._dataset("image_features", kinds="f")
         if features is None:
-            raise UserError(
-                f"{path}: no dataset 'image_features'; it has {', '.join(map(visible, self._file)) or 'none'}"
-            )
+            there = ", ".join(visible(name) for name in self._file if name != "image_features") or "nothing else"
+            is_link = "image_features" in [*self._file]
+            why = "image_features is a link that leads nowhere" if is_link else "no dataset 'image_features'"
+            raise UserError(f"{path}: {why}; it has {there}")
         boxes = self._read("pos_boxes", kinds="iu")
         if features.ndim != (3 if boxes is None else 2):
             wanted = "(images, 36, 2048)" if boxes is None else "(regions, 2048), as there are pos_boxes"

@@ -66,11 +66,19 @@ def read(path: Path, *, key: str = "", prefix: str = "", ignore: tuple[str, ...]
     return kept
 
 
-def fitted(source: str, found: Mapping[str, Tensor], config: Config) -> tuple[dict[str, Tensor], str]:
+def fitted(
+    source: str, found: Mapping[str, Tensor], config: Config, *, file: object = "weights"
+) -> tuple[dict[str, Tensor], str]:
     """The weights by the names that the source gives them, and the prefix that was taken from them.
 
     A wrapper puts its own name before all others: ``module.``, ``_orig_mod.``, ``model.`` or whatever. Tried are the
     names as they are, and then what stands under each prefix, as long as it takes to find the one that fits.
+
+    Args:
+        source: whose they are to be.
+        found: as they were read.
+        config: what no weight tells.
+        file: that they are from, as the user named it.
 
     Raises:
         UserError: nothing fits, or weights under several prefixes do; or some are not finite, or whole numbers.
@@ -89,13 +97,15 @@ def fitted(source: str, found: Mapping[str, Tensor], config: Config) -> tuple[di
             if not prefix:
                 break
     if not fitting:
-        options = "; --ignore NAME leaves out what starts so, --prefix NAME keeps what starts so, without it"
-        raise UserError(f"{visible(str(first))}{options}") from first
+        options = "--ignore NAME leaves out what starts so, --prefix NAME keeps what starts so, without it"
+        said = visible(str(first))
+        way_out = f"of {source} they are not as they stand" if " has shape " in said else options
+        raise UserError(f"{file}: {said}; {way_out}") from first
     if len(fitting) > 1:
-        raise UserError(f"weights of {source} stand under {' and '.join(fitting)}: choose with --prefix")
+        raise UserError(f"{file}: weights of {source} stand under {' and '.join(fitting)}: choose with --prefix")
     ((prefix, under),) = fitting.items()
-    _check_floating(under)
-    _check_finite(under)
+    _check_floating(under, file)
+    _check_finite(under, file)
     return under, prefix
 
 
@@ -115,19 +125,19 @@ def _shared(found: Mapping[str, Tensor]) -> str:
     return ".".join(words[0] for words in shared) + "."
 
 
-def _check_floating(found: Mapping[str, Tensor]) -> None:
+def _check_floating(found: Mapping[str, Tensor], file: object) -> None:
     """A number alone may count something; a vector or matrix of whole numbers is a weight that was cut or coded."""
     wrong = {name: weight.dtype for name, weight in found.items() if weight.dim() and not weight.is_floating_point()}
     if wrong:
         named = [f"{visible(name)} ({str(dtype).removeprefix('torch.')})" for name, dtype in wrong.items()]
         more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
         raise UserError(
-            f"weights of whole numbers: {', '.join(named[:_MOST_NAMED])}{more}; expected a floating-point dtype, as "
-            "the model computed with"
+            f"{file}: weights of whole numbers: {', '.join(named[:_MOST_NAMED])}{more}; expected a "
+            "floating-point dtype, as the model computed with"
         )
 
 
-def _check_finite(found: Mapping[str, Tensor]) -> None:
+def _check_finite(found: Mapping[str, Tensor], file: object) -> None:
     wrong = {
         name: int((~torch.isfinite(weight)).sum())
         for name, weight in found.items()
@@ -139,8 +149,8 @@ def _check_finite(found: Mapping[str, Tensor]) -> None:
         )
         more = f" and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
         raise UserError(
-            f"weights that are NaN or infinite: {named}{more}; whatever is computed with them is so too, and nothing "
-            "can be told: take a checkpoint from before the training diverged"
+            f"{file}: weights that are NaN or infinite: {named}{more}; whatever is computed with them is so too, and "
+            "nothing can be told: take a checkpoint from before the training diverged"
         )
 
 

@@ -14,7 +14,7 @@ import warnings
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -41,7 +41,7 @@ _SCALARS = (int, float, str, bytes, type(None))
 _OPTIMISERS = re.compile(r"optim|sched|scaler|amp|rng|callbacks|loops|hparams|hyper", re.IGNORECASE)
 """Names under which tensors stand that are no weights."""
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)|Unsupported (?:global|class)[: ]+(?:GLOBAL )?([\w.]+)")
-_MODULES = ("torch.nn.", "__main__.", "models.", "model.")
+_MODULES = ("torch.nn.", "models.", "model.")
 _MOST_NAMED = 4
 _OTHERS = {
     b"version https://git-lfs": "a pointer of Git LFS, and not what it points to: git lfs pull brings that",
@@ -55,6 +55,8 @@ _OTHERS = {
     b"\x93NUMPY": "an array of numpy without a name: expected weights by name",
 }
 """How other files begin that lie where weights are expected, and what they are."""
+_OF_TORCH = torch.serialization.MAGIC_NUMBER.to_bytes(10, "little")
+"""What stands at the beginning of a pickle that torch.save wrote."""
 _SHARD = re.compile(r".*-\d+-of-\d+\.\w+")
 _PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _COUNTS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -96,7 +98,10 @@ def read(path: Path, *, key: str = "") -> Weights:
 def _read(path: Path, key: str, *, is_shard: bool = False) -> Weights:
     """The weights in one file, or in those that it is the index of, where it is none of those itself."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise UserError(f"{path} is a folder: expected a file of weights in it, or the index of several")
+        if not stat.S_ISREG(mode):
             raise UserError(f"{path} is no ordinary file: expected weights")
         with path.open("rb") as file:
             start = file.read(64)
@@ -105,7 +110,8 @@ def _read(path: Path, key: str, *, is_shard: bool = False) -> Weights:
     size_B = path.stat().st_size
     if not size_B:
         raise UserError(f"{path} is empty: expected a file that torch.save wrote, or safetensors")
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size_B:
+    is_named_so = path.suffix == ".safetensors" and not start.startswith((b"PK", b"\x80"))
+    if is_named_so or (start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size_B):
         weights = Weights(named=_safetensors(path), where="")
     elif start.lstrip().startswith(b"{"):
         if is_shard:
@@ -174,7 +180,8 @@ def _loaded(path: Path) -> Any:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_HARMLESS):
             warnings.simplefilter("ignore")  # of torch, about what it finds there: what is no weights is told below
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # by its name, torch would take some files for others than they are
+                return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a file may be anything: what torch makes of it has no end of classes
         raise UserError(f"{path}: {_reason(path, error)}") from error
 
@@ -238,6 +245,8 @@ def _reason(path: Path, error: Exception) -> str:
             f"a whole pickled model ({_few(names)}), which loading would have to run: where its code is, "
             "save weights alone, torch.save(model.state_dict(), 'weights.pt')"
         )
+    if names and all(name.startswith("numpy.") for name in names):
+        return f"it holds arrays of numpy ({_few(names)}): save tensors, as torch.from_numpy makes them"
     if names:
         return (
             f"loading it would run {_few(names)}, which is refused: save weights alone, without what stands beside "
@@ -253,7 +262,10 @@ def _reason(path: Path, error: Exception) -> str:
         if start.lstrip(b" \r\n\t\xef\xbb\xbf").startswith(beginning):
             return other
     kind = "torn" if start.startswith(b"PK") and not zipfile.is_zipfile(path) else "no file of weights"
-    return f"{kind}: expected a file that torch.save wrote, of weights alone ({said or type(error).__name__})"
+    if start.startswith(b"\x80") and _OF_TORCH not in start:
+        kind = "a pickle that torch.save did not write, or only the beginning of one"
+    why = f" ({said})" if re.search(r"[a-z]{3}", said) else ""
+    return f"{kind}: expected a file that torch.save wrote, of weights alone{why}"
 
 
 def _globals(path: Path) -> list[str]:
@@ -275,7 +287,9 @@ def _among(path: Path, found: Any, key: str) -> Weights:
     places = dict(_places(found))
     if key:
         if key not in places:
-            raise UserError(f"{path}: no weights under {key!r}; there are some under {_listed(places)}")
+            under = [where for where in places if where]
+            there = f"there are some under {_listed(under)}" if under else "they stand by themselves, without a --key"
+            raise UserError(f"{path}: no weights under {key!r}; {there if places else _what(found)}")
         return Weights(named=places[key], where=key)
     if "" in places:
         return Weights(named=places[""], where="")
@@ -331,8 +345,8 @@ def _rank(where: str) -> tuple[int, int]:
     return min((_PREFERRED.index(word) for word in words if word in _PREFERRED), default=len(_PREFERRED)), len(words)
 
 
-def _listed(places: Mapping[str, object]) -> str:
-    return _few([repr(where or "the file itself") for where in places]) or "no name"
+def _listed(places: Iterable[str]) -> str:
+    return _few([repr(where) for where in places])
 
 
 def _what(found: Any) -> str:
@@ -344,8 +358,11 @@ def _what(found: Any) -> str:
 
 def _check(path: Path, name: str, weight: Tensor) -> None:
     """A weight is a dense tensor whose numbers are stored; what is stored may not be finite, which is said later."""
-    if weight.layout != torch.strided or weight.is_quantized or weight.is_meta:
-        raise UserError(f"{path}: {shown(name)} is not a dense tensor: expected plain weights")
+    if weight.is_meta:
+        raise UserError(f"{path}: {shown(name)} is of the meta device, which keeps no numbers: expected weights")
+    if weight.layout != torch.strided or weight.is_quantized:
+        plain = "dequantize" if weight.is_quantized else "to_dense"
+        raise UserError(f"{path}: {shown(name)} is not a dense tensor: expected plain weights, as .{plain}() gives")
     if weight.dtype not in (*_PLAIN, *_COUNTS):
         kind = str(weight.dtype).removeprefix("torch.")
         raise UserError(

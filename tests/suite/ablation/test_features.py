@@ -144,6 +144,10 @@ def test_a_dataset_that_cannot_be_what_it_says_is_refused(tmp_path: Path) -> Non
         return fill
 
     ways: dict[str, tuple[Callable[[h5py.File], object], str]] = {
+        "a link": (
+            lambda file: file.__setitem__("image_features", h5py.SoftLink("/nowhere")),
+            "image_features is a link that leads nowhere; it has image_ids",
+        ),
         "sparse": (replaced(image_ids=(10**12,)), r"image_ids has \d+ MiB; expected 256 at most"),
         "sparse bounds": (
             replaced(image_features=plain[0], pos_boxes=(10**12, 2)),

@@ -121,6 +121,10 @@ class Evil:
         return os.system, ("touch executed",)
 
 
+class Mine:
+    """Of a training script's own."""
+
+
 REFUSED: dict[str, tuple[Callable[[Named], object], str]] = {
     "evil": (lambda w: {"state_dict": w, "x": Evil()}, r"loading it would run (posix|nt)\.system, which is refused"),
     "whole model": (lambda w: torch.nn.Linear(2, 2), r"a whole pickled model \(torch\.nn\.modules\.linear\.Linear\)"),
@@ -136,7 +140,17 @@ REFUSED: dict[str, tuple[Callable[[Named], object], str]] = {
         "'W_b' is of float8_e4m3fn|no file of weights",
     ),
     "a defaultdict": (lambda w: {"w": w, "x": defaultdict(list, a=[1])}, "would run .*collections.defaultdict"),
-    "sparse": (lambda w: {"w": torch.eye(3).to_sparse()}, "'w' is not a dense tensor"),
+    "sparse": (lambda w: {"w": torch.eye(3).to_sparse()}, r"w\.pt: 'w' is not a dense tensor: .* as \.to_dense\(\)"),
+    "without numbers": (lambda w: {"w": torch.zeros(3, device="meta")}, "'w' is of the meta device"),
+    "arrays": (lambda w: {k: v.numpy() for k, v in w.items()}, r"it holds arrays of numpy \(.*: save tensors"),
+    "beside an object": (
+        lambda w: {"w": w, "x": Mine()},
+        r"would run [\w.]*\.Mine, which is refused: save weights alone",
+    ),
+    "of another shape": (
+        lambda w: w | {"W_v": w["W_v"][:2]},
+        r"w\.pt: .*has shape .*; of skyol5/parallel they are not",
+    ),
     "not a number": (lambda w: w | {"W_b": w["W_b"] * NAN}, r"NaN or infinite: W_b \(256 of 256\)"),
     "infinite": (lambda w: w | {"W_b": w["W_b"] / 0}, r"NaN or infinite: W_b \(256 of 256\)"),
     "one of whole numbers": (
@@ -161,7 +175,8 @@ def test_what_is_not_loaded_is_told_in_one_line_and_never_run(
     for legacy in (False, True):
         torch.save(made(weights_of(saved)), tmp_path / "w.pt", _use_new_zipfile_serialization=not legacy)
         with pytest.raises(UserError, match=message) as error:
-            checkpoint.fitted("skyol5/parallel", checkpoint.read(tmp_path / "w.pt"), {})
+            checkpoint.fitted("skyol5/parallel", checkpoint.read(tmp_path / "w.pt"), {}, file=tmp_path / "w.pt")
+        assert str(error.value).startswith(str(tmp_path / "w.pt"))
         assert "\n" not in str(error.value)
     assert not (tmp_path / "executed").exists()
 
@@ -196,6 +211,8 @@ def test_what_another_file_is_is_told_from_how_it_begins(saved: Path, tmp_path: 
         gzip.compress(saved.read_bytes()): "compressed with gzip",
         b'{"weights": [1, 2]}': "JSON, which holds no weights",
         b"\x89HDF\r\n\x1a\n": "a file of HDF5",
+        pickle.dumps({"a": [0.5]}): r"a pickle that torch\.save did not write",
+        b"hello": r"no file of weights: expected a file that torch\.save wrote, of weights alone$",
     }
     for content, said in found.items():
         (tmp_path / "w.bin").write_bytes(content)
@@ -289,11 +306,29 @@ def test_safetensors_are_read_or_ask_for_their_package(saved: Path, tmp_path: Pa
             checkpoint.read(tmp_path / "weights.bin")
         return
     assert checkpoint.read(tmp_path / "weights.bin").keys() == weights_of(saved).keys()
+    torch.save(weights_of(saved), tmp_path / "of_torch.safetensors")
+    assert checkpoint.read(tmp_path / "of_torch.safetensors").keys() == weights_of(saved).keys()
+    (tmp_path / "long.safetensors").write_bytes(struct.pack("<Q", 2**60) + head + data)
+    with pytest.raises(UserError, match="not whole safetensors"):
+        checkpoint.read(tmp_path / "long.safetensors")
     (tmp_path / "none.safetensors").write_bytes(struct.pack("<Q", 8) + b"{}      ")
     with pytest.raises(UserError, match=r"none\.safetensors holds no weights"):
         checkpoint.read(tmp_path / "none.safetensors")
     with pytest.raises(UserError, match="not whole safetensors"):
         checkpoint.read(tmp_path / "torn.safetensors")
+
+
+def test_a_folder_and_a_key_that_leads_nowhere_are_told_what_there_is(saved: Path, tmp_path: Path) -> None:
+    torch.save({"net": weights_of(saved), "epoch": 3}, tmp_path / "w.pt")
+    torch.save(weights_of(saved), tmp_path / "alone.pt")
+    for name, said in {
+        "w.pt": "there are some under 'net'",
+        "alone.pt": "they stand by themselves, without a --key",
+    }.items():
+        with pytest.raises(UserError, match=f"{re.escape(name)}: no weights under 'epoch'; {said}"):
+            checkpoint.read(tmp_path / name, key="epoch")
+    with pytest.raises(UserError, match="is a folder: expected a file of weights in it"):
+        checkpoint.read(tmp_path)
 
 
 def test_an_unknown_source_is_refused_before_its_file_is_opened() -> None:
