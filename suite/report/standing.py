@@ -16,6 +16,9 @@ from suite.report.wording import Row, number
 
 MOST_NAMED = 3
 """Names in a sentence; the others are counted."""
+FAR = 2.0
+"""Where a whole interval lies beyond this factor, a handful of rounds tells who is faster: a verdict takes twelve to
+tell a few percent."""
 
 
 def to_anchor(row: Row) -> stats.Ratio | None:
@@ -40,12 +43,20 @@ def is_told_faster(row: Row, other: Row) -> bool:
     own, others = number(row, "latency_s"), number(other, "latency_s")
     if row["trust"] or own is None or others is None or own >= others:
         return False
+    ratio = over(row, other)
+    if ratio is not None and ratio.high * FAR < 1:
+        return True
     if other["variant"] == row["parent"]:  # timed side by side, which says more than two ways through the anchor
         return bool(row["verdict"] == "faster")
     if row["variant"] == other["parent"]:
         return bool(other["verdict"] == "slower")
-    ratio = over(row, other)
     return ratio is not None and ratio.verdict == "faster"
+
+
+def _too_few_rounds(row: Row, others: Sequence[Row]) -> bool:
+    """Whether a row stood beside one of the others in too few rounds for a verdict."""
+    ratios = [over(row, other) for other in others]
+    return any(ratio is not None and ratio.count < stats.FEWEST_FOR_A_VERDICT for ratio in ratios)
 
 
 def contenders(cells: pd.DataFrame) -> list[Row]:
@@ -101,6 +112,8 @@ def headline(cells: pd.DataFrame) -> str:
         text += f", for some times are doubted: {_listed(doubted)}; of the others, " if doubted else ": "
         text += f"**{best['variant']}**, {_time(best)}, "
         text += f"is not told apart from {_listed(close)}" if close else "is the fastest"
+        if _too_few_rounds(best, close):
+            text += f", in fewer than {stats.FEWEST_FOR_A_VERDICT} rounds"
     return f"{text}.{_not_counted(cells)}"
 
 
