@@ -26,6 +26,8 @@ AUDITED = [
     if name != "published_hiecoatt"
 ]
 QUICK = ("published_csdn", "published_allennlp")
+LETTING_THROUGH = ("published_csdn", "published_zhangtd_alternating", "published_hiecoatt_parallel")
+"""What stands in padding, as published; and nothing of them is unclear."""
 
 
 @pytest.mark.parametrize(
@@ -33,8 +35,11 @@ QUICK = ("published_csdn", "published_allennlp")
 )
 def test_known_defects_are_what_the_audit_finds_no_more_and_no_less(name: str) -> None:
     found = findings(name)
-    assert [finding.summary for finding in found if finding.verdict == "broken"] == []
-    assert any(finding.verdict == "known" for finding in found)
+    wrong = ("broken", "unclear") if name in LETTING_THROUGH else ("broken",)
+    assert [finding.summary for finding in found if finding.verdict in wrong] == []
+    known = {finding.quantity for finding in found if finding.verdict == "known"}
+    assert known
+    assert "P1" in known or name not in LETTING_THROUGH
 
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -26,7 +26,7 @@ def test_a_planted_defect_is_caught_by_the_properties_that_should(name: str) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))  # run_all.py selfcheck masking tries as many as it is told
 def test_correct_mechanisms_raise_no_alarm(seed: int) -> None:
     assert [(name, outcome.examined.id, outcome.worst) for _, name, outcome in false_alarms([seed])] == []
 
