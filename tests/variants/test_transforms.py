@@ -69,7 +69,7 @@ def test_a_mechanism_is_traced_whole_once_for_each_shape(name: str) -> None:
         assert counter.frame_count == graphs
 
 
-@pytest.mark.parametrize("precision", ["fp16", "bf16", "amp_fp16", "amp_bf16"])
+@pytest.mark.parametrize("precision", ["fp16", "amp_bf16"])  # each type, and each way to it
 def test_narrow_hierarchical_is_traced_whole_with_its_recurrence(precision: str) -> None:
     variant = build(f"hierarchical+{precision}", width=6)
     compiled = torch.compile(variant.run, backend="aot_eager", fullgraph=True, dynamic=False, **isolation())
@@ -107,8 +107,8 @@ def test_compile_keeps_the_gradients_through_the_recurrence() -> None:
 
 def test_more_variants_of_a_mechanism_compile_than_torch_allows_one_function() -> None:
     batch = to(smallest(2, 2), torch.float32)
-    with torch.no_grad():
-        for seed in range(10):
+    with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=2):
+        for seed in range(4):
             build("pool+compile", width=2, seed=seed).call(batch)
 
 
