@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from suite import cli
 from suite.core import exits
+from suite.core.errors import UserError
 from suite.core.records import Finding
 from suite.selfcheck import device
 from tests.suite.selfcheck.walkers import go
@@ -45,12 +48,11 @@ def test_every_transform_and_every_mechanism_has_a_path() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
-def test_without_a_device_there_is_one_line_and_a_way_out() -> None:
-    ended = subprocess.run(
-        [sys.executable, "run_all.py", "selfcheck", "device"], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert ended.returncode == exits.WRONG_COMMAND
-    (line,) = ended.stderr.splitlines()
+def test_without_a_device_there_is_one_line_and_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("suite.execution.guest.warm_up", lambda **_: None)
+    refused = CliRunner().invoke(cli.app, ["selfcheck", "device"]).exception
+    assert isinstance(refused, UserError), refused
+    (line,) = str(refused).splitlines()
     assert "torch sees no CUDA device here; expected one" in line
 
 
