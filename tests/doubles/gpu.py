@@ -13,6 +13,7 @@ chooses what `pynvml` beside this file answers.
 import contextlib
 import functools
 import gc
+import math
 import os
 import time
 import weakref
@@ -30,6 +31,8 @@ OPERATION_S = 4e-6
 """Of the device's time, for each operation that is not a view."""
 FLOPS_PER_S = 6e14
 MOST_FLOPS = 1e10
+MOST_ELEMENTS = 2**23
+"""Of what is filled, copied or cast: more would take a CPU long, and nobody looks at the numbers."""
 CYCLES_PER_S = 1.98e9
 GIB = 2**30
 KINDS = ("cuda", "mps", "xpu")
@@ -149,6 +152,15 @@ def _product_flops(name: str, args: Any) -> float:
     return 2.0 * args[0].numel() * args[1].shape[-1]
 
 
+def _bulk(name: str, args: Any, kwargs: Any) -> Any:
+    """What stands for a very large tensor that is filled, copied or cast, without the work; None for anything else."""
+    if name in ("ones", "randn") and math.prod(args[0]) > MOST_ELEMENTS:
+        return torch.empty(args[0], dtype=kwargs.get("dtype"))  # whose pages nobody touches
+    if name in ("zero_", "fill_", "copy_", "normal_", "_to_copy") and args[0].numel() > MOST_ELEMENTS:
+        return args[0].new_empty(args[0].shape, dtype=kwargs.get("dtype")) if name == "_to_copy" else args[0]
+    return None
+
+
 def _refuse(what: str) -> None:
     if _state.capturing is not None:
         _state.capturing.broken = True
@@ -158,6 +170,10 @@ def _refuse(what: str) -> None:
 class _Device(TorchDispatchMode):
     """Every operation goes to the current stream, and into the graph that is being captured."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch loads its compiler, for seconds, to leave this mode out of what is compiled
+
     def __torch_dispatch__(self, func: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.__name__.partition(".")[0]
         if name in _SYNCHRONISING:
@@ -165,8 +181,8 @@ class _Device(TorchDispatchMode):
             _state.stream.synchronize()
         flops = _product_flops(name, args)
         if flops > MOST_FLOPS:  # it would take a CPU seconds, and nobody looks at the numbers
-            result = args[0].new_zeros(*args[0].shape[:-1], args[1].shape[-1])
-        else:
+            result = args[0].new_empty(*args[0].shape[:-1], args[1].shape[-1])
+        elif (result := _bulk(name, args, kwargs or {})) is None:
             _state.within = func.namespace in OWN
             try:
                 result = func(*args, **(kwargs or {}))
