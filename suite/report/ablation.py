@@ -1,7 +1,7 @@
 """The page of an ablation: accuracies with intervals over seeds, what each part is worth, and what leaks cost."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -265,15 +265,35 @@ def _page(accuracies: Accuracies, plots: Mapping[str, Sequence[str]], *, title: 
     return "\n".join(lines) + "\n"
 
 
-def _skips(given: Sequence[Skip]) -> pd.DataFrame:
-    grouped: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for skip in given:
-        grouped[skip.reason, skip.remedy].append(escape.code(str(skip.details.get("row", skip.variant))))
-    lines = [
-        {"rows": ", ".join(dict.fromkeys(rows)), "why": escape.prose(reason), "what trains it": escape.code(remedy)}
+def left_out(skips: Iterable[Skip], name: Callable[[str], str] = str) -> list[tuple[str, str, str]]:
+    """The rows that were left out for one reason, that reason, and the command that trains them.
+
+    Some seeds of a row may have been trained, so which one was not, or how many, stands behind its name.
+
+    Args:
+        skips: of an ablation.
+        name: how a row's name is written.
+    """
+    grouped: dict[tuple[str, str], dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for skip in skips:
+        seeds = grouped[skip.reason, skip.remedy][name(str(skip.details.get("row", skip.variant)))]
+        seed = skip.details.get("seed")
+        seeds |= {seed} if isinstance(seed, int) else set()
+    return [
+        (", ".join(row + _counted(seeds) for row, seeds in rows.items()), reason, remedy)
         for (reason, remedy), rows in grouped.items()
     ]
-    return pd.DataFrame(lines)
+
+
+def _counted(seeds: Collection[int]) -> str:
+    return "" if not seeds else f" (seed {min(seeds)})" if len(seeds) == 1 else f" ({len(seeds)} seeds)"
+
+
+def _skips(given: Sequence[Skip]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"rows": rows, "why": escape.prose(reason), "what trains it": escape.code(remedy)}
+        for rows, reason, remedy in left_out(given, escape.code)
+    )
 
 
 def words(records: Sequence[Record]) -> list[RenderableType]:

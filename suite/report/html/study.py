@@ -1,7 +1,6 @@
 """The page of an ablation: what each part is worth, over seeds, by family, and what padding costs it."""
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -423,13 +422,10 @@ def _study(accuracies: Accuracies, study: str, drawn: Sequence[Figure]) -> Marku
 
 def _behind(accuracies: Accuracies) -> Markup:
     rates = ablation.rates_table(accuracies)
-    skips: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for skip in accuracies.skips:
-        skips[skip.reason, skip.remedy].append(str(skip.details.get("row", skip.variant)))
     return render(
         "behind_study.html.jinja",
         rates_columns=list(rates.columns),
         rates=rates.to_numpy(dtype=object).tolist(),
-        skips=[(", ".join(dict.fromkeys(rows)), why, remedy) for (why, remedy), rows in skips.items()],
+        skips=ablation.left_out(accuracies.skips),
         digests=list(accuracies.digests.items()),
     )

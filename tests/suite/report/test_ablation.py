@@ -146,7 +146,7 @@ def test_the_page_says_what_helps_what_leaks_cost_and_what_was_not_trained(folde
     assert "`hierarchical` loses" not in text
     assert "best possible from the question alone" in text
     assert "| d | `pool` | 50.0 | **60.0** |" in text
-    assert "| `cross` | no time | `do` |" in text
+    assert "| `cross` (seed 0) | no time | `do` |" in text
     for name in ("accuracy-core", "padding-core", "attention-unary"):
         assert f"plots/{name}.png" in text
         assert (folder / "plots" / f"{name}.png").stat().st_size > 1000
@@ -457,3 +457,21 @@ def test_the_change_in_each_family_is_strong_where_it_is_told_and_the_blindfolde
     assert (row, beside) == ("`mine`", "`pool`")
     assert unary.startswith("**+20.0 ")
     assert "**" not in pair
+
+
+def test_a_row_of_which_one_seed_was_left_out_is_not_said_to_be_untrained() -> None:
+    late = {"quantity": "accuracy", "reason": "does not fit", "cause": "budget", "remedy": "go on"}
+    skips = [
+        Skip(task=f"{row} {seed}", variant="pool", **late, details={"row": row, "seed": seed})  # type: ignore[arg-type]
+        for row, seeds in {"pool": (9,), "dense": (7, 8, 9)}.items()
+        for seed in seeds
+    ]
+    skips += [
+        Skip(task="all", variant="cross", **late),  # type: ignore[arg-type]
+        Skip(task="odd", variant="odd", **late, details={"seed": [1, "x"]}),  # type: ignore[arg-type]
+        Skip(task="odd", variant="odd", quantity="accuracy", reason="a | b", cause="error"),
+    ]
+    assert ablation.left_out(skips) == [
+        ("pool (seed 9), dense (3 seeds), cross, odd", "does not fit", "go on"),
+        ("odd", "a | b", ""),
+    ]
