@@ -9,6 +9,7 @@ tests audit `parallel` in one. For all of them, half an hour::
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -22,6 +23,7 @@ from triton.runtime.interpreter import GridExecutor
 from suite.bench.probes.agreement import norm_error
 from suite.bench.probes.masking import audit
 from suite.core.records import Finding
+from tests.kernels import interpreted
 from tests.kernels.ragged import hard_batch, largest_error, outputs_and_gradients
 from variants import Batch, Skip, Variant, build
 from variants.kernels import fused, launch, programs
@@ -29,6 +31,8 @@ from variants.kernels.configurations import Configuration, configuration, trying
 from variants.kernels.shortlist import ARCHITECTURES, PROGRAMS
 from variants.transforms import kernel
 from variants.tune import Case, works
+
+interpreted.quicken()
 
 # numpy warns of what a GPU does silently, such as -inf less -inf
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
@@ -57,12 +61,29 @@ def pair(name: str, dtype: torch.dtype, **widths: int) -> tuple[Variant, Variant
     return replace(plain, dtype=dtype), replace(kernel, dtype=dtype)
 
 
+@contextmanager
+def poisoned() -> Iterator[None]:
+    """Every buffer that is made meanwhile holds NaN until it is written, and so does what is computed from the rest."""
+    torch.use_deterministic_algorithms(True)  # fills what torch.empty gives
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_a_buffer_that_is_not_written_holds_nan_meanwhile() -> None:
+    with poisoned():
+        assert torch.empty(3).isnan().all()
+
+
 @pytest.mark.parametrize("name", [*MECHANISMS, "hierarchical[inner=alternating,levels=shared]"])
 @pytest.mark.usefixtures("smallest_blocks")
-def test_fused_agrees_with_the_mechanism_in_float64(name: str) -> None:
+def test_fused_agrees_with_the_mechanism_in_float64_and_writes_every_element_that_it_reads(name: str) -> None:
     plain, kernel = pair(name, torch.float64, width=20)
     batch = hard_batch(4, 21, 18, 20, 20)
-    assert largest_error(outputs_and_gradients(kernel, batch), outputs_and_gradients(plain, batch)) < 1e-11
+    with poisoned():
+        found = outputs_and_gradients(kernel, batch)
+    assert largest_error(found, outputs_and_gradients(plain, batch)) < 1e-11
 
 
 @pytest.mark.parametrize(("regions", "words"), [(1, 1), (17, 1), (16, 33)])
@@ -86,7 +107,8 @@ def test_float32_is_good_to_its_rounding(name: str) -> None:
 def test_narrow_types_err_no_more_than_the_mechanism_does(name: str, dtype: torch.dtype) -> None:
     own: list[float] = []
     fused_errors: list[float] = []
-    for seed in range(3):  # one draw's roundings scatter by a factor of two either way
+    # one draw's roundings scatter by a factor of two either way; three levels are three draws
+    for seed in range(1 if name in OVER_ONE_IMAGE else 3):
         plain, kernel = pair(name, dtype, width=64, seed=seed)
         exact = build(name, width=64)
         exact.module.load_state_dict({key: value.float() for key, value in plain.module.state_dict().items()})
@@ -142,22 +164,6 @@ def test_each_operator_is_registered_for_every_way_of_running(
     operator: Callable[..., tuple[Tensor, ...]], outputs: int, arguments: tuple[object, ...]
 ) -> None:
     torch.library.opcheck(operator, arguments)
-
-
-@pytest.mark.parametrize("name", ["parallel", "alternating", *OVER_ONE_IMAGE])
-@pytest.mark.usefixtures("smallest_blocks")
-def test_every_element_of_every_buffer_is_written(name: str) -> None:
-    sizes = (7, 5, 12) if name in OVER_ONE_IMAGE else (21, 18, 20)
-    _, kernel = pair(name, torch.float64, width=sizes[2])
-    batch = hard_batch(4, *sizes, sizes[2])
-    expected = outputs_and_gradients(kernel, batch)
-    torch.use_deterministic_algorithms(True)  # fills what torch.empty gives with NaN
-    try:
-        found = outputs_and_gradients(kernel, batch)
-    finally:
-        torch.use_deterministic_algorithms(False)
-    for field, tensor in expected.items():
-        assert torch.equal(found[field], tensor), field
 
 
 def largest_allocation_bytes(variant: Variant, batch: Batch) -> int:
@@ -294,12 +300,13 @@ def test_dropout_and_its_gradient_are_those_of_the_mechanism_under_the_same_draw
         if isinstance(getattr(module, "dropout", None), nn.Dropout):
             module.dropout = factors
     torch.manual_seed(5)
-    found = outputs_and_gradients(kernel, batch)
+    with poisoned():
+        found = outputs_and_gradients(kernel, batch)
     assert largest_error(found, outputs_and_gradients(plain, batch)) < 1e-11
-    torch.manual_seed(5)
-    for field, again in outputs_and_gradients(kernel, batch).items():
-        assert torch.equal(again, found[field]), field
     with torch.no_grad():
+        torch.manual_seed(5)
+        again = kernel.call(batch)
+        assert all(torch.equal(field, found[name]) for name, field in again._asdict().items())
         assert not torch.equal(kernel.call(batch).image, found["image"])  # drawn anew
 
 
@@ -343,13 +350,12 @@ def test_the_whole_masking_audit_passes_over_several_blocks(name: str) -> None:
     assert_the_audit_passes(f"{name}+fused", width=40, stretch=2)  # 24 regions and 18 words in blocks of 16
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 @pytest.mark.parametrize("name", ["parallel[dropout=0.2]", "hierarchical[inner=alternating]"])
-def test_the_graph_is_whole(name: str, backend: str) -> None:
+def test_the_graph_is_whole(name: str) -> None:
     _, kernel = pair(name, torch.float64, width=16)
     batch = hard_batch(4, 9, 5, 16, 16)
     kernel.module.eval()
-    compiled = replace(kernel, run=torch.compile(kernel.run, fullgraph=True, dynamic=False, backend=backend))
+    compiled = replace(kernel, run=torch.compile(kernel.run, fullgraph=True, dynamic=False))
     torch._dynamo.utils.counters.clear()
     found, expected = outputs_and_gradients(compiled, batch), outputs_and_gradients(kernel, batch)
     assert largest_error(found, expected) < 1e-11

@@ -51,7 +51,7 @@ def test_the_interpreter_finds_the_kernels_right(chosen: str, least: int) -> Non
 
 
 COMPILED: list[tuple[Any, ...]] = [
-    (90, "bf16", "parallel:26;parallel:80;hierarchical:26;hierarchical[inner=alternating]:80"),
+    (90, "bf16", "parallel:80;hierarchical:26;hierarchical[inner=alternating]:80"),
     (
         90,
         "bf16",
