@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from suite.ablation.training import Recipe
 from suite.core.errors import UserError
 from suite.core.records import Measurement
 
-pytest.importorskip("sklearn", reason="scikit-learn has the images")
+# looked for and not loaded, which takes seconds, where other tests are all that runs
+pytestmark = pytest.mark.skipif(find_spec("sklearn") is None, reason="scikit-learn has the images")
 
 
 @pytest.fixture(scope="module")
