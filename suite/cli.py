@@ -237,8 +237,10 @@ def report(
         path = slot.write(slot.unpacked(folder))
         found = Answer(code=exits.DONE, last=str(path), data={"page": path})
     elif folder is not None:
-        path = page.write(folder)
-        found = outcome.answer(store.read(folder), folder, path, code=exits.DONE)
+        records = store.read(folder)
+        made = page.made_of(records)
+        path = page.write(folder, records, made)
+        found = outcome.answer(records, folder, path, code=exits.DONE, made=made)
     raise typer.Exit(give(found, Manner(json=json, quiet=quiet)))
 
 

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
 from suite.core import errors, exits, interrupts, store, streams
 from suite.core.answer import Answer, Manner, fail, give
 from suite.core.records import Record
+
+if TYPE_CHECKING:
+    from suite.report.tables import Tables
 
 
 def finish(folder: Path, manner: Manner, *, interrupted: bool, resume: str) -> int:
@@ -29,15 +33,16 @@ def finish(folder: Path, manner: Manner, *, interrupted: bool, resume: str) -> i
     records = store.read(folder)
     judged = store.current(records) if ablation.is_ablation(records) else records
     code = exits.INTERRUPTED if interrupted else exits.code(judged)
+    made = page.made_of(records)
     path, failure = None, None
     try:
-        path = page.write(folder)
+        path = page.write(folder, records, made)
     except (OSError, errors.UserError) as error:
         failure = errors.of_the_system(error, folder) if isinstance(error, OSError) else str(error)
         if failure is None:
             raise
         code = exits.INTERRUPTED if interrupted else exits.CELLS_FAILED
-    found = answer(records, folder, path, code=code)
+    found = answer(records, folder, path, code=code, made=made)
     extra = {"interrupted": True, "resume": resume} if interrupted else {}
     if failure is not None:
         extra["error"] = failure
@@ -76,8 +81,10 @@ def seen_through(work: Callable[[], int], folder: Path, manner: Manner, *, resum
         return fail(f"{refused}; {hint}", exits.CELLS_FAILED, manner, data={"folder": folder, "resume": resume})
 
 
-def answer(records: Sequence[Record], folder: Path, path: Path | None, *, code: int) -> Answer:
-    """What a folder's records say, once its page is written."""
+def answer(
+    records: Sequence[Record], folder: Path, path: Path | None, *, code: int, made: "Tables | None" = None
+) -> Answer:
+    """What a folder's records say, once its page is written from them and, for a run, from the tables made."""
     from suite.report import ablation, selfcheck, tables, terminal
 
     words: list[RenderableType]
@@ -86,7 +93,7 @@ def answer(records: Sequence[Record], folder: Path, path: Path | None, *, code: 
     elif selfcheck.is_selfcheck(records):
         words, data = selfcheck.words(records), {"rows": selfcheck.data(records)}
     else:
-        made = tables.make(records)
+        made = tables.make(records) if made is None else made
         words, data = terminal.words(made), terminal.data(made)
     return Answer(
         code=code,

@@ -9,7 +9,7 @@ import jinja2
 import pandas as pd
 
 from suite.core import folders, stats, store
-from suite.core.records import Finding
+from suite.core.records import Finding, Record
 from suite.report import ablation, escape, plots, published, selfcheck, standing, summary, tables, units, wording
 from suite.report.html import bench, checked, study
 from suite.report.plots import Plot
@@ -30,8 +30,18 @@ GLYPHS = {"holds": "✓", "broken": "✗", "known": "!", "unclear": "?", "not ju
 """Legible without colour."""
 
 
-def write(folder: Path) -> Path:
+def made_of(records: Sequence[Record]) -> Tables | None:
+    """The tables of a run; None for what has pages of its own: an ablation and a self-check."""
+    return None if ablation.is_ablation(records) or selfcheck.is_selfcheck(records) else tables.make(records)
+
+
+def write(folder: Path, records: Sequence[Record] | None = None, made: Tables | None = None) -> Path:
     """Write report.html, REPORT.md, tables/*.csv and plots/*.png into a run folder, over what was there.
+
+    Args:
+        folder: of the run.
+        records: of that folder, where they were read already.
+        made: their tables, where those were made already: of a large run that is most of the work.
 
     Returns:
         The path of report.html.
@@ -39,7 +49,7 @@ def write(folder: Path) -> Path:
     Raises:
         UserError: the folder holds no records that can be read; says why.
     """
-    records = store.read(folder)
+    records = store.read(folder) if records is None else records
     if ablation.is_ablation(records):
         shown = study.write(folder, records)
         ablation.write(folder, records)
@@ -48,7 +58,7 @@ def write(folder: Path) -> Path:
         selfcheck.write(folder)
         return checked.write(folder)
     environment = folders.environment_or_nothing(folder)
-    made = tables.make(records)
+    made = tables.make(records) if made is None else made
     shown = bench.write(folder, made, records, environment)
     _write_tables(made, folders.made(folder, "tables"))
     drawn = plots.write(

@@ -109,7 +109,8 @@ def make(records: Iterable[Record]) -> Tables:
     artifacts = [record for record in by_kind[Artifact] if isinstance(record, Artifact)]
     peaks = _peaks(measurements)
     described = Descriptions(by_kind[Description])
-    cells, peaks = _cells(measurements, findings, skips, peaks, described)
+    times = Latencies(measurements)
+    cells, peaks = _cells(times, measurements, findings, skips, peaks, described)
     return Tables(
         cells=cells,
         findings=_findings(findings),
@@ -118,7 +119,7 @@ def make(records: Iterable[Record]) -> Tables:
         growth=_growth(cells),
         peaks=peaks,
         conditions=_conditions(measurements),
-        scatter=Latencies(measurements).scatter,
+        scatter=times.scatter,
         described=described,
         artifacts=pd.DataFrame(
             [(item.quantity, item.variant, item.workload, item.phase, item.device, item.path) for item in artifacts],
@@ -155,13 +156,13 @@ def property_order(name: str) -> tuple[int, int, str]:
 
 
 def _cells(
+    times: Latencies,
     measurements: Sequence[Measurement],
     findings: Sequence[Finding],
     skips: Sequence[Skip],
     peaks: pd.DataFrame,
     described: Descriptions,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    times = Latencies(measurements)
     measured: dict[tuple[Place, str], dict[str, Measurement]] = defaultdict(dict)
     for record in measurements:
         if not (record.variant and record.workload and record.phase) or record.quantity in HARNESS:
