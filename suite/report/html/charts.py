@@ -9,6 +9,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
 Spec = dict[str, Any]
 Datum = dict[str, Any]
 
@@ -196,6 +199,33 @@ def moved_apart(heights: Sequence[float], least: float, *, most: float = 1.0) ->
     placed = [_start(block, least) + at * least for block in blocks for at in range(int(block[1]))]
     placed = [min(height, most - least * (len(placed) - 1 - at)) for at, height in enumerate(placed)]
     return [max(height, least * at) for at, height in enumerate(placed)]
+
+
+def uncrossed(points: Sequence[tuple[float, float]], heights: Sequence[float], *, at: float = 1.0) -> list[int]:
+    """Which point each height of a column belongs to, so that no two of the lines that join them cross.
+
+    Of all ways to join them this one has the shortest lines together: two that crossed could be exchanged for two
+    that are shorter. Whether lines cross is the same at every width and height of a chart.
+
+    Args:
+        points: to the right and upwards, both as shares of the chart.
+        heights: of the column, as many, ascending.
+        at: where the column stands, to the right of every point.
+
+    Returns:
+        For each height the index of its point.
+    """
+    if len(points) > MOST_UNCROSSED:
+        return sorted(range(len(points)), key=lambda index: (points[index][1], -points[index][0]))
+    across, upwards = np.array(points, float).reshape(-1, 2).T
+    lengths = np.hypot(_WIDE * (at - across), np.asarray(heights, float)[:, None] - upwards)
+    return [int(index) for index in linear_sum_assignment(lengths)[1]]
+
+
+MOST_UNCROSSED = 400
+"""Names beyond which a column is scrolled and not seen at once, and the search for it takes seconds."""
+_WIDE = 2.0
+"""How much wider than high a chart is, on a screen of usual width."""
 
 
 def _start(block: Sequence[float], least: float) -> float:

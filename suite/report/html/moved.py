@@ -6,14 +6,14 @@ from pathlib import Path
 import pandas as pd
 
 from suite.core import folders
-from suite.core.history import FEWEST, History, Series
+from suite.core.history import FEWEST, History, Run, Series
 from suite.core.records import ANCHOR
 from suite.report import escape, movements, units
 from suite.report.html import charts
 from suite.report.html.answers import Answer, screen_of
 from suite.report.html.charts import Datum, Spec
 from suite.report.html.document import FILE, Figure, Page, Screen, document, render
-from suite.report.html.tradeoffs import with_names
+from suite.report.html.tradeoffs import beside_of, with_names
 
 MOST_LINES = 60
 """Variants of one place that are drawn; those that changed come first, and the table holds all."""
@@ -44,7 +44,10 @@ def page(history: History) -> Page:
         figures=figures,
         columns=["variant", "where", "changed in", "after / before (95 %)", "of it"],
         rows=[movements.texts(one, move, history) for one, move in changed],
-        runs=[[run.name, run.commit or units.MISSING, run.started or units.MISSING] for run in history.runs],
+        runs=[
+            [f"{at}. {run.name}", run.commit or units.MISSING, run.started or units.MISSING]
+            for at, run in enumerate(history.runs, 1)
+        ],
         left=max(len(groups) - MOST_PLACES, 0),
     )
     return Page(
@@ -58,22 +61,33 @@ def page(history: History) -> Page:
 def answers(history: History) -> list[Answer]:
     """Whether anything became slower, and whether that can be told."""
     enough = len(history.runs) >= FEWEST
-    slower, faster = history.slower, history.faster
-    said = [(count, word) for count, word in ((len(slower), "slower"), (len(faster), "faster")) if count]
-    short = ", ".join(f"{count} {word}" for count, word in said) or "nothing that is told"
+    slower, faster = (
+        list(dict.fromkeys(one.place.variant for one in told)) for told in (history.slower, history.faster)
+    )
+    said = [f"{len(names)} {word}" for names, word in ((slower, "slower"), (faster, "faster")) if names]
+    short = ", ".join(said) or "nothing that is told"
     return [
         Answer(
             question="Did anything change for good?",
             short=short if enough else f"{len(history.runs)} runs cannot tell",
             mood="care" if not enough else "bad" if slower else "good",
             names=[
-                (glyph, word, list(dict.fromkeys(one.place.variant for one in found))[:24])
+                (glyph, word, found[:24])
                 for glyph, word, found in (("✗", "slower", slower), ("✓", "faster", faster))
                 if found
             ],
         ),
-        Answer(question="How is a change told from noise?", short="", lines=movements.sentences(history)),
+        Answer(
+            question="How is a change told from noise?",
+            short="",
+            lines=[_whole(line) for line in movements.sentences(history)],
+        ),
     ]
+
+
+def _whole(line: str) -> str:
+    """As a sentence among others, and not a line of a terminal."""
+    return f"{line[0].upper()}{line[1:]}" + ("" if line.endswith((".", ":")) else ".")
 
 
 def points(series: Sequence[Series], history: History) -> list[Datum]:
@@ -90,6 +104,7 @@ def points(series: Sequence[Series], history: History) -> list[Datum]:
                     "variant": one.place.variant,
                     "at": point.run,
                     "run": f"{point.run + 1}. {movements.called(history, point.run)}",
+                    "short": f"{point.run + 1}. {_short(history.runs[point.run])}",
                     "value": charts.rounded(point.estimate / first),
                     "low": charts.rounded(point.low / first),
                     "high": charts.rounded(point.high / first),
@@ -103,6 +118,16 @@ def points(series: Sequence[Series], history: History) -> list[Datum]:
                 }
             )
     return values
+
+
+_SHORTEST = 12
+"""Letters of a run that stand below its points; all of them are said on hovering, and in the table of runs."""
+
+
+def _short(run: Run) -> str:
+    """Its commit, or else its name, as far as there is room."""
+    name = run.commit[:7] or run.name
+    return name if len(name) <= _SHORTEST else f"{name[: _SHORTEST - 1]}…"
 
 
 def title(values: Sequence[Datum], where: Sequence[str]) -> str:
@@ -133,8 +158,11 @@ def figure(series: Sequence[Series], history: History, where: Sequence[str]) -> 
 def _spec(values: Sequence[Datum]) -> Spec:
     ends = charts.ends([*(value["value"] for value in values), 0.95, 1.05])
     found = [word for word in COLOURS if any(value["told"] == word for value in values)]
+    placed = _with_names(values, ends)
+    beside = beside_of([value["variant"] for value in placed]) if placed else "width"
     x = {
-        "field": "run", "type": "ordinal", "sort": {"field": "at", "op": "min"}, "scale": {"padding": 0.3},
+        "field": "short", "type": "ordinal", "sort": {"field": "at", "op": "min"},
+        "scale": {"padding": 0.3, "range": [0, {"expr": beside}]},
         "axis": {"title": None, "labelAngle": -30, "labelOverlap": True, "labelLimit": 130},
     }  # fmt: skip
     y = charts.logarithmic("value", "time relative to the first run", charts.TIMES, ends)
@@ -143,7 +171,6 @@ def _spec(values: Sequence[Datum]) -> Spec:
         "scale": {"domain": found, "range": [COLOURS[word] for word in found]},
     }  # fmt: skip
     hover = charts.tooltip({"variant": "variant", "run": "run", "said": "time", "moved": "changed by"})
-    placed = _with_names(values, ends)
     changed = {"test": "datum.told !== 'no change is told' || datum.variant === selected", "value": 1}
     layers: list[Spec] = [
         {
@@ -174,9 +201,12 @@ def _spec(values: Sequence[Datum]) -> Spec:
         },
         {
             "data": {"values": placed},
-            "mark": {"type": "text", "align": "right", "dx": -6, "fontSize": 11, "cursor": "pointer"},
+            "mark": {
+                "type": "text", "align": "left", "dx": 4, "fontSize": 11, "cursor": "pointer",
+                "limit": {"expr": f"width - {beside} - 6"},
+            },
             "encoding": {
-                "x": {"value": {"expr": "width"}}, "y": {"field": "name_y", "type": "quantitative"},
+                "x": {"value": {"expr": beside}}, "y": {"field": "name_y", "type": "quantitative"},
                 "text": {"field": "variant"}, "color": colour,
             },
         },
@@ -188,8 +218,8 @@ def _spec(values: Sequence[Datum]) -> Spec:
 def _with_names(values: Sequence[Datum], ends: tuple[float, float]) -> list[Datum]:
     """The names of those that changed, at the heights where they end."""
     last = [
-        value | {"x": value["at"], "y": value["value"]}
+        value | {"x": 1.0, "y": value["value"]}  # no line leads to a name, so that their heights alone order them
         for value in values
         if value["last"] and value["told"] != "no change is told"
     ]
-    return with_names(last, ends, least=14 / 280)
+    return with_names(last, ends, (0.5, 2.0), least=14 / 280)

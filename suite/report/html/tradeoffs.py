@@ -109,7 +109,7 @@ def _height(names: int) -> int:
     return max(200, _ROW_PX * names + 30)
 
 
-def _beside(names: Sequence[str]) -> str:
+def beside_of(names: Sequence[str]) -> str:
     """Where a column begins that is as wide as the longest name, as an expression; never beyond the middle."""
     return f"max(width * 0.5, width - {6.6 * max(map(len, names), default=0) + 34:.0f})"
 
@@ -127,8 +127,8 @@ def named_points(values: Sequence[Datum], x: Axis, y: Axis, *more: Spec, roofs: 
     x_ends = charts.ends(value["x"] for value in values)
     height = _height(len(values))
     y_ends = charts.ends([*(value["y"] for value in values), *roofs], below=0.08, above=0.08)
-    placed = with_names(values, y_ends, least=(_ROW_PX - 1) / height)
-    beside = _beside([str(value["variant"]) for value in values])
+    placed = with_names(values, y_ends, x_ends, least=(_ROW_PX - 1) / height)
+    beside = beside_of([str(value["variant"]) for value in values])
     joins, names = _names(beside, "variant")
     colour = charts.coloured(value["precision"] for value in values)
     quiet = {"condition": {"test": "!datum.best", "value": charts.QUIET}, **colour}
@@ -143,16 +143,31 @@ def named_points(values: Sequence[Datum], x: Axis, y: Axis, *more: Spec, roofs: 
     return charts.chart(placed, *more, joins, point, names, height=height)
 
 
-def with_names(values: Sequence[Datum], ends: tuple[float, float], *, least: float) -> list[Datum]:
-    """The data with ``name_y``, the height of each name: near its own, and no two at one height."""
+def with_names(
+    values: Sequence[Datum], ends: tuple[float, float], x_ends: tuple[float, float], *, least: float
+) -> list[Datum]:
+    """The data with ``name_y``, the height of each name in a column at the right.
+
+    Names are near the heights of their points, no two at one height, and no line to a point crosses another.
+
+    Args:
+        values: a datum each, with ``x`` and ``y``.
+        ends: of the vertical axis.
+        x_ends: of the horizontal axis, at whose right end the column stands.
+        least: between two names, as a share of the chart's height.
+    """
     span = math.log(ends[1] / ends[0])
-    ordered = sorted(values, key=lambda value: (float(value["y"]), -float(value["x"])))
-    heights = [math.log(value["y"] / ends[0]) / span for value in ordered]
-    moved = charts.moved_apart(heights, least)
+    points = [(_share(value["x"], x_ends), _share(value["y"], ends)) for value in values]
+    moved = charts.moved_apart(sorted(height for _, height in points), least)
     return [
-        value | {"name_y": charts.rounded(ends[0] * math.exp(height * span))}
-        for value, height in zip(ordered, moved, strict=True)
+        values[index] | {"name_y": charts.rounded(ends[0] * math.exp(height * span))}
+        for index, height in zip(charts.uncrossed(points, moved), moved, strict=True)
     ]
+
+
+def _share(value: float, ends: tuple[float, float]) -> float:
+    """Where a value lies on a logarithmic axis."""
+    return math.log(value / ends[0]) / math.log(ends[1] / ends[0])
 
 
 INTENSITY = Axis("intensity", "FLOP per byte that has to move", units.count, charts.COUNT)
@@ -173,10 +188,11 @@ def roofline(cells: pd.DataFrame) -> Figure | None:
     ]
     place, phase = place_of(rows[0]), str(rows[0]["phase"])
     levels = _levels(rows)
+    roofs = _roofs(rows, levels, until=beside_of([str(row["variant"]) for row in rows]))
     return Figure(
         id=f"roofline-{place}-{phase}",
         title=f"{scatter.shares(shown, over_tasks=False)} ({place}, {phase})",
-        spec=named_points(values, INTENSITY, SPEED, *_roofs(rows, levels), roofs=list(levels.values())),
+        spec=named_points(values, INTENSITY, SPEED, *roofs, roofs=list(levels.values())),
         says="The roofs are what this machine was measured to do: below the slanted line a variant waits for memory, "
         "below a level one for arithmetic. A level line is the fastest route for its type of number.",
         when={"place": place, "phase": phase},
@@ -194,8 +210,8 @@ def _levels(rows: Sequence[Row]) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
-def _roofs(rows: Sequence[Row], levels: Mapping[str, float]) -> list[Spec]:
-    """A level line for each type, with its name; a slanted one for what has to be moved."""
+def _roofs(rows: Sequence[Row], levels: Mapping[str, float], *, until: str) -> list[Spec]:
+    """A level line for each type, with its name, as far as an expression says; a slanted one for what is moved."""
     copies = [
         speed / share / intensity
         for row in rows
@@ -206,7 +222,7 @@ def _roofs(rows: Sequence[Row], levels: Mapping[str, float]) -> list[Spec]:
     ]
     layers: list[Spec] = []
     if levels:
-        layers += _level([(dtype, roof) for dtype, roof in levels.items()])
+        layers += _level(list(levels.items()), until=until)
     if copies:
         low, high = charts.ends(number(row, "intensity") or 0.0 for row in rows)
         top = max([*levels.values(), *(number(row, "flop_per_s") or 0.0 for row in rows)])
@@ -219,7 +235,7 @@ def _roofs(rows: Sequence[Row], levels: Mapping[str, float]) -> list[Spec]:
     return layers
 
 
-def _level(roofs: Sequence[tuple[str, float]]) -> list[Spec]:
+def _level(roofs: Sequence[tuple[str, float]], *, until: str) -> list[Spec]:
     """The level lines, the lowest first; a name that would meet the line above it stands below its own.
 
     Of three that are near each other the names stand one after the other as well.
@@ -233,7 +249,10 @@ def _level(roofs: Sequence[tuple[str, float]]) -> list[Spec]:
             {"y": charts.rounded(roof), "said": said, "turn": values[-1]["turn"] + 1 if near else 0, "below": below}
         )
     y = {"field": "y", "type": "quantitative"}
-    rule: Spec = {"mark": {"type": "rule", "strokeDash": [5, 3], "color": charts.QUIET}, "encoding": {"y": y}}
+    rule: Spec = {
+        "mark": {"type": "rule", "strokeDash": [5, 3], "color": charts.QUIET},
+        "encoding": {"y": y, "x": {"value": 0}, "x2": {"value": {"expr": until}}},
+    }
     texts: list[Spec] = [
         {
             "transform": [{"filter": f"datum.turn === {turn} && datum.below === {below}"}],
@@ -292,20 +311,24 @@ def _growth_spec(seen: pd.DataFrame, quantity: str, axis: str, slopes: Mapping[s
     height = _height(len(last))
     named = [
         value | {"name": _with_power(value["variant"], slopes, symbol)}
-        for value in with_names(list(last.values()), y_ends, least=(_ROW_PX - 1) / height)
+        for value in with_names(list(last.values()), y_ends, x_ends, least=(_ROW_PX - 1) / height)
     ]
-    beside = _beside([value["name"] for value in named])
+    beside = beside_of([value["name"] for value in named])
     x_axis = charts.logarithmic("x", scatter.axis_label(axis), charts.COUNT, x_ends, until=beside)
-    x_axis["axis"]["values"] = sorted({value["x"] for value in values})
+    swept = sorted({value["x"] for value in values})
+    few = len(swept) <= scatter.MOST_MARKS
+    if few:
+        x_axis["axis"]["values"] = swept
+    hover = {"variant": "variant"} | ({"said": f"{axis}, {cost.title}"} if few else {})
     line: Spec = {
-        "mark": {"type": "line", "strokeWidth": 1.4, "point": {"size": 22}},
+        "mark": {"type": "line", "strokeWidth": 1.4, "point": {"size": 22} if few else False},
         "encoding": {
             "x": x_axis,
             "y": charts.logarithmic("y", cost.title, cost.label, y_ends, base=cost.base),
             "color": charts.coloured(value["precision"] for value in values),
             "detail": {"field": "variant"},
             "opacity": charts.fades(),
-            "tooltip": charts.tooltip({"variant": "variant", "said": f"{axis}, {cost.title}"}),
+            "tooltip": charts.tooltip(hover),
         },
     }
     return charts.chart(values, *_names(beside, "name", data={"values": named}), line, height=height)

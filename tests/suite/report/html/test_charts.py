@@ -89,6 +89,47 @@ def test_a_name_that_meets_no_other_stays_where_its_point_is() -> None:
     assert charts.moved_apart([0.1, 0.5, 0.9], 0.05) == [0.1, 0.5, 0.9]
 
 
+SHARES = some.floats(0, 1)
+
+
+@given(some.lists(some.tuples(some.floats(0, 0.99), SHARES), min_size=2, max_size=40), some.floats(0.1, 20))
+def test_no_two_lines_from_names_to_points_cross_at_any_shape_of_chart(
+    points: list[tuple[float, float]], wide: float
+) -> None:
+    heights = charts.moved_apart(sorted(height for _, height in points), 0.03)
+    order = charts.uncrossed(points, heights)
+    assert sorted(order) == list(range(len(points)))
+    lines = [
+        ((points[index][0] * wide, points[index][1]), (wide, height))
+        for index, height in zip(order, heights, strict=True)
+    ]
+    assert not any(cross(*pair) for pair in itertools.combinations(lines, 2))
+
+
+def cross(
+    one: tuple[tuple[float, float], tuple[float, float]], other: tuple[tuple[float, float], tuple[float, float]]
+) -> bool:
+    """Whether two lines meet between their ends; what touches by less than is seen does not."""
+
+    def side(of: tuple[float, float], line: tuple[tuple[float, float], tuple[float, float]]) -> float:
+        (left, low), (right, high) = line
+        return ((right - left) * (of[1] - low) - (high - low) * (of[0] - left)) / math.hypot(right - left, high - low)
+
+    apart = [[side(end, line) for end in ends] for ends, line in ((one, other), (other, one))]
+    return all(min(sides) < -1e-6 and max(sides) > 1e-6 for sides in apart)
+
+
+def test_a_point_that_stands_before_another_hands_it_the_nearer_name() -> None:
+    # in the order of their heights the line from the left would pass over the point on the right, and cross its line
+    assert charts.uncrossed([(0.1, 0.5), (0.9, 0.52)], [0.6, 0.8]) == [1, 0]
+
+
+def test_a_column_of_very_many_names_follows_their_heights() -> None:
+    count = charts.MOST_UNCROSSED + 1
+    points = [(0.5, 1 - at / count) for at in range(count)]
+    assert charts.uncrossed(points, [at / count for at in range(count)]) == list(reversed(range(count)))
+
+
 def test_a_run_with_many_samples_leaves_them_to_its_records() -> None:
     records = list(synthetic.records())
     assert sum(len(one["samples"]) for found in raw.samples(records).values() for one in found) > 1000
