@@ -10,7 +10,7 @@ from rich.console import RenderableType
 
 from suite.core import folders, stats, store
 from suite.core.records import SELFCHECK, Finding, Measurement, Record
-from suite.report import escape, units
+from suite.report import escape, style, units
 from suite.report.columns import literal
 
 FILE = "SELFCHECK.md"
@@ -42,7 +42,8 @@ def write(folder: Path) -> Path:
     pairs = ratios(records)
     if pairs:
         folders.made(folder, "plots")
-        plot(pairs).savefig(folders.target(folder, PLOT), dpi=150)
+        with style.applied():
+            plot(pairs).savefig(folders.target(folder, PLOT), dpi=style.DOTS_PER_INCH)
         lines += [f"![Every pair with its interval]({PLOT})", "", *plotted(pairs)]
     return folders.write(folder, FILE, "\n".join([*lines, ""]))
 
@@ -105,7 +106,7 @@ def ratios(records: Sequence[Record]) -> dict[str, list[stats.Ratio]]:
 
 def plot(pairs: Mapping[str, Sequence[stats.Ratio]]) -> Figure:
     """A panel for each planted variant: its intervals in order of their estimates, and the margin as a band."""
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = style.figure(plot_title(pairs), 4.4)
     panels = figure.subplots(1, len(pairs), sharey=True, squeeze=False)[0]
     panel: Axes
     for panel, (name, found) in zip(panels, pairs.items(), strict=True):
@@ -122,6 +123,13 @@ def plot(pairs: Mapping[str, Sequence[stats.Ratio]]) -> Figure:
         panel.spines[["top", "right", "bottom"]].set_visible(False)
     panels[0].set_ylabel("ratio of times, 95 % interval")
     return figure
+
+
+def plot_title(pairs: Mapping[str, Sequence[stats.Ratio]]) -> str:
+    """How many comparisons of each pair are told to differ."""
+    told = {name: sum(ratio.verdict in ("slower", "faster") for ratio in found) for name, found in pairs.items()}
+    said = ", ".join(f"{count} of {len(pairs[name])} ({name})" for name, count in told.items())
+    return f"Told to differ: {said}"
 
 
 def opening(folder: Path, records: Sequence[Record], rows: Sequence[Finding]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from suite.core import folders, stats, store
 from suite.core.records import Finding
@@ -31,7 +32,7 @@ def page(folder: Path) -> Page:
     said = [f"{name}: {value}" for name, value in environment.items() if isinstance(value, str | int | float) and value]
     counted = counts(rows)
     pairs = [figure(name, found) for name, found in selfcheck.ratios(records).items()]
-    body = render("checked.html.jinja", rows=[texts(row) for row in rows], counted=counted, figures=pairs)
+    body = render("checked.html.jinja", folds=folded(rows), counted=counted, figures=pairs)
     return Page(
         title=folder.resolve().name,
         about=["a self-check, made from records.jsonl alone", *said],
@@ -83,6 +84,34 @@ def texts(row: Finding) -> list[str]:
     ]
 
 
+class Fold(NamedTuple):
+    """Rows of which the same is said."""
+
+    names: list[str]
+    said: list[str]
+    """What is said of each."""
+
+    @property
+    def called(self) -> str:
+        """Its only row by name, or the kind of its rows and how many there are."""
+        return self.names[0] if len(self.names) == 1 else f"{kind_of(self.names[0])}: {len(self.names)} rows"
+
+
+def kind_of(name: str) -> str:
+    """What a row is about before its first comma: ``planted`` of ``planted, no mask: caught by P1``."""
+    return name.partition(", ")[0]
+
+
+def folded(rows: Sequence[Finding]) -> list[Fold]:
+    """Rows of one kind, of which the same was counted, in one; what fails comes first and stands alone."""
+    folds: dict[object, Fold] = {}
+    for at, row in enumerate(sorted(rows, key=lambda row: row.verdict != "broken")):
+        name, *said = texts(row)
+        key = at if row.verdict == "broken" or ", " not in name else (kind_of(name), *said)
+        folds.setdefault(key, Fold([], said)).names.append(name)
+    return list(folds.values())
+
+
 def counts(rows: Sequence[Finding]) -> Figure | None:
     """Every count as a share of its trials, with its exact interval; None where nothing was counted."""
     values = count_points(rows)
@@ -93,14 +122,17 @@ def counts(rows: Sequence[Finding]) -> Figure | None:
         title=count_title(values),
         spec=_count_spec(values),
         says="The share of trials in which it was so, and its exact 95 % interval (Clopper-Pearson). The limit stands "
-        "beside the name; a row fails where the whole interval denies it. Few trials have wide intervals.",
+        "beside the name; a row fails where the whole interval denies it. Few trials have wide intervals. Rows of one "
+        "kind with the same count share a line.",
     )
 
 
 def count_points(rows: Sequence[Finding]) -> list[Datum]:
-    """A datum for each row that has trials, those that fail first."""
+    """A datum for each row that has trials, or for all of one kind that say the same; those that fail first."""
     values: list[Datum] = []
-    for row in sorted(rows, key=lambda row: row.verdict != "broken"):
+    by_name = {texts(row)[0]: row for row in rows}
+    for fold in folded(rows):
+        row = by_name[fold.names[0]]
         count, trials, low, high = (row.details.get(name) for name in ("count", "trials", "low", "high"))
         if not (isinstance(count, int) and isinstance(trials, int) and 0 <= count <= trials and trials > 0):
             continue
@@ -110,12 +142,13 @@ def count_points(rows: Sequence[Finding]) -> list[Datum]:
         verdict = {"holds": "holds", "broken": "fails"}.get(row.verdict, "not judged")
         values.append(
             {
-                "name": f"{row.details.get('check', '')}{f' ({limit})' if limit else ''}",
+                "name": f"{fold.called}{f' ({limit})' if limit else ''}",
+                "rows": len(fold.names),
                 "rank": len(values),
                 "value": charts.rounded(count / trials),
                 "low": charts.rounded(low),
                 "high": charts.rounded(high),
-                "said": f"{count} of {trials}",
+                "said": f"{count} of {trials}{' in each' if len(fold.names) > 1 else ''}",
                 "told": verdict if limit else "for show",
                 "variant": "",
                 "doubt": "",
@@ -126,13 +159,13 @@ def count_points(rows: Sequence[Finding]) -> list[Datum]:
 
 def count_title(values: Sequence[Datum]) -> str:
     """How many fail, of those that have a limit."""
-    judged = [value for value in values if value["told"] in ("holds", "fails")]
-    failed = [value for value in judged if value["told"] == "fails"]
+    judged = sum(value["rows"] for value in values if value["told"] in ("holds", "fails"))
+    failed = [value for value in values if value["told"] == "fails"]
     if not judged:
-        return f"{len(values)} counts, none of them with a limit"
+        return f"{sum(value['rows'] for value in values)} counts, none of them with a limit"
     if failed:
-        return f"{len(failed)} of {len(judged)} counts deny their limit; the first: {failed[0]['name']}"
-    return f"None of {len(judged)} counts denies its limit"
+        return f"{len(failed)} of {judged} counts deny their limit; the first: {failed[0]['name']}"
+    return f"None of {judged} counts denies its limit"
 
 
 _TOLD = {"fails": "#a63603", "holds": "#0173b2", "not judged": "#8a8a8a", "for show": "#8a8a8a"}
@@ -142,7 +175,7 @@ _SHAPES = {"fails": "cross", "holds": "circle", "not judged": "square", "for sho
 def _count_spec(values: Sequence[Datum]) -> Spec:
     found = [word for word in _TOLD if any(value["told"] == word for value in values)]
     legend = {"title": None, "orient": "top"}
-    x = {"field": "value", "type": "quantitative", "scale": {"domain": [-0.02, 1.14], "nice": False},
+    x = {"field": "value", "type": "quantitative", "scale": {"domain": [-0.02, 1.02], "nice": False},
          "axis": {"title": "share of trials", "format": ".0%", "values": [0, 0.25, 0.5, 0.75, 1]}}  # fmt: skip
     y = {
         "field": "name", "type": "nominal", "sort": {"field": "rank", "op": "min"},
@@ -166,10 +199,14 @@ def _count_spec(values: Sequence[Datum]) -> Spec:
             x=x, color=colour, fill=colour, shape=shape,
             tooltip=charts.tooltip({"name": "what (limit)", "said": "count", "told": "verdict"}),
         ),
-        {
-            "mark": {"type": "text", "align": "left", "dx": 8, "fontSize": 11},
-            "encoding": {"x": {"field": "high", "type": "quantitative"}, "text": {"field": "said"}},
-        },
+        *(
+            {
+                "transform": [{"filter": f"datum.low + datum.high {side} 1"}],
+                "mark": {"type": "text", "align": align, "dx": shift, "fontSize": 11},
+                "encoding": {"x": {"field": end, "type": "quantitative"}, "text": {"field": "said"}},
+            }
+            for side, align, end, shift in (("<", "left", "high", 8), (">=", "right", "low", -8))
+        ),
     ]  # fmt: skip
     return charts.chart(values, *layers, height={"step": 20}, encoding={"y": y})
 
@@ -211,7 +248,7 @@ def title(name: str, values: Sequence[Datum]) -> str:
 
 def _spec(values: Sequence[Datum]) -> Spec:
     found = [word for word in COLOURS if any(value["told"] == word for value in values)]
-    y = {"field": "value", "type": "quantitative", "scale": {"zero": False, "type": "log", "nice": False},
+    y = {"field": "value", "type": "quantitative", "scale": {"type": "log", "nice": False},
          "axis": {"title": "ratio of times"}}  # fmt: skip
     x = {"field": "at", "type": "quantitative", "axis": None}
     colour = {

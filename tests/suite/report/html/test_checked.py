@@ -7,6 +7,7 @@ import pytest
 
 from suite.core import store
 from suite.core.records import SELFCHECK, Finding, Verdict
+from suite.core.stats import Ratio
 from suite.report import outcome, page, selfcheck
 from suite.report.html import checked
 
@@ -73,3 +74,37 @@ def test_a_report_of_a_self_check_is_that_of_a_self_check(tmp_path: Path) -> Non
 )
 def test_the_verdict_counts_rows_that_have_a_limit(rows: list[Finding], said: str) -> None:
     assert selfcheck.verdict(rows) == said
+
+
+def planted(count: int) -> list[Finding]:
+    return [row(f"planted, defect {at}: caught by P1", 20, 20, "holds") for at in range(count)]
+
+
+def test_rows_of_one_kind_with_the_same_count_share_a_line_and_what_fails_stands_alone() -> None:
+    odd = row("planted, another: caught by P2", 19, 20, "holds")
+    failed = [row(f"planted, missed {at}: caught by P1", 3, 20, "broken") for at in range(2)]
+    folds = checked.folded([*planted(5), odd, row("a cheat is caught", 20, 20, "holds"), *failed])
+    assert [fold.called for fold in folds] == [
+        "planted, missed 0: caught by P1",
+        "planted, missed 1: caught by P1",
+        "planted: 5 rows",
+        "planted, another: caught by P2",
+        "a cheat is caught",
+    ]
+    assert folds[2].names == [f"planted, defect {at}: caught by P1" for at in range(5)], "no name is lost"
+
+
+def test_a_title_counts_rows_and_not_the_lines_that_they_share() -> None:
+    figure = checked.counts([*planted(5), row("a cheat is caught", 20, 20, "holds")])
+    assert figure is not None
+    assert figure.title == "None of 6 counts denies its limit"
+    (shared, _) = checked.count_points([*planted(5), row("a cheat is caught", 20, 20, "holds")])
+    assert (shared["name"], shared["said"]) == ("planted: 5 rows (all)", "20 of 20 in each")
+
+
+def test_the_plot_of_pairs_says_how_many_are_told_to_differ() -> None:
+    same = Ratio(estimate=1.0, low=0.99, high=1.01, verdict="same", count=30)
+    slower = Ratio(estimate=1.1, low=1.05, high=1.15, verdict="slower", count=30)
+    pairs = {"a over b": [same, same], "c over b": [slower, same, slower]}
+    assert selfcheck.plot_title(pairs) == "Told to differ: 0 of 2 (a over b), 2 of 3 (c over b)"
+    assert selfcheck.plot(pairs).get_suptitle().replace("\n", " ") == selfcheck.plot_title(pairs)
