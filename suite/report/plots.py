@@ -47,7 +47,7 @@ def _drawn(made: Tables, findings: Iterable[Finding]) -> Iterator[tuple[str, str
     huge = len(made.cells) > MOST_CELLS
     kinds: dict[str, Callable[[pd.DataFrame], tuple[Figure, str] | None]] = {
         "latency": rows.latency,
-        "memory": rows.memory,
+        "memory": lambda cells: rows.memory(cells, made.skips),
         "error": scatter.error,
         "roofline": scatter.roofline,
     }

@@ -96,8 +96,13 @@ def _speed(axes: Axes, line: Line, row: wording.Row, *, best: bool) -> Label:
     return Label(low or time_s, high or time_s, line.height, said, colour, "bold" if best else "normal")
 
 
-def memory(cells: pd.DataFrame) -> Drawn | None:
-    """How much memory does each variant need at its peak, and how much of it waits for the backward pass?"""
+def memory(cells: pd.DataFrame, skips: pd.DataFrame | None = None) -> Drawn | None:
+    """How much memory does each variant need at its peak, and how much of it waits for the backward pass?
+
+    Args:
+        cells: of one workload and device.
+        skips: what was not measured, and why; a row without a number says so.
+    """
     shown = cells[(cells["hidden"] == "") & (cells["peak_memory_bytes"] > 0)]
     if shown.empty:
         return None
@@ -110,8 +115,8 @@ def memory(cells: pd.DataFrame) -> Drawn | None:
         labels: list[Label] = []
         for line, row in _matched(rows, cells[cells["phase"] == phase]):
             peak, saved = number(row, "peak_memory_bytes"), number(row, "saved_for_backward_bytes")
-            if row["hidden"]:
-                _excuse(axes, line, row)
+            if row["hidden"] or not (peak or saved):
+                _excuse(axes, line, {**row, "skipped": _why_no_memory(row, skips)})
                 continue
             if saved:
                 axes.plot([saved], [line.height], marker="|", color=style.INK, markersize=8, markeredgewidth=1.6)
@@ -126,6 +131,19 @@ def memory(cells: pd.DataFrame) -> Drawn | None:
     kept = Line2D([], [], color=style.INK, marker="|", linestyle="", markersize=8, label="saved for backward")
     style.legend(made, cells, [kept] if cells["saved_for_backward_bytes"].notna().any() else [])
     return made, title
+
+
+def _why_no_memory(row: wording.Row, skips: pd.DataFrame | None) -> str:
+    """The reason on record: its own, or that of the task in which it stands beside others, where that was lost."""
+    if skips is not None:
+        own = skips["quantity"].isin(["peak_memory", ""])
+        lost = (skips["quantity"] != "latency") & ~skips["cause"].isin(["impossible", "choice"])
+        here = skips[own | lost]
+        for name in ("variant", "workload", "phase", "device"):
+            here = here[here[name] == row[name]]
+        if len(here):
+            return str(here["reason"].iloc[0])
+    return str(row["skipped"]) or "not measured"
 
 
 def _place(axes: Axes, labels: Sequence[Label]) -> None:

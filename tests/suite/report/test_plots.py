@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from suite.core.records import Finding, Record
+from suite.core.records import Finding, Record, Skip
+from suite.core.workloads import PHASES
 from suite.report import labels, leaks, matrix, plots, rows, scatter, style, tables
 from suite.report.tables import Tables
 from tests.suite.report import synthetic
@@ -57,7 +58,7 @@ def drawn(made: Tables, records: list[Record]) -> dict[str, tuple[Figure, str]]:
     with style.applied():
         plots_by_name = {
             "latency": rows.latency(cells),
-            "memory": rows.memory(cells),
+            "memory": rows.memory(cells, made.skips),
             "error": scatter.error(cells),
             "roofline": scatter.roofline(cells),
             "growth": scatter.growth(made.growth[made.growth["phase"] == "forward"], "latency_s"),
@@ -126,6 +127,31 @@ def test_a_broken_variant_has_its_finding_where_its_point_would_be(cells: pd.Dat
     assert drawn is not None
     points = [line for axes in drawn[0].axes for line in axes.lines if line.get_marker() in style.EXECUTIONS.values()]
     assert len(points) == 2, "dense in two phases, and dense+compile in none"
+
+
+@pytest.mark.parametrize(
+    ("quantity", "cause", "said"),
+    [
+        ("peak_memory", "impossible", "no counter here"),
+        ("agreement", "budget", "no counter here"),  # in one task with it, which was lost
+        ("agreement", "impossible", "not measured"),
+        ("latency", "budget", "not measured"),
+    ],
+)
+def test_a_row_without_a_measured_peak_says_why(cells: pd.DataFrame, quantity: str, cause: str, said: str) -> None:
+    cells = cells[cells["variant"].isin(["parallel", "cross"])].copy()
+    cells.loc[cells["variant"] == "cross", ["peak_memory_bytes", "saved_for_backward_bytes"]] = np.nan
+    skips = tables.make(
+        Skip(
+            task="t", variant="cross", workload="vqa-grid[batch=8]", phase=phase, device="cpu", quantity=quantity,
+            reason="no counter here", cause=cause,  # type: ignore[arg-type]  # one of the causes
+        )
+        for phase in PHASES
+    ).skips  # fmt: skip
+    drawn = rows.memory(cells, skips)
+    assert drawn is not None
+    texts = [text.get_text() for text in drawn[0].findobj(Text)]
+    assert texts.count(said) == 2, "one in each phase"
 
 
 def test_a_share_of_the_machine_says_where_it_is_doubted_and_spans_tasks(cells: pd.DataFrame) -> None:
