@@ -272,7 +272,7 @@ def _scale(found: Sequence[str], chosen: Mapping[str, str]) -> Spec:
 def _row_axis() -> Spec:
     return {
         "title": None, "ticks": False, "domain": False, "grid": True, "gridOpacity": 0.35,
-        "labelLimit": {"expr": "narrow ? 150 : 380"},
+        "labelLimit": {"expr": "narrow ? 190 : 380"}, "labelFontSize": {"expr": "narrow ? 9.5 : 11.5"},
     }  # fmt: skip
 
 
@@ -379,7 +379,8 @@ def by_family(accuracies: Accuracies, study: str) -> tuple[list[str], list[list[
     """Of each row that has a parent, its change in each family of questions, in points; strong where it is told.
 
     Returns:
-        Column titles, and the rows as text; nothing where there is one family or no such row.
+        Column titles, and the rows as text, those in which most is told first; nothing where there is one family or no
+        such row.
     """
     lines = []
     for row in accuracies.trained(study):
@@ -397,6 +398,7 @@ def by_family(accuracies: Accuracies, study: str) -> tuple[list[str], list[list[
             [f"`{row.label}`", f"`{row.parent}`"]
             + [f"**{text}**" if told else text for text, told in zip(said, strong, strict=True)]
         )
+    lines.sort(key=lambda line: -sum(text.startswith("**") for text in line))
     return (["row", "beside", *accuracies.families], lines) if lines and len(accuracies.families) > 1 else ([], [])
 
 

@@ -1,8 +1,10 @@
 """The page of an ablation draws what changes anything, the largest gain first, and no check as if it were a finding."""
 
+from dataclasses import replace
+
 from suite.core.records import Measurement, Record
 from suite.report.accuracies import Accuracies
-from suite.report.html import study
+from suite.report.html import document, study
 
 SEEDS = (0.50, 0.52, 0.51, 0.53, 0.50)
 
@@ -58,3 +60,29 @@ def test_fewer_seeds_behind_a_check_are_said_beside_those_behind_the_mechanisms(
     answer = study.answers(Accuracies(made), ["core"])[-1]
     assert answer.short == "5 seeds or more"
     assert answer.lead == "Of the checks with a blindfold, 4 or more."
+
+
+def test_a_long_table_shows_its_first_rows_and_the_others_behind_their_number() -> None:
+    rows = [[f"row {at}", "1 of 2"] for at in range(15)]
+    shown = document.render(
+        "study.html.jinja", shown=6, sentences=[], figures=[], columns=["row"], rows=[], numbers=[],
+        learnt_columns=["row", "pair"], learnt_rows=rows, family_columns=[], family_rows=[],
+    )  # fmt: skip
+    before, _, after = shown.partition("and 3 more rows")
+    assert all(f">row {at}<" in (before if at < 12 else after) for at in range(15))
+
+
+def test_families_in_which_most_is_told_come_first() -> None:
+    def of_families(name: str, parent: str, *shifts: float) -> list[Record]:
+        made = row(name, parent, 0)
+        return made + [
+            replace(one, value=(one.value or 0) + shift, details={**one.details, "family": family})
+            for one in made
+            if isinstance(one, Measurement) and one.quantity == "accuracy"
+            for family, shift in zip(("pair", "count"), shifts, strict=True)
+        ]
+
+    made = of_families("base", "", 0, 0) + of_families("alike", "base", 0, 0)
+    made += of_families("told", "base", 0.2, 0.3) + of_families("once", "base", 0, 0.3)
+    _, rows = study.by_family(Accuracies(made), "core")
+    assert [line[0] for line in rows] == ["`told`", "`once`", "`alike`"]
