@@ -329,9 +329,11 @@ def _unsure_anchors(changes: tuple[Change, ...]) -> list[str]:
         if anchor.place.variant == ANCHOR and anchor.quantity == "latency" and anchor.ratio.verdict == "unclear":
             known = anchor.again and all(ratio.verdict == "same" for ratio in anchor.again)
             if through and not known:
+                ends = [_bound(end) for end in (anchor.ratio.low, anchor.ratio.high)]
+                by = "" if set(ends) == {"?"} else f", by {' to '.join(ends)}"
                 lines.append(
-                    f"{_label(anchor.place)} may itself have changed, by {_bound(anchor.ratio.low)} to "
-                    f"{_bound(anchor.ratio.high)}: the {len(through)} times compared through it hold beside it alone"
+                    f"{_label(anchor.place)} may itself have changed{by}: the {len(through)} times compared through it "
+                    "hold beside it alone"
                 )
     return lines
 

@@ -150,13 +150,14 @@ def _spec(values: Sequence[Datum], limit: float) -> Spec:
     y = {
         "field": "name", "type": "nominal", "sort": {"field": "rank", "op": "min"},
         "axis": {"title": None, "ticks": False, "domain": False, "grid": True, "gridOpacity": 0.35,
-                 "labelLimit": {"expr": "narrow ? 150 : 420"}},
+                 # a phase is what tells two rows of one variant apart, and stands last
+                 "labelLimit": {"expr": "narrow ? 190 : 420"}, "labelFontSize": {"expr": "narrow ? 9.5 : 11.5"}},
     }  # fmt: skip
     colour = {"field": "told", "type": "nominal", "legend": legend,
               "scale": {"domain": found, "range": [COLOURS[word] for word in found]}}  # fmt: skip
     shape = {"field": "told", "type": "nominal", "legend": legend,
              "scale": {"domain": found, "range": [SHAPES[word] for word in found]}}  # fmt: skip
-    x = charts.logarithmic("value", "time in the new run over time in the old run", charts.TIMES, (low, high))
+    x = charts.logarithmic("value", "time, new over old", charts.TIMES, (low, high))
     again = [
         {"name": value["name"], "variant": value["variant"], "again": one} for value in values for one in value["again"]
     ]

@@ -129,7 +129,7 @@ def spec(values: Sequence[Datum], measure: str) -> Spec:
     drawn = [value for value in values if value.get("value") is not None]
     ends = charts.ends(value[end] for value in drawn for end in ("low", "high"))
     label = charts.SECONDS if measure == "latency" else charts.TIMES
-    title = "median latency of a call" if measure == "latency" else "times as fast as parallel in eager float32"
+    title = "median latency of a call" if measure == "latency" else "times as fast as parallel"
     x = charts.logarithmic("value", title, label, ends)
     y = {
         "field": "name",

@@ -72,6 +72,7 @@ def cost(made: Tables) -> Answer:
     if not places:
         return Answer(question=question, short="nothing was measured")
     short, mood = _fastest(places[0][1])
+    close = _not_told_apart(places[0][1])
     lines: list[Markup | str] = []
     for place, here in places[:MOST_PLACES]:
         said = standing.headline(here)
@@ -80,7 +81,19 @@ def cost(made: Tables) -> Answer:
     if len(places) > MOST_PLACES:
         lines.append(f"{len(places) - MOST_PLACES} more places are in the table below.")
     lines += summary.lacking(made.peaks, made.cells)
-    return Answer(question=question, short=short, mood=mood, lines=lines)
+    return Answer(
+        question=question,
+        short=short,
+        mood=mood,
+        lines=lines,
+        names=[("?", "may be the fastest", _some(close))] if len(close) > 2 else [],
+    )
+
+
+def _not_told_apart(cells: pd.DataFrame) -> list[str]:
+    """Who may be the fastest of a place."""
+    rows = standing.contenders(cells)
+    return [str(row["variant"]) for row in standing.leaders(rows)] if rows else []
 
 
 def _fastest(cells: pd.DataFrame) -> tuple[str, str]:
@@ -92,11 +105,11 @@ def _fastest(cells: pd.DataFrame) -> tuple[str, str]:
     if len(first) == 1:
         row = first[0]
         gain = number(row, "over_anchor") if standing.over_anchor(row, cells) else None
-        return f"{row['variant']}" + (f" {units.factor(gain)}" if gain else ""), "good"
+        return f"fastest: {row['variant']}" + (f" {units.factor(gain)}" if gain else ""), "good"
     if len(first) == 2:
-        return f"{first[0]['variant']} or {first[1]['variant']}", "care"
+        return f"fastest: {first[0]['variant']} or {first[1]['variant']}", "care"
     times = [number(row, "latency_s") or 0.0 for row in first]
-    return f"one of {len(first)}: {units.seconds(min(times))} to {units.seconds(max(times))}", "care"
+    return f"fastest: one of {len(first)}, {units.seconds(min(times))} to {units.seconds(max(times))}", "care"
 
 
 def _of_machine(cells: pd.DataFrame) -> list[str]:
