@@ -57,10 +57,12 @@ class Browser:
         ):
             self._ask("POST", "goog/cdp/execute", {"cmd": command, "params": parameters})
 
-    def print_on(self, width: int) -> None:
-        """The same page as paper of a width shows it."""
+    def print_on(self, width: int, *, dark: bool = False) -> None:
+        """The same page as paper of a width shows it, from a light or a dark screen."""
         self.resize(width)
-        self._ask("POST", "goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {"media": "print"}})
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        media = {"media": "print", "features": [scheme]}
+        self._ask("POST", "goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": media})
 
     def press(self, key: str, code: str = "") -> None:
         """A key of the keyboard, such as ``Tab`` or ``Enter``."""

@@ -10,11 +10,11 @@
     made.append(...inside);
     return made;
   };
-  const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  // ---- charts: each is drawn when it first comes near the screen
+  // ---- charts: each is drawn when it first comes near the screen, or when there is nothing else to do
+  // named and not looked up, so that paper and the dark have their own without another drawing
+  const [ink, quiet, line] = ["--ink", "--quiet", "--line"].map((name) => `var(${name})`);
   const theme = () => {
-    const [ink, quiet, line] = ["--ink", "--quiet", "--line"].map(style);
     const font = "system-ui, 'DejaVu Sans', sans-serif";
     return {
       background: "transparent", font, view: { stroke: null },
@@ -49,7 +49,7 @@
     }
   };
   const tell = (view, place) => {
-    const wanted = { selected, precision: choice.precision, narrow: narrow(place), ink: style("--ink") };
+    const wanted = { selected, precision: choice.precision, narrow: narrow(place), ink };
     for (const [signal, value] of Object.entries(wanted)) {
       try { view.signal(signal, value); } catch { /* a chart that has no such parameter */ }
     }
@@ -68,7 +68,17 @@
     document.querySelectorAll("[data-figure]").forEach((place) => { near.unobserve(place); near.observe(place); });
   };
   dark.addEventListener("change", again);
-  addEventListener("beforeprint", () => document.querySelectorAll("figure:not([hidden]) [data-figure]").forEach(draw));
+  const visible = () => [...document.querySelectorAll("figure:not([hidden]) [data-figure]")];
+  addEventListener("beforeprint", () => visible().forEach(draw));
+  // paper does not wait for what is drawn only when it is asked for
+  const idle = window.requestIdleCallback || ((then) => setTimeout(then, 200));
+  const rest = async () => {
+    const place = visible().find((one) => data.figures[one.dataset.figure] && !views.has(one.dataset.figure));
+    if (!place || !window.vegaEmbed) return;
+    await draw(place);
+    idle(rest);
+  };
+  addEventListener("load", () => idle(rest));
   let width = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; tellAll(); } });
 
@@ -79,6 +89,7 @@
     document.querySelectorAll("[data-figure]").forEach((place) => { near.unobserve(place); near.observe(place); });
     tables.forEach((table) => table.fill());
     tellAll();
+    if (document.readyState === "complete") idle(rest);
   };
   document.querySelectorAll("[data-choice]").forEach((control) => {
     control.addEventListener("change", (event) => {

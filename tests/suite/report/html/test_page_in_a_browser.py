@@ -173,3 +173,31 @@ def test_printed_charts_are_no_wider_than_the_paper(window: Browser, folder: Pat
     )
     assert max(window.run(over)) <= 0
     assert window.run("return getComputedStyle(document.querySelector('nav')).display") == "none"
+
+
+def test_what_nobody_scrolled_to_is_drawn_by_itself_since_paper_waits_for_nothing(
+    window: Browser, folder: Path
+) -> None:
+    window.resize(1280)
+    window.open((folder / "report.html").as_uri())
+    window.until(
+        "return [...document.querySelectorAll('figure:not([hidden]) .plot')].every((plot) => plot.querySelector('svg'))"
+    )
+    assert window.run("return scrollY") == 0
+
+
+def test_paper_is_white_and_its_charts_are_dark_from_a_dark_screen_too(window: Browser, folder: Path) -> None:
+    see_all(window, folder, 1280, dark=True)
+    window.print_on(700, dark=True)
+    light = """
+        const chart = "figure:not([hidden]) svg", light = (colour) => Math.min(...(colour.match(/\\d+/g) || [0])) > 200;
+        const look = (marks, part) => [...document.querySelectorAll(marks)].map((mark) => getComputedStyle(mark)[part]);
+        return [...look(`${chart} text`, "fill"), ...look(`${chart} .mark-rule line`, "stroke")].filter(light).length;
+    """
+    assert window.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert window.run(light) == 0, "light ink on white paper is not read"
+    folded = "return [...document.querySelectorAll('.matrix details button')].map((name) => name.checkVisibility())"
+    assert window.run(folded)
+    assert all(window.run(folded)), "what is folded on a screen is written out on paper"
+    window.resize(1280)
+    assert not any(window.run(folded))
