@@ -201,3 +201,12 @@ def test_paper_is_white_and_its_charts_are_dark_from_a_dark_screen_too(window: B
     assert all(window.run(folded)), "what is folded on a screen is written out on paper"
     window.resize(1280)
     assert not any(window.run(folded))
+
+
+def test_a_choice_with_a_long_name_is_no_wider_than_a_telephone(window: Browser, folder: Path) -> None:
+    see_all(window, folder, 420)
+    window.run(
+        "const place = `<label>Place <select><option>${'shape[batch=64] '.repeat(9)}</option></select></label>`;"
+        "document.querySelector('.controls').insertAdjacentHTML('afterbegin', place)"
+    )
+    assert window.run("return document.documentElement.scrollWidth") <= 420
