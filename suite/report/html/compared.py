@@ -16,6 +16,8 @@ from suite.report.html.document import FILE, Figure, Page, Screen, document, inl
 
 MOST_LINES = 60
 MOST_ROWS = 2000
+MOST_SHOWN = 24
+"""Rows that stand open, the suspects first; on a telephone each is a card."""
 NUMBERS = ("old", "new", "new / old (95 %)")
 """Columns of the table that are read by their figures."""
 COLOURS = {"slower": "#d55e00", "faster": "#0173b2", "same": "#5c6570", "unclear": "#8a8a8a"}
@@ -51,6 +53,7 @@ def page(comparison: Comparison, sides: Sequence[Sequence[Record]], *, old: str,
         "compared.html.jinja",
         columns=list(changes.texts_of(ordered[0])) if ordered else [],
         numbers=NUMBERS,
+        shown=MOST_SHOWN,
         rows=[(ordered[at].place.variant, row) for at, row in enumerate(rows)],
         left=max(len(ordered) - MOST_ROWS, 0),
         reading=changes.reading(comparison),
