@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy.signal import lfilter
-from scipy.stats import wilcoxon
+from scipy.stats import binom, wilcoxon
 
 from suite.core import stats
 
@@ -203,6 +203,27 @@ def test_the_median_is_covered_and_its_interval_knows_repeated_neighbours() -> N
     assert stats.summarise(np.repeat(values, 5)).high - stats.summarise(np.repeat(values, 5)).low > 1.5 * (
         stats.summarise(np.tile(values, 5)).high - stats.summarise(np.tile(values, 5)).low
     )
+
+
+@pytest.mark.parametrize("count", [6, 7, 12, 16, 21, 40, 500])
+def test_the_interval_of_a_median_is_of_about_95_percent_whatever_the_number_of_samples(count: int) -> None:
+    found = stats.summarise(np.random.default_rng(0).permutation(count) + 1.0)
+    # samples below the interval; the median lies there where no more than these are below it
+    assert 0.92 <= 1 - 2 * binom.cdf(found.low - 1, count, 0.5) <= 0.985
+
+
+@pytest.mark.parametrize("levels", [2, 3, 5])
+def test_a_coarse_clock_makes_no_neighbours_of_independent_rounds(levels: int) -> None:
+    generator = np.random.default_rng(levels)
+    drawn = [np.log(20.0 + generator.integers(0, levels, 14)) for _ in range(1000)]
+    hang_together = [stats.log_interval(values).freedom < 13 for values in drawn]
+    finely = [stats.log_interval(values + generator.uniform(0, 1e-6, 14)).freedom < 13 for values in drawn]
+    assert np.mean(hang_together) == pytest.approx(np.mean(finely), abs=0.06)  # each scatters by 0.015
+
+
+def test_samples_that_are_all_alike_are_as_many_as_they_are() -> None:
+    found = stats.ratio([2.0] * 12, range(12), [1.0] * 12, range(12))
+    assert (found.low, found.high, found.freedom) == (2.0, 2.0, 11)
 
 
 def test_a_summary_of_nothing_is_not_a_number() -> None:
