@@ -7,7 +7,7 @@ from typing import cast
 
 import psutil
 
-from suite.bench.outline import Outline, outline, plain
+from suite.bench.outline import outline, plain
 from suite.core.records import ANCHOR, Measurement, Record
 from suite.core.workloads import WORKLOADS, Phase, Workload, named
 from variants import Skip, canonical
@@ -59,7 +59,6 @@ class Speed:
     """Memory of devices that have their own."""
     _calls: dict[Key, float] = field(default_factory=dict)
     """Seconds of calls that were measured."""
-    _outlines: dict[tuple[Spec, Workload], Outline] = field(default_factory=dict)
     _guessed: dict[Key, float] = field(default_factory=dict)
     """Seconds of calls by the model alone; asked for again and again."""
     _expected: dict[Key, float] = field(default_factory=dict)
@@ -161,7 +160,9 @@ class Speed:
         """What a compiled variant's first call in a process takes beyond a warm one."""
         if not awaits_a_compiler(spec):
             return 0.0
-        forward = (_GPU_COMPILER_S if _is_gpu(device) else COMPILER_S) * (0.6 + 0.02 * self._parameters(spec, workload))
+        forward = (_GPU_COMPILER_S if _is_gpu(device) else COMPILER_S) * (
+            0.6 + 0.02 * outline(spec, workload).parameters
+        )
         if "fused" in spec.transforms:  # the kernels' own compiler, for as many programs whatever the mechanism
             forward = _KERNELS_S
         return forward if phase == "forward" else (_GPU_BACKWARD if _is_gpu(device) else _BACKWARD) * forward
@@ -204,11 +205,11 @@ class Speed:
 
     def audit_s(self, spec: Spec, device: str = "cpu") -> float:
         """The masking audit of one variant, without compilation."""
-        return (_GPU_START_S if _is_gpu(device) else 0.0) + 0.8 + 0.04 * self._parameters(spec, WORKLOADS["tiny"])
+        return (_GPU_START_S if _is_gpu(device) else 0.0) + 0.8 + 0.04 * outline(spec, WORKLOADS["tiny"]).parameters
 
     def impossible(self, spec: Spec, workload: Workload, device: str = "cpu") -> str:
         """Why this variant cannot run on this workload here, as far as can be known without trying; or empty."""
-        refusal = self._outline(spec, workload).refusal
+        refusal = outline(spec, workload).refusal
         if refusal:
             return refusal
         inputs = (
@@ -225,19 +226,11 @@ class Speed:
         return ""
 
     def _flops(self, spec: Spec, workload: Workload) -> float:
-        flops = self._outline(spec, workload).flops
-        if flops is None and not self._outline(spec, workload).refusal:
-            flops = _UNKNOWN_FLOPS * (self._outline(Spec(ANCHOR), workload).flops or 0)
+        told = outline(spec, workload)
+        flops = told.flops
+        if flops is None and not told.refusal:
+            flops = _UNKNOWN_FLOPS * (outline(Spec(ANCHOR), workload).flops or 0)
         return float(flops or 0)
-
-    def _parameters(self, spec: Spec, workload: Workload) -> int:
-        return self._outline(spec, workload).parameters
-
-    def _outline(self, spec: Spec, workload: Workload) -> Outline:
-        key = (plain(spec), workload)
-        if key not in self._outlines:
-            self._outlines[key] = outline(*key)
-        return self._outlines[key]
 
 
 def _is_gpu(device: str) -> bool:

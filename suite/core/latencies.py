@@ -12,10 +12,6 @@ from typing import NamedTuple
 from suite.core import stats
 from suite.core.records import ANCHOR, Measurement, Record
 
-MARGIN = 0.02
-FAMILY = 0.05
-"""How often one table, or more, of a hundred may have a false verdict: one in twenty."""
-
 
 class Place(NamedTuple):
     """Where variants stand side by side."""
@@ -71,7 +67,7 @@ class Latencies:
             scatter: between processes; what the run says of it, if left out.
         """
         parts = self._parts(place, variant, base)
-        return stats.across(parts, self.scatter if scatter is None else scatter, margin=MARGIN) if parts else None
+        return stats.across(parts, self.scatter if scatter is None else scatter) if parts else None
 
     def first(self, place: Place, variant: str, base: str) -> stats.Ratio:
         """What the first process says of itself alone."""
@@ -136,7 +132,7 @@ class Latencies:
         for task, own, other in both:
             key = (place, task, variant, base)
             if key not in self._ratios:
-                self._ratios[key] = stats.ratio(own.samples, own.rounds, other.samples, other.rounds, margin=MARGIN)
+                self._ratios[key] = stats.ratio(own.samples, own.rounds, other.samples, other.rounds)
             found.append(self._ratios[key])
         return found
 
@@ -158,8 +154,3 @@ def doubts(timed: Sequence[Measurement]) -> list[str]:
             f"its calls are of two kinds: {share:.0%} take {factor:.2f} times as long, and a median tells neither"
         )
     return found
-
-
-def corrected(ratios: Sequence[stats.Ratio]) -> list[stats.Ratio]:
-    """The ratios of one table with verdicts that hold together; see `stats.corrected`."""
-    return stats.corrected(ratios, margin=MARGIN)

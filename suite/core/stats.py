@@ -22,6 +22,8 @@ Verdict = Literal["faster", "slower", "same", "unclear"]
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
+MARGIN = 0.02
+"""A difference of times that is too small to speak of, as a share."""
 FEWEST_ROUNDS = 6
 """Five rounds on the same side of 1 happen by chance once in sixteen: too often for a 95 % interval."""
 FIRST_LOOK = 12
@@ -140,7 +142,7 @@ def ratio(
     base_samples: Sequence[float],
     base_rounds: Sequence[int],
     *,
-    margin: float = 0.02,
+    margin: float = MARGIN,
 ) -> Ratio:
     """Time over base time, from the rounds in which both were timed.
 
@@ -154,7 +156,7 @@ def ratio(
         rounds: the round of each sample.
         base_samples: as ``samples``, of what it is compared with.
         base_rounds: as ``rounds``.
-        margin: a difference too small to speak of; an interval must clear it for a verdict.
+        margin: a share; an interval must clear it for a verdict.
 
     Raises:
         ValueError: a sample is not above 0, or has no round.
@@ -167,7 +169,7 @@ def ratio(
     return log_interval(np.log(own / base), margin=margin)
 
 
-def log_interval(log_ratios: Sequence[float] | Floats, *, margin: float = 0.02) -> Ratio:
+def log_interval(log_ratios: Sequence[float] | Floats, *, margin: float = MARGIN) -> Ratio:
     """As `ratio`, from one log ratio per round in the order of the rounds."""
     values = np.asarray(log_ratios, dtype=float)
     count = len(values)
@@ -325,7 +327,7 @@ def believed(*learnt: Scatter | None) -> Scatter:
     )
 
 
-def across(parts: Sequence[Ratio], between: Scatter, *, margin: float = 0.02) -> Ratio:
+def across(parts: Sequence[Ratio], between: Scatter, *, margin: float = MARGIN) -> Ratio:
     """What the same comparison says in one or more processes, of the code and not of these processes.
 
     A mean of logarithms, each weighted by what its own rounds and the scatter between processes leave open, with a t
@@ -367,7 +369,7 @@ def across(parts: Sequence[Ratio], between: Scatter, *, margin: float = 0.02) ->
     )
 
 
-def corrected(ratios: Sequence[Ratio], *, margin: float = 0.02) -> list[Ratio]:
+def corrected(ratios: Sequence[Ratio], *, margin: float = MARGIN) -> list[Ratio]:
     """The same with verdicts that hold together: at most one table in twenty has a false ``faster`` or ``slower``.
 
     Holm's step-down rule over the chances of estimates so far beyond the margin. Intervals stay those of one ratio.
@@ -395,7 +397,7 @@ def holm(chances: Sequence[float], *, level: float) -> list[bool]:
     return kept
 
 
-def relative(new: Ratio, old: Ratio, *, margin: float = 0.02) -> Ratio:
+def relative(new: Ratio, old: Ratio, *, margin: float = MARGIN) -> Ratio:
     """The ratio of two ratios that were measured apart, such as one variant over the anchor in two runs.
 
     The intervals are put together by the distances from their estimates (Zou and Donner 2008), so neither has to be
@@ -407,7 +409,7 @@ def relative(new: Ratio, old: Ratio, *, margin: float = 0.02) -> Ratio:
     return product(new, upside_down, margin=margin)
 
 
-def product(first: Ratio, second: Ratio, *, margin: float = 0.02) -> Ratio:
+def product(first: Ratio, second: Ratio, *, margin: float = MARGIN) -> Ratio:
     """The product of two ratios that were measured apart; intervals as in `relative`."""
     count = min(first.count, second.count)
     estimate = first.estimate * second.estimate
@@ -434,7 +436,7 @@ def _together(first: Ratio, second: Ratio) -> float:
     return (own + other) ** 2 / unsure if unsure > 0 else math.inf
 
 
-def apart(medians: Sequence[float], base_medians: Sequence[float], *, margin: float = 0.02) -> Ratio:
+def apart(medians: Sequence[float], base_medians: Sequence[float], *, margin: float = MARGIN) -> Ratio:
     """The ratio of times that shared no rounds, from one median per process (Welch, on logarithms).
 
     One process of each side says nothing of how much processes differ, so two of each are the fewest.
@@ -475,7 +477,7 @@ def verdict(low: float, high: float, margin: float) -> Verdict:
     return "unclear"
 
 
-def narrow_enough(result: Ratio, *, margin: float = 0.02) -> bool:
+def narrow_enough(result: Ratio, *, margin: float = MARGIN) -> bool:
     """Whether a comparison may stop: the interval is no wider than the margin, whatever the verdict.
 
     To stop by the width and never by the verdict, and only at `next_look`, keeps the false alarms of a rule that looks

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from suite.core import latencies, stats, workloads
+from suite.core import stats, workloads
 from suite.core.described import Descriptions
 from suite.core.exits import HARNESS
 from suite.core.latencies import Latencies, Place, doubts
@@ -245,7 +245,7 @@ def _ratios(
                 tables[place].append((variant, prefix, ratio))
     found: dict[tuple[Place, str], dict[str, object]] = defaultdict(dict)
     for place, table in tables.items():
-        told = latencies.corrected([ratio for _, _, ratio in table])
+        told = stats.corrected([ratio for _, _, ratio in table])
         for (variant, prefix, _), ratio in zip(table, told, strict=True):
             found[place, variant] |= {
                 prefix: 1 / ratio.estimate,

@@ -102,7 +102,7 @@ def tables(generator: Generator, world: World, *, cells: int, times: int, slower
         names = dict.fromkeys(name for members in found.places[PLACE].values() for name in members if name != ANCHOR)
         ratios = [ratio for name in names if (ratio := found.ratio(PLACE, name, ANCHOR)) is not None]
         alone = [found.first(PLACE, name, ANCHOR) for name in names]
-        told = latencies.corrected(ratios)
+        told = stats.corrected(ratios)
         counts.cells += len(ratios)
         counts.covered += sum(one.low <= slower <= one.high for one in ratios)
         counts.covered_by_one += sum(one.low <= slower <= one.high for one in alone)

@@ -10,8 +10,7 @@ from pathlib import Path
 # the function itself: what is timed may put another in its place
 from time import perf_counter
 
-import numpy as np
-
+from suite.core import stats
 from suite.core.records import Detail
 
 MOST_SPREAD = 0.15
@@ -27,7 +26,6 @@ _APART_S = 0.05
 _TRIES = 3
 _steady = time.clock_gettime if hasattr(time, "clock_gettime") else None
 """The function itself: what is timed may put another in its place."""
-FEWEST_SAMPLES = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,13 +135,11 @@ def doubts(
         wall_s: wall time in between.
         shared_spread: what all sides of a comparison have of their spread in common; nan where there is one side.
     """
-    values = np.asarray(samples)
-    lower, median, upper = np.quantile(values, (0.25, 0.5, 0.75))
-    spread = float((upper - lower) / median)
+    spread = stats.summarise(samples).spread
     reasons: list[str] = []
     details: dict[str, Detail] = {"spread": round(spread, 4), "involuntary_switches": switched}
-    if len(values) < FEWEST_SAMPLES:
-        reasons.append(f"only {len(values)} samples")
+    if len(samples) < stats.FEWEST_ROUNDS:
+        reasons.append(f"only {len(samples)} samples")
     if not math.isnan(shared_spread):
         details["shared_spread"] = round(shared_spread, 4)
     if spread > MOST_SPREAD:

@@ -26,8 +26,7 @@ def examine(step: Step, about: About) -> Finding:
     shape = list(_shape(outputs, batch))
     values: list[str] = []
     if not shape:
-        learnt = [*_gradients(step, outputs, batch)]
-        shape += learnt
+        shape += _gradients(step, outputs)
         values = list(_values(outputs, batch, _tolerance(step)))
     step.clear()
     declared = {defect.property for defect in step.variant.module.known_defects}
@@ -63,7 +62,7 @@ def _shape(outputs: object, batch: Batch) -> Iterator[str]:
             )
 
 
-def _gradients(step: Step, outputs: Attended, batch: Batch) -> Iterator[str]:
+def _gradients(step: Step, outputs: Attended) -> Iterator[str]:
     if step.learns and not any(output.requires_grad for output in outputs):
         yield "no output has a gradient, so that there is no backward pass"
 

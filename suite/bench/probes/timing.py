@@ -32,7 +32,6 @@ WARM_CALLS = 2
 """Untimed calls after the first: a capture or an autotuner may act on the second."""
 SLOW_CALL_S = 0.2
 """A call that takes longer fills the caches by itself in a small part of its time, and is not called before."""
-MARGIN = 0.02
 MOST_ROUNDS = 20_000
 """Where sampling goes on until its time is spent: more would make no interval narrower, and fill the disk."""
 _PROOFS = 4
@@ -386,9 +385,7 @@ def _narrow(lanes: list[Lane]) -> bool:
     if anchor is None:
         return False
     return all(
-        stats.narrow_enough(
-            stats.ratio(lane.samples["latency"], lane.rounds, anchor.samples["latency"], anchor.rounds), margin=MARGIN
-        )
+        stats.narrow_enough(stats.ratio(lane.samples["latency"], lane.rounds, anchor.samples["latency"], anchor.rounds))
         for lane in lanes
         if lane is not anchor
     )

@@ -75,7 +75,7 @@ class Truth:
             if name != base
         ]
         known = [(ratios, name, ratio) for ratios, name, ratio in pairs if ratio is not None]
-        for (ratios, name, _), ratio in zip(known, latencies.corrected([it[2] for it in known]), strict=True):
+        for (ratios, name, _), ratio in zip(known, stats.corrected([it[2] for it in known]), strict=True):
             ratios[name] = ratio
         self.over_anchor["parallel"] = stats.Ratio(estimate=1.0, low=1.0, high=1.0, verdict="same", count=1000)
 
