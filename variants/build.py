@@ -108,9 +108,7 @@ def build(
         module = _construct(spec, image_width, question_width)
     initialise(module, seed)
     module.to(device)
-    variant = Variant(
-        spec=Spec(spec.mechanism, spec.options, spec.without), module=module, dtype=torch.float32, run=module
-    )
+    variant = Variant(spec=spec.plain, module=module, dtype=torch.float32, run=module)
     for word in spec.transforms:
         variant = TRANSFORMS[word].apply(variant)
     return variant

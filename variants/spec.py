@@ -21,6 +21,11 @@ class Spec:
     without: tuple[str, ...] = ()
     transforms: tuple[str, ...] = ()
 
+    @property
+    def plain(self) -> "Spec":
+        """The same mechanism, options and parts, eager in float32."""
+        return Spec(self.mechanism, self.options, self.without)
+
     def __str__(self) -> str:
         options = ",".join(f"{key}={value}" for key, value in self.options)
         return (

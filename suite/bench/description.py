@@ -1,7 +1,6 @@
 """What is put on record of each variant of a run, so that pages know it where nothing of the variants is."""
 
 from suite.bench.estimate import dtype_of
-from suite.bench.outline import plain
 from suite.core.described import role
 from suite.core.records import Description
 from variants import canonical, mechanisms
@@ -23,7 +22,7 @@ def describe(name: str) -> Description:
         task="run",
         variant=name,
         mechanism=spec.mechanism,
-        parent=str(plain(spec)),
+        parent=str(spec.plain),
         role=role(spec.mechanism, published=origin is not None),
         options=dict(spec.options),
         transforms={TRANSFORMS[word].axis: word for word in spec.transforms},

@@ -7,7 +7,7 @@ from typing import cast
 
 import psutil
 
-from suite.bench.outline import outline, plain
+from suite.bench.outline import outline
 from suite.core.records import ANCHOR, Measurement, Record
 from suite.core.workloads import WORKLOADS, Phase, Workload, named
 from variants import Skip, canonical
@@ -138,18 +138,18 @@ class Speed:
     def _correction(self, key: Key) -> float:
         """Measured over modelled time: of the same mechanism in float32, or of all; times what its dtype is off by."""
         spec, workload, phase, device = key
-        own = (plain(spec), workload, phase, device)
+        own = (spec.plain, workload, phase, device)
         over = {
             other: seconds / self._model_s(other)
             for other, seconds in self._calls.items()
             if other[2:] == (phase, device)
         }
-        in_float32 = [ratio for other, ratio in over.items() if other[0] == plain(other[0])]
+        in_float32 = [ratio for other, ratio in over.items() if other[0] == other[0].plain]
         general = median(in_float32) if in_float32 else 1.0
         correction = over.get(own, general)
         if dtype_of(spec) != "float32":
             alike = [
-                ratio / over.get((plain(other[0]), *other[1:]), general)
+                ratio / over.get((other[0].plain, *other[1:]), general)
                 for other, ratio in over.items()
                 if dtype_of(other[0]) == dtype_of(spec)
             ]
@@ -200,7 +200,7 @@ class Speed:
     ) -> float:
         """Memory, cost, agreement and trace of one variant, without compilation."""
         # float64 takes twice the time of float32, and making the weights and gradients of both takes its own
-        both_s = self.call_s(spec, workload, phase, device) + self.call_s(plain(spec), workload, phase, device)
+        both_s = self.call_s(spec, workload, phase, device) + self.call_s(spec.plain, workload, phase, device)
         return self.start_s(workload, device, starts=starts) + _PROFILE_S + 4 * both_s
 
     def audit_s(self, spec: Spec, device: str = "cpu") -> float:

@@ -1,7 +1,7 @@
 """What a mechanism says of itself before it is run: its FLOPs, its parameters, or why it cannot be had here."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -28,14 +28,9 @@ _told: dict[tuple[Spec, Workload], Outline] = {}
 """What the processes that run a user's files have said of these."""
 
 
-def plain(spec: Spec) -> Spec:
-    """The same mechanism, options and parts, eager in float32: what speed-ups are over."""
-    return replace(spec, transforms=())
-
-
 def outline(spec: Spec, workload: Workload) -> Outline:
     """Of a variant's mechanism; of a user's, what was told of it, since it is not built here."""
-    spec = plain(spec)
+    spec = spec.plain
     known = mechanisms().get(spec.mechanism)
     if known is not None and issubclass(known, Introduced):
         return _told.get((spec, workload), Outline())
@@ -74,5 +69,5 @@ def tell(specs: Iterable[Spec], workloads: Iterable[Workload]) -> Iterator[Mappi
 
 def hear(specs: Iterable[Spec], workloads: Iterable[Workload], outlines: Iterable[Mapping[str, Any]]) -> None:
     """Keep what `tell` has said in another process."""
-    places = [(plain(spec), workload) for spec in specs for workload in tuple(workloads)]
+    places = [(spec.plain, workload) for spec in specs for workload in tuple(workloads)]
     _told.update(zip(places, (Outline(**told) for told in outlines), strict=True))

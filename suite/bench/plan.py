@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from suite.bench.estimate import COMPILER_S, Speed, awaits_a_compiler, dtype_of
-from suite.bench.outline import plain
 from suite.bench.probes import EXAMINATIONS, LARGEST_BATCH, PROBES
 from suite.bench.request import Asked, Wanted
 from suite.bench.tasks import Audit, Comparison, Examination, Machine, Task
@@ -417,9 +416,9 @@ def _comparison(
     by_value: bool,
 ) -> Task:
     # the anchor, and what each variant's speed-up is over, stand in the same rounds
-    specs = list(dict.fromkeys([Spec(ANCHOR), *(plain(case.spec) for case in group), *(case.spec for case in group)]))
+    specs = list(dict.fromkeys([Spec(ANCHOR), *(case.spec.plain for case in group), *(case.spec for case in group)]))
     calls_s = sum(speed.call_s(spec, workload, phase, str(device)) for spec in specs)
-    required = [spec for case in group if case.wanted.required for spec in (plain(case.spec), case.spec)]
+    required = [spec for case in group if case.wanted.required for spec in (case.spec.plain, case.spec)]
     changed = [str(case.spec) for case in group if case.spec.transforms]
     return estimated(
         Task(

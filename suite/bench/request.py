@@ -224,7 +224,7 @@ def _introductions(request: Request) -> Iterator[Mapping[str, Any]]:
 def _theirs(asked: Asked) -> list[Spec]:
     """The mechanisms of the user's own among what is asked for, each as it is without transforms."""
     own = set(_users_own(asked.files))
-    return list(dict.fromkeys(outline.plain(wanted.spec) for wanted in asked.variants if wanted.spec.mechanism in own))
+    return list(dict.fromkeys(wanted.spec.plain for wanted in asked.variants if wanted.spec.mechanism in own))
 
 
 def _understand(request: Request) -> Asked:

@@ -48,9 +48,8 @@ def check(target: Target) -> Iterator[Record]:
         kind = parsed.kind
         if accelerators.without_float64(kind):
             kind, found = "cpu", {key: value.cpu() for key, value in found.items()}
-        plain = Spec(spec.mechanism, spec.options, spec.without)
         widths = {"image_width": target.workload.image_width, "question_width": target.workload.question_width}
-        reference = build(plain, **widths, device=kind)
+        reference = build(spec.plain, **widths, device=kind)
         reference.module.double()
         exact = make_batch(target.workload, dtype=torch.float64, device=kind)
         wide = Step(reference, target.phase, (_like(exact, step.inputs[0]),))

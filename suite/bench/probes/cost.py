@@ -45,13 +45,12 @@ def count(target: Target) -> Iterator[Record]:
     about, workload = target.about, target.workload
     spec = canonical(target.variant)
     with running_on(target.device) as parsed:
-        plain = Spec(spec.mechanism, spec.options, spec.without)
-        step = _plain_step(plain, workload, target.phase, "meta")
+        step = _plain_step(spec.plain, workload, target.phase, "meta")
         try:
             counted, seen, outputs = counted_flops(step)
         except (NotImplementedError, RuntimeError):
             # some published code looks at its numbers, and so needs some
-            step = _plain_step(plain, workload, target.phase, parsed.kind)
+            step = _plain_step(spec.plain, workload, target.phase, parsed.kind)
             counted, seen, outputs = counted_flops(step)
     closed = step.variant.module.matmul_flops(workload.batch, workload.regions, workload.words)
     yield Measurement(

@@ -12,7 +12,6 @@ from statistics import median
 
 import torch
 
-from suite.bench.outline import plain
 from suite.bench.probes import conditions, contract, honesty, mode
 from suite.bench.probes.clocks import Clock, clock_of
 from suite.bench.probes.settings import Watch
@@ -61,7 +60,7 @@ class Deadline:
         if self._end is None or name not in self._foreseen:
             return None
         call_s, compile_s = self._foreseen[name]
-        eager = str(plain(canonical(name)))
+        eager = str(canonical(name).plain)
         for lane in lanes:
             if lane.name == eager and lane.name in self._foreseen:
                 call_s *= lane.call_s / max(self._foreseen[lane.name][0], 1e-6)
