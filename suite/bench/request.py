@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -119,7 +120,7 @@ def device_of(device: str | None, *, elsewhere: bool = False) -> Device:
     """
     kind, colon, index = (device or "").partition(":")
     if kind == "cuda" and colon:
-        if not index.isdigit():
+        if not re.fullmatch(r"[0-9]{1,3}", index):
             raise UserError(f"--device {device}: expected a number, such as cuda:1")
         kind_of("cuda", elsewhere=elsewhere)
         if not elsewhere and int(index) >= torch.cuda.device_count():
@@ -293,7 +294,7 @@ def _once(option: str, values: Iterable[str]) -> None:
 def _devices(device: Device, threads: str) -> Iterator[Device]:
     _once("--threads", (text.strip() for text in threads.split(",")))
     for text in threads.split(","):
-        if not text.strip().isdigit() or int(text) < 1:
+        if not re.fullmatch(r"0*[1-9][0-9]{0,5}", text.strip()):
             raise UserError(f"--threads {threads}: expected whole numbers of at least 1, such as 1 or 1,2,4")
         if int(text) > (os.cpu_count() or 1):
             raise UserError(f"--threads {threads}: this machine has {os.cpu_count()} CPUs")
