@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress as Bars
@@ -521,7 +520,8 @@ def _studies(request: Request, task: Task) -> list[Study]:
 def _resumed(request: Request, described: dict[str, object], folder: Path) -> Request:
     stored = described.get("ablation")
     if not isinstance(stored, dict):
-        raise UserError(f"{folder} is not the folder of an ablation; a run is resumed by: run --resume {folder}")
+        again = f"run --resume {shlex.quote(str(folder))}"
+        raise UserError(f"{folder} is not the folder of an ablation; a run is resumed by: {again}")
     if replace(request, budget_s=None) != Request():
         raise UserError(f"--resume {folder} continues with the ablation's own arguments: give it --budget at most")
     if described.get("ablation_sources") != _sources():
@@ -529,8 +529,7 @@ def _resumed(request: Request, described: dict[str, object], folder: Path) -> Re
     now = environment.describe(RunRequest())
     if described.get("torch") != now.get("torch"):
         raise UserError(f"cannot resume {folder}: torch was {described.get('torch')} and is {now.get('torch')}")
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    begun = Request(**values)
+    begun = Request(**environment.checked(Request, stored))
     return replace(begun, budget_s=request.budget_s if request.budget_s is not None else begun.budget_s)
 
 

@@ -98,19 +98,33 @@ def request_of(described: Mapping[str, object], files: Sequence[str]) -> Request
     stored = described.get("request")
     if not isinstance(stored, dict):
         raise UserError(f"{FILE} holds no request: this run was not started by run_all.py")
-    kinds = get_type_hints(Request)
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    for key, value in values.items():
-        if key not in kinds:
-            raise UserError(f"{FILE} holds a request of another version, which asks for {key!r}")
-        if not _fits(value, kinds[key]):
-            raise UserError(f"{FILE} holds a request whose {key!r} is {shown(stored[key])}: expected {kinds[key]}")
+    values = checked(Request, stored)
     named = [Path(path).name for path in files]
     if sorted(named) != sorted(values.get("files", ())):
         raise UserError(
             f"the run used --with {' '.join(values.get('files', ())) or 'nothing'}: give the same files again"
         )
     return Request(**(values | {"files": tuple(files)}))
+
+
+def checked(kind: type[Any], stored: Mapping[str, object]) -> dict[str, Any]:
+    """What was stored of a request, each field known and of its type.
+
+    Args:
+        kind: a dataclass, of a run or of an ablation.
+        stored: as JSON holds it.
+
+    Raises:
+        UserError: a field is unknown or of another type; says which.
+    """
+    kinds = get_type_hints(kind)
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    for key, value in values.items():
+        if key not in kinds:
+            raise UserError(f"{FILE} holds a request of another version, which asks for {shown(key)}")
+        if not _fits(value, kinds[key]):
+            raise UserError(f"{FILE} holds a request whose {key!r} is {shown(stored[key])}: expected {kinds[key]}")
+    return values
 
 
 def _fits(value: object, kind: Any) -> bool:
@@ -243,9 +257,7 @@ def _details() -> dict[str, object]:
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return {
         "flags": sorted({flag for flag in flags.partition(":")[2].split() if flag.startswith(kept)}),
-        "capability": torch.backends.cpu.get_cpu_capability(),
         "governor": governor.read_text().strip() if governor.exists() else "unknown",
-        "matmul_precision": torch.get_float32_matmul_precision(),
         # without its build settings, which hold the paths of whoever built it
         "torch_build": [
             line.removeprefix("  - ")

@@ -21,6 +21,7 @@ from suite.ablation.session import Request
 from suite.ablation.studies import STUDIES, Compared, Row, Study, study
 from suite.core import exits, store
 from suite.core.answer import Manner
+from suite.core.errors import UserError
 from suite.core.records import Measurement, Record, Skip, encode
 from suite.execution.jobs import Ending, Job, News, Node
 from suite.report import ablation
@@ -262,6 +263,7 @@ from pathlib import Path
 import psutil
 from suite.ablation import session
 from suite.core.answer import Manner
+from suite.core.errors import UserError
 from suite.ablation.scene_task import SceneTask
 from suite.ablation.loading import Loading
 from suite.ablation.studies import Compared, Row, Study
@@ -440,4 +442,22 @@ def test_mechanisms_are_compared_at_equal_parameters() -> None:
 def test_resuming_the_folder_of_another_kind_of_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "environment.json").write_text(json.dumps({"request": {}}))
     with pytest.raises(ValueError, match="is not the folder of an ablation"):
+        session.start(Request(), resume=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"seeds": "many"}, "whose 'seeds' is 'many'"),
+        ({"studies": "core"}, "whose 'studies' is 'core'"),
+        ({"colour": "red"}, "which asks for 'colour'"),
+    ],
+)
+def test_a_request_that_somebody_has_changed_is_refused_in_one_line(
+    asked: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    described = session.environment.describe(session.RunRequest())
+    described |= {"ablation": asked, "ablation_sources": session._sources()}
+    (tmp_path / "environment.json").write_text(json.dumps(described))
+    with pytest.raises(UserError, match=message):
         session.start(Request(), resume=tmp_path)
