@@ -1,6 +1,7 @@
 """The command line, behind ``python run_all.py`` and ``coattention``: what may be asked, and how it ends."""
 
 import itertools
+import shlex
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -201,7 +202,7 @@ def gpu_slot(
     path = folder / session.ARCHIVE
     found = Answer(
         code=code,
-        words=[f"python run_all.py report {path} makes its pages, here or anywhere"],
+        words=[f"python run_all.py report {shlex.quote(str(path))} makes its pages, here or anywhere"],
         last=str(path),
         data={"archive": path, "steps": [asdict(one) for one in ended]},
     )

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import shlex
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,8 +50,9 @@ class Where:
         """As they are typed, for a command that goes on; empty for this machine."""
         if self.here:
             return ""
-        at = f" --at {self.at}" if self.at else ""
-        return f" --executor {self.executor}{at}" + (f" --cluster {self.file}" if self.file else "")
+        at = f" --at {shlex.quote(self.at)}" if self.at else ""
+        file = f" --cluster {shlex.quote(str(self.file))}" if self.file else ""
+        return f" --executor {self.executor}{at}{file}"
 
 
 HERE = Where()

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +36,8 @@ def claim(folder: Path) -> None:
         UserError: it holds a run already, cannot be made or written, or its disk is nearly full.
     """
     if (folder / FILE).exists():
-        raise UserError(f"{folder} holds a run already: continue it with --resume {folder}, or choose another folder")
+        again = f"--resume {shlex.quote(str(folder))}"
+        raise UserError(f"{folder} holds a run already: continue it with {again}, or choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free_B = shutil.disk_usage(folder).free

@@ -1,5 +1,6 @@
 """How a run or an ablation ends: its pages are written, and only then anything is printed."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +51,7 @@ def finish(folder: Path, manner: Manner, *, interrupted: bool, resume: str) -> i
     if failure is not None:
         streams.error(
             f"{failure}: the page could not be written; every record is stored, and "
-            f"python run_all.py report {folder} makes it again"
+            f"python run_all.py report {shlex.quote(str(folder))} makes it again"
         )
     if interrupted:
         say_how_to_go_on(manner, resume)

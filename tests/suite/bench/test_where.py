@@ -55,3 +55,6 @@ def test_this_machine_needs_to_be_told_nothing() -> None:
     locations.check(Where(), None)
     assert Where().options == ""
     assert Where(executor="ray", at="a:1", file=Path("c.toml")).options == " --executor ray --at a:1 --cluster c.toml"
+    assert (
+        Where(executor="slurm", file=Path("my cluster.toml")).options == " --executor slurm --cluster 'my cluster.toml'"
+    )
