@@ -28,6 +28,8 @@ SELFCHECK = "selfcheck"
 
 Unit = Literal["s", "B", "1"]
 Verdict = Literal["holds", "broken", "unclear", "not applicable", "not judged", "known"]
+WORST_FIRST: tuple[Verdict, ...] = ("broken", "known", "unclear", "not judged", "holds", "not applicable")
+"""Verdicts, the one that a person must see first."""
 Severity = Literal["wrong", "fragile"]
 Role = Literal["mechanism", "control", "published"]
 Cause = Literal["choice", "impossible", "budget", "error", "timeout", "memory", "killed", "prerequisite"]

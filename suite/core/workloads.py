@@ -4,7 +4,7 @@ Lengths are drawn with a fixed seed by numpy, so a workload is the same on every
 no torch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -167,7 +167,7 @@ PRESETS: dict[str, Preset] = {
 
 LONGEST_AXIS = 10**9
 """No machine holds more, and every number that is made of a few of them is finite."""
-_FIELDS: dict[str, tuple[type[int] | type[float], tuple[str, ...]]] = {
+AXES: Mapping[str, tuple[type[int] | type[float], tuple[str, ...]]] = {
     "batch": (int, ("batch",)),
     "regions": (int, ("regions",)),
     "words": (int, ("words",)),
@@ -178,6 +178,7 @@ _FIELDS: dict[str, tuple[type[int] | type[float], tuple[str, ...]]] = {
     "image_fill": (float, ("image_fill",)),
     "question_fill": (float, ("question_fill",)),
 }
+"""What may be set or swept: the type of its numbers, and the fields of a workload that move with it."""
 
 
 def override(workload: Workload, changes: dict[str, str]) -> Workload:
@@ -189,9 +190,9 @@ def override(workload: Workload, changes: dict[str, str]) -> Workload:
     values: dict[str, float] = {}
     by: dict[str, str] = {}
     for key, text in changes.items():
-        if key not in _FIELDS:
-            raise UserError(f"{key}={text} sets {key!r}: expected one of {', '.join(_FIELDS)}")
-        kind, targets = _FIELDS[key]
+        if key not in AXES:
+            raise UserError(f"{key}={text} sets {key!r}: expected one of {', '.join(AXES)}")
+        kind, targets = AXES[key]
         for target in targets:
             if target in by:
                 raise UserError(f"{by[target]} and {key} both set {target}: expected one of them")
@@ -206,7 +207,7 @@ def override(workload: Workload, changes: dict[str, str]) -> Workload:
         values |= dict.fromkeys(targets, value)
     written = dict(workload.overrides) | changes
     kept = tuple((key, text) for key, text in written.items() if _differs(workload.name, key, text))
-    return replace(workload, **values, overrides=kept)  # type: ignore[arg-type]  # keys come from _FIELDS
+    return replace(workload, **values, overrides=kept)  # type: ignore[arg-type]  # keys come from AXES
 
 
 def custom(changes: dict[str, str]) -> Workload:
@@ -236,4 +237,4 @@ def named(text: str) -> Workload:
 
 def _differs(name: str, key: str, text: str) -> bool:
     base = WORKLOADS.get(name)
-    return base is None or any(getattr(base, target) != _FIELDS[key][0](text) for target in _FIELDS[key][1])
+    return base is None or any(getattr(base, target) != AXES[key][0](text) for target in AXES[key][1])

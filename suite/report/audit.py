@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from suite.core.records import Finding
+from suite.core.records import WORST_FIRST, Finding
 from suite.report import units
 from suite.report.html.answers import Answer, screen_of
 from suite.report.html.document import Page, Screen, document, render
@@ -10,7 +10,6 @@ from suite.report.html.document import Page, Screen, document, render
 COLUMNS = ("property", "verdict", "that is", "moved by", "allowed", "over its noise", "what was seen")
 NUMBERS = (3, 4, 5)
 """Places of columns that hold numbers."""
-_WORST_FIRST = ("broken", "known", "unclear", "not judged", "holds", "not applicable")
 LONGEST = 90
 """Letters of a verdict that can be read from across a room."""
 
@@ -29,7 +28,7 @@ def page(
         command: makes the audit again.
     """
     answer = screen_of([_answer(verdict, found, closing, command)])
-    ordered = sorted(found, key=lambda finding: _WORST_FIRST.index(finding.verdict))
+    ordered = sorted(found, key=lambda finding: WORST_FIRST.index(finding.verdict))
     body = render(
         "audit.html.jinja", account=account, columns=COLUMNS, rows=list(map(_texts, ordered)), numbers=NUMBERS
     )
@@ -40,7 +39,7 @@ def page(
 def _answer(verdict: str, found: Sequence[Finding], closing: Sequence[str], command: str) -> Answer:
     said = [finding.verdict for finding in found]
     mood = "bad" if "broken" in said else "care" if {"known", "unclear", "not judged"} & set(said) else "good"
-    counted = [f"{said.count(word)} {'hold' if word == 'holds' else word}" for word in _WORST_FIRST if word in said]
+    counted = [f"{said.count(word)} {'hold' if word == 'holds' else word}" for word in WORST_FIRST if word in said]
     wrong, fragile = (
         [_property(finding) for finding in found if finding.verdict == "broken" and finding.severity == severity]
         for severity in ("wrong", "fragile")

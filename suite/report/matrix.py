@@ -13,8 +13,8 @@ from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
+from suite.core.records import WORST_FIRST
 from suite.report import style, summary
-from suite.report.tables import SEVERITY
 
 Drawn = tuple[Figure, str]
 PROPERTY = re.compile(r"P\d+[a-z]?")
@@ -73,13 +73,13 @@ def verdicts(masking: pd.DataFrame) -> Drawn | None:
     made = style.figure(title, 0.185 * float(edges[-1]) + 2.2)
     axes = made.subplots()
     said = np.array([fold.verdicts for fold in folds], dtype=object)
-    codes = np.vectorize(lambda verdict: SEVERITY.index(verdict) if verdict else np.nan, otypes=[float])(said)
-    colours = ListedColormap([VERDICTS[verdict][0] for verdict in SEVERITY])
+    codes = np.vectorize(lambda verdict: WORST_FIRST.index(verdict) if verdict else np.nan, otypes=[float])(said)
+    colours = ListedColormap([VERDICTS[verdict][0] for verdict in WORST_FIRST])
     axes.pcolormesh(
         np.arange(len(table.columns) + 1), edges, codes, cmap=colours,
-        norm=BoundaryNorm(np.arange(-0.5, len(SEVERITY)), len(SEVERITY)), edgecolors="white", linewidth=1.0,
+        norm=BoundaryNorm(np.arange(-0.5, len(WORST_FIRST)), len(WORST_FIRST)), edgecolors="white", linewidth=1.0,
     )  # fmt: skip
-    for verdict in SEVERITY:
+    for verdict in WORST_FIRST:
         at_row, at_column = np.nonzero(said == verdict)
         _, glyph, ink = VERDICTS[verdict]
         # as markers: a text object for each of a thousand cells takes seconds
@@ -103,7 +103,7 @@ def verdicts(masking: pd.DataFrame) -> Drawn | None:
     handles = [
         Line2D([], [], color=VERDICTS[verdict][0], marker="s", markersize=9, markeredgecolor="#bbbbbb", linestyle="",
                label=f"{VERDICTS[verdict][1]} {verdict if verdict != 'known' else 'known defect'}")
-        for verdict in SEVERITY
+        for verdict in WORST_FIRST
         if (table == verdict).any(axis=None)
     ]  # fmt: skip
     made.legend(handles=handles, loc="outside lower left", ncols=5, frameon=False, handletextpad=0.3)

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from suite.core.records import WORST_FIRST
 from suite.core.workloads import PHASES
 from suite.report import published, standing, units, wording
 from suite.report.wording import Row, number
 
-WORST_FIRST = ("broken", "known", "unclear", "not judged", "holds")
 MOST_NAMED = 12
 """Names of one verdict in a sentence; the others are counted."""
 RIGHT = PHASES
@@ -25,9 +25,10 @@ _CALLED = {
 
 def by_worst(masking: pd.DataFrame) -> dict[str, list[str]]:
     """Every variant under the worst that was said of it, in the order of `WORST_FIRST`; what holds is last."""
-    found: dict[str, list[str]] = {word: [] for word in WORST_FIRST}
+    said = [word for word in WORST_FIRST if word != "not applicable"]
+    found: dict[str, list[str]] = {word: [] for word in said}
     for name, *row in masking.itertuples(index=False):
-        worst = next((word for word in WORST_FIRST if word in row), "not judged")
+        worst = next((word for word in said if word in row), "not judged")
         found[worst].append(str(name))
     return {word: names for word, names in found.items() if names}
 
@@ -67,20 +68,15 @@ AS_FAST = 0.9
 """Products of a dtype for which a machine has instructions are no slower than those in float32; this leaves noise."""
 
 
-DTYPES = {"bfloat16": ("bf16", "amp_bf16"), "float16": ("fp16", "amp_fp16")}
-"""Of each half type, the precisions that compute in it."""
-
-
 def lacking(peaks: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     """For which dtypes of its cells a device has no instructions, by its products: forms in them are slow for that."""
     said = []
-    run = set(zip(cells["device"], cells["precision"], strict=True))
+    run = set(zip(cells["device"], cells["dtype"], strict=True))
     for device, own in peaks.groupby("device", sort=False):
         rates = dict(zip(own["what"], own["per_second"], strict=True))
         full = rates.get("float32")
         for dtype, rate in rates.items():
-            concerned = any((device, precision) in run for precision in DTYPES.get(str(dtype), ()))
-            if full and concerned and rate < AS_FAST * full:
+            if full and (device, dtype) in run and rate < AS_FAST * full:
                 slow, fast = units.per_second(rate, "FLOP"), units.per_second(full, "FLOP")
                 said.append(
                     f"On {device}, products in {dtype} run at {slow}, those in float32 at {fast}: it has no fast "
@@ -99,7 +95,7 @@ def machine(peaks: pd.DataFrame) -> list[str]:
             text = f"{row['device']}, copy: {units.binary_per_second(rate)}"
         else:
             text = f"{row['device']}, matrix product in {row['what']}: {units.per_second(rate, 'FLOP')}"
-            if rate and rate < 0.9 * (in_float32.get(row["device"]) or 0.0):
+            if rate and rate < AS_FAST * (in_float32.get(row["device"]) or 0.0):
                 text += f"; slower than float32, so it has no instructions for {row['what']} that are of use here"
         if row["reached_by"]:
             often = ", twice" if row["times_measured"] == 2 else ""  # a run measures it again where it was exceeded

@@ -15,23 +15,20 @@ from suite.core import stats, workloads
 from suite.core.described import Descriptions
 from suite.core.exits import HARNESS
 from suite.core.latencies import Latencies, Place, doubts
-from suite.core.records import ANCHOR, FAILURES, Artifact, Cell, Description, Finding, Measurement, Record, Skip
+from suite.core.records import (
+    ANCHOR,
+    FAILURES,
+    WORST_FIRST,
+    Artifact,
+    Cell,
+    Description,
+    Finding,
+    Measurement,
+    Record,
+    Skip,
+)
 
 K = TypeVar("K", bound=Hashable)
-SEVERITY = ("broken", "known", "unclear", "not judged", "holds", "not applicable")
-"""Verdicts, the one that a person must see first."""
-AXES = {
-    "batch": ("batch",),
-    "regions": ("regions",),
-    "words": ("words",),
-    "width": ("image_width", "question_width"),
-    "image_width": ("image_width",),
-    "question_width": ("question_width",),
-    "fill": ("image_fill", "question_fill"),
-    "image_fill": ("image_fill",),
-    "question_fill": ("question_fill",),
-}
-"""What a sweep may move, and the numbers of a workload that move with it."""
 _MEASURED = {
     "device": "device_s",
     "device_cold": "device_cold_s",
@@ -93,9 +90,6 @@ class Tables:
     """One row per timed cell: the task whose records hold its samples, why sampling stopped, and what was seen."""
     described: Descriptions
     """What the name of each variant says, and where published code is from."""
-
-
-_FIRST = ("parallel", "alternating", "hierarchical", "cross", "pool", "dense", "modular")
 
 
 def make(records: Iterable[Record]) -> Tables:
@@ -288,7 +282,7 @@ def _sentence(finding: Finding) -> str:
 
 def _said(findings: Sequence[Finding]) -> str:
     """``holds``, or the worst verdict and the properties that have it, such as ``broken: P1, P3``."""
-    for verdict in SEVERITY:
+    for verdict in WORST_FIRST:
         names = {finding.quantity for finding in findings if finding.verdict == verdict}
         if names and verdict in ("holds", "not applicable"):
             return verdict
@@ -299,9 +293,9 @@ def _said(findings: Sequence[Finding]) -> str:
 
 def _rank(mechanism: str, role: str) -> int:
     """The paper's mechanisms, the others, somebody's own, the published implementations; as they came otherwise."""
-    if mechanism in _FIRST:
-        return _FIRST.index(mechanism)
-    return len(_FIRST) + (role == "published")
+    if mechanism in workloads.CLASSIC:
+        return workloads.CLASSIC.index(mechanism)
+    return len(workloads.CLASSIC) + (role == "published")
 
 
 def _in_reading_order(cells: pd.DataFrame) -> pd.DataFrame:
@@ -432,8 +426,8 @@ def _masking(findings: Sequence[Finding], described: Descriptions) -> pd.DataFra
     worst: dict[str, dict[str, str]] = defaultdict(dict)
     for finding in findings:
         if finding.variant:
-            known = worst[finding.variant].get(finding.quantity, SEVERITY[-1])
-            worst[finding.variant][finding.quantity] = min(known, finding.verdict, key=SEVERITY.index)
+            known = worst[finding.variant].get(finding.quantity, WORST_FIRST[-1])
+            worst[finding.variant][finding.quantity] = min(known, finding.verdict, key=WORST_FIRST.index)
     properties = sorted({name for row in worst.values() for name in row}, key=property_order)
     ranks = {described[name].parent: _rank(described[name].mechanism, described[name].role) for name in worst}
     order = sorted(ranks, key=ranks.__getitem__)
@@ -458,7 +452,7 @@ def _growth(cells: pd.DataFrame) -> pd.DataFrame:
     columns = [*("axis", "start", "value", "slope"), *GROWTH_COLUMNS]
     shapes = {name: workloads.named(name) for name in dict.fromkeys(cells["workload"]) if name}
     found = []
-    for axis, names in AXES.items():
+    for axis, (_, names) in workloads.AXES.items():
         lines: dict[tuple[object, ...], dict[str, float]] = defaultdict(dict)
         for workload, shape in shapes.items():
             values = {getattr(shape, name) for name in names}

@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
+from suite.core.records import WORST_FIRST
 from suite.core.workloads import PHASES
 from suite.report import standing, units, wording
 from suite.report.columns import Column, Columns, indented, literal
 from suite.report.summary import left_out
-from suite.report.tables import SEVERITY, Tables
+from suite.report.tables import Tables
 
 
 def words(tables: Tables) -> list[RenderableType]:
@@ -34,11 +35,6 @@ def words(tables: Tables) -> list[RenderableType]:
         parts += [Text(), literal("Incorrect", style="bold red")]
         parts += [literal(f"{row.variant}: {row.property}: {row.summary}") for row in broken.itertuples()]
     return parts
-
-
-def summary(tables: Tables) -> RenderableType:
-    """`words`, as one thing to print."""
-    return Group(*words(tables))
 
 
 def data(tables: Tables) -> dict[str, object]:
@@ -116,7 +112,7 @@ def _masking_alone(masking: pd.DataFrame) -> Columns:
     lines = []
     for row in wording.rows(masking):
         verdicts = {str(name): str(verdict) for name, verdict in row.items() if name != "variant" and verdict}
-        worst = min(verdicts.values(), key=SEVERITY.index)
+        worst = min(verdicts.values(), key=WORST_FIRST.index)
         which = ", ".join(name for name, verdict in verdicts.items() if verdict == worst)
         lines.append([literal(row["variant"]), _masking(worst if worst == "holds" else f"{worst}: {which}")])
     return Columns([Column(title="variant"), Column(title="masking", words=True)], lines)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from rich.console import Console
+from rich.console import Console, Group
 
 from suite.core import compare, folders, store
 from suite.core.errors import UserError
@@ -219,7 +219,7 @@ def test_names_and_reasons_are_text_and_nothing_else(tmp_path: Path) -> None:
     csv = "".join(path.read_text() for path in (folder / "tables").glob("*.csv"))
     assert not re.search(r'(^|[,"])[=@+]', csv, re.MULTILINE)
     printed = Console(file=io.StringIO(), force_terminal=True, width=200)
-    printed.print(terminal.summary(tables.make(store.read(folder))))
+    printed.print(Group(*terminal.words(tables.make(store.read(folder)))))
     shown = re.sub(r"\x1b\[[0-9;]*m", "", printed.file.getvalue())  # type: ignore[attr-defined]  # a StringIO
     assert "[red]rich[/red]" in shown.replace("\n", "")
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", shown)
@@ -270,7 +270,7 @@ def test_a_changed_field_is_shown_or_refused(tmp_path: Path, at: int, name: str,
         made = tables.make(store.read(folder))
         inert = escape.tables(made)
         page._page(inert, [], page._long(inert, ""), {}, title="x")
-        terminal.summary(made)
+        terminal.words(made)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from suite.core.records import Finding, Record
+from suite.core.records import WORST_FIRST, Finding, Record
 from suite.report import summary, units
 from suite.report.html import charts
 from suite.report.html.charts import Datum, Spec
@@ -16,7 +16,6 @@ from suite.report.html.document import Figure, Screen, render
 from suite.report.html.verdict import CALLED, GLYPHS, audited
 from suite.report.leaks import movement_points, movement_title
 from suite.report.matrix import PROPERTY, folded
-from suite.report.tables import SEVERITY
 
 MOST_FAILURES = 12
 """Ways in which one property fails that the page quotes, the worst first."""
@@ -41,7 +40,7 @@ def screen(masking: pd.DataFrame, records: Sequence[Record]) -> tuple[Screen, li
         glyphs=GLYPHS,
         classes=_CLASSES,
         called={**CALLED, "holds": "holds", "not applicable": "does not apply"},
-        verdicts=[verdict for verdict in SEVERITY if (found == verdict).any(axis=None)],
+        verdicts=[verdict for verdict in WORST_FIRST if (found == verdict).any(axis=None)],
     )
     drawn = Markup("").join(render("figure.html.jinja", one=figure) for figure in figures)
     return Screen(id="masking", title="Is it masked correctly?", short="Masking", body=body + drawn), figures
@@ -68,8 +67,8 @@ def evidence(records: Iterable[Record]) -> tuple[dict[str, dict[str, Any]], dict
             continue
         statements.setdefault(record.quantity, str(record.details.get("statement", "")))
         key = record.variant, record.quantity
-        rank = SEVERITY.index(record.verdict)
-        if record.verdict != "holds" and rank < worst.get(key, len(SEVERITY)):
+        rank = WORST_FIRST.index(record.verdict)
+        if record.verdict != "holds" and rank < worst.get(key, len(WORST_FIRST)):
             worst[key] = rank
             found[record.variant][record.quantity] = _evidence(record)
     return dict(found), {name: text for name, text in statements.items() if text}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
 
 from suite.core import store
 from suite.core.records import Finding, Measurement
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def printed(made: tables.Tables, width: int) -> str:
     text = StringIO()
-    Console(file=text, width=width).print(terminal.summary(made))
+    Console(file=text, width=width).print(Group(*terminal.words(made)))
     return text.getvalue()
 
 
@@ -160,7 +160,7 @@ def test_a_run_in_which_only_masking_was_asked_for_has_a_page(tmp_path: Path) ->
     assert "No time was taken" in text
     assert "| parallel | ✓ |" in (tmp_path / "tables" / "masking.md").read_text()
     printed = Console(width=100, file=StringIO(), record=True)
-    printed.print(terminal.summary(tables.make(store.read(tmp_path))))
+    printed.print(Group(*terminal.words(tables.make(store.read(tmp_path)))))
     assert "holds" in printed.export_text()
 
 
@@ -202,7 +202,7 @@ def test_a_type_without_instructions_is_spoken_of_where_a_form_of_the_run_is_in_
     peaks = pd.DataFrame(
         {"device": ["cpu"] * 3, "what": ["float32", "bfloat16", "float16"], "per_second": [8e10, 1e9, 1e9]}
     )
-    cells = pd.DataFrame({"device": ["cpu", "cpu"], "precision": ["float32", "amp_bf16"]})
+    cells = pd.DataFrame({"device": ["cpu", "cpu"], "dtype": ["float32", "bfloat16"]})
     (said,) = summary.lacking(peaks, cells)
     assert said.startswith("On cpu, products in bfloat16 run at 1.00 GFLOP/s, those in float32 at 80.0 GFLOP/s")
     assert summary.lacking(peaks, cells[:1]) == []
