@@ -53,6 +53,16 @@ def printable(text: str, most: int = 300) -> str:
     return " ".join(shown.split())[:most]
 
 
+def inert(text: str) -> str:
+    """A text as one line of which a terminal, editor or page shows every sign and obeys none: others are spelt out."""
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() else " " if sign.isspace() else sign.encode("unicode_escape").decode()
+        for sign in text
+    )
+
+
 _SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS)
 """What a system lacks, whatever it was asked to do."""
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # os.path alone, for the sake of a quick start

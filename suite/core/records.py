@@ -15,7 +15,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, ClassVar, Literal, NoReturn, get_args
 
 from suite.core import devices, workloads
-from suite.core.errors import UserError
+from suite.core.errors import UserError, inert
 
 FORMAT = 1
 """Version of the format, named by the first line of every ``records.jsonl``."""
@@ -139,37 +139,14 @@ class Description(Cell):
 
 Record = Measurement | Finding | Skip | Artifact | Description
 FAILURES = ("error", "timeout", "memory", "killed")
-UNITS: Mapping[str, Unit] = {
-    **dict.fromkeys(
-        (
-            *(
-                "latency",
-                "latency_cold",
-                "device",
-                "device_cold",
-                "launch",
-                "first_call",
-                "compile_time",
-                "cold_start",
-                "gemm_time",
-                "copy_time",
-            ),
-            *("task_time", "harness_time", "time_left", "run_time", "traced_step"),
-        ),
-        "s",
-    ),
-    **dict.fromkeys(
-        (*("peak_memory", "saved_for_backward", "reserved_memory", "graph_pool_memory", "least_bytes"),),
-        "B",
-    ),
-    **dict.fromkeys(
-        (
-            *("matmul_flops", "agreement_error", "graphs", "graph_breaks", "recompiles", "largest_batch"),
-            *("accuracy", "tuning_accuracy", "training_loss", "parameters", "ceiling"),
-        ),
-        "1",
-    ),
+_QUANTITIES: Mapping[Unit, str] = {
+    "s": "latency latency_cold device device_cold launch first_call compile_time cold_start gemm_time copy_time "
+    "task_time harness_time time_left run_time traced_step",
+    "B": "peak_memory saved_for_backward reserved_memory graph_pool_memory least_bytes",
+    "1": "matmul_flops agreement_error graphs graph_breaks recompiles largest_batch "
+    "accuracy tuning_accuracy training_loss parameters ceiling",
 }
+UNITS: Mapping[str, Unit] = {quantity: unit for unit, words in _QUANTITIES.items() for quantity in words.split()}
 """Of the quantities that pages are made from; another quantity may have any unit."""
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in get_args(Record)}
@@ -224,13 +201,9 @@ def reason(error: ValueError) -> str:
 
 
 def visible(text: str) -> str:
-    """A text from elsewhere as one line that no terminal, editor or page obeys: control characters are spelt out."""
-    if not text.isprintable():
-        text = "".join(
-            letter if letter.isprintable() else " " if letter.isspace() else letter.encode("unicode_escape").decode()
-            for letter in text[:_LONGEST_TEXT]
-        )
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} …"
+    """A text from elsewhere, `inert` and cut where it is long."""
+    line = inert(text[: _LONGEST_TEXT + 1])
+    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]} …"
 
 
 def shown(value: object) -> str:
@@ -271,8 +244,7 @@ def _check_numbers(record: Measurement) -> None:
     least, most = min(numbers), max(numbers)
     floor, ceiling = (0.0, 1.0) if quantity in _SHARES else (_SHORTEST_S if quantity == "latency" else 0.0, _MOST[unit])
     if least < floor:
-        expected = "a number above 0" if least <= 0 else f"at least {floor:g}"
-        raise ValueError(f"{quantity} of {least} {unit}; expected {expected}")
+        raise ValueError(f"{quantity} of {least} {unit}; expected at least {floor:g}")
     if most > ceiling:
         raise ValueError(f"{quantity} of {most} {unit}; expected at most {ceiling:g}")
 

@@ -8,6 +8,8 @@ import select
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+from suite.core.errors import inert
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -73,14 +75,6 @@ def lost(page: object = None) -> bool:
     if why:
         error(f"standard output: {why}; what was to be printed is lost" + (f", and stands in {page}" if page else ""))
     return bool(why)
-
-
-def inert(text: str) -> str:
-    """A line of which a terminal shows every sign and obeys none, such as an escape in the name of a file."""
-    return "".join(
-        sign if sign.isprintable() or sign == " " else sign.encode("unicode_escape", "surrogatepass").decode()
-        for sign in text.replace("\n", " ")
-    )
 
 
 def error(message: str) -> None:

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from suite.core.streams import inert
+from suite.core.errors import inert
 from suite.report import units
 
 GAP = 2
