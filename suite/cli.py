@@ -297,6 +297,8 @@ def compare(
     if remeasure is None:
         given = {"--with": bool(with_), "--budget": budget is not None, "--timeout": timeout is not None}
         _refuse("compare measures nothing without --remeasure", given)
+    errors.check_seconds("--budget", budget)
+    errors.check_seconds("--timeout", timeout)
     if len(runs) < 2:
         raise UserError(f"compare {runs[0]}: expected two run folders or more, the oldest first")
     if not across_machines:

@@ -25,7 +25,7 @@ from suite.bench.request import kind_of
 from suite.bench.where import HERE, Where
 from suite.core import interrupts, store, trained
 from suite.core.answer import SPOKEN, Manner
-from suite.core.errors import UserError
+from suite.core.errors import UserError, check_seconds
 from suite.core.records import Measurement, Record, decode
 from suite.core.records import Skip as Skipped
 from suite.execution import guest, loop
@@ -499,8 +499,7 @@ def _check(request: Request, *, elsewhere: bool = False) -> None:
         )
     if request.epochs is not None and request.epochs < 1:
         raise UserError(f"--epochs {request.epochs}: expected at least 1")
-    if request.budget_s is not None and not request.budget_s >= 0:
-        raise UserError(f"--budget {request.budget_s:g}: expected seconds, or 0 to train everything")
+    check_seconds("--budget", request.budget_s, zero=True)
     kind_of(request.device, elsewhere=elsewhere)
     longer = next((name for name in request.studies if name in LONGER), None)
     if longer is not None and not tasks.of(request.data).has_longer:

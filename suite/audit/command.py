@@ -14,7 +14,7 @@ from suite.audit.findings import settled, why_nothing
 from suite.audit.rows import rows
 from suite.core import exits
 from suite.core.answer import SPOKEN, Answer, Manner, fail, give, screen
-from suite.core.errors import UserError
+from suite.core.errors import UserError, check_seconds
 from suite.core.records import Finding, decode
 from suite.execution import guest
 from suite.report.audit import page
@@ -82,8 +82,7 @@ def start(
         raise UserError(f"audit {path}: there is no such file")
     if html is not None and not html.absolute().parent.is_dir():
         raise UserError(f"--html {html}: there is no folder {html.absolute().parent}")
-    if timeout_s <= 0:
-        raise UserError(f"--timeout {timeout_s:g}: expected seconds, more than 0")
+    check_seconds("--timeout", timeout_s)
     arguments = (target, seed, dict(stated or {}))
     console = manner.console()
     heard = Heard()

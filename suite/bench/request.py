@@ -1,7 +1,6 @@
 """What a user asks for, checked before any work starts."""
 
 import itertools
-import math
 import os
 import re
 from collections import Counter
@@ -16,7 +15,7 @@ from suite.bench import outline
 from suite.bench.probes import CHOICES
 from suite.core import devices, user_files
 from suite.core.devices import Device
-from suite.core.errors import UserError, as_users, words
+from suite.core.errors import UserError, as_users, check_seconds, words
 from suite.core.records import ANCHOR
 from suite.core.workloads import CLASSIC, PHASES, PRESETS, TODAY, WORKLOADS, Phase, Preset, Workload, custom, override
 from suite.execution import guest
@@ -230,11 +229,8 @@ def _theirs(asked: Asked) -> list[Spec]:
 
 def _understand(request: Request) -> Asked:
     device = device_of(request.device, elsewhere=request.elsewhere)
-    for option, seconds in (("--budget", request.budget_s), ("--timeout", request.timeout_s)):
-        if seconds is not None and not 0 <= seconds < math.inf:
-            raise UserError(f"{option} {seconds}: expected seconds of at least 0")
-    if request.timeout_s == 0:
-        raise UserError("--timeout 0 would end every task at once: expected seconds above 0")
+    check_seconds("--budget", request.budget_s, zero=True)
+    check_seconds("--timeout", request.timeout_s)
     _check_effect(request, device)
     preset = _known("--preset", request.preset or ("gpu" if device.kind in ("cuda", "xpu") else "cpu"), PRESETS)
     chosen = bool(request.variants or request.workloads or request.shape or request.sets or request.files)
@@ -261,7 +257,7 @@ def _understand(request: Request) -> Asked:
         or CHOICES,
         budget_s=budget_s,
         spends_budget=bool(request.budget_s),
-        timeout_s=request.timeout_s or None,
+        timeout_s=request.timeout_s,
         preset=request.preset or ("" if chosen else preset.name),
         largest_batch=request.largest_batch,
         files=request.files,

@@ -34,6 +34,21 @@ def as_users(subject: str = "") -> Iterator[None]:
         raise UserError(f"{subject}: {error}" if subject else str(error)) from error
 
 
+def check_seconds(option: str, seconds: float | None, *, zero: bool = False) -> None:
+    """Refuse a duration that no clock can count.
+
+    Args:
+        option: that it was given by, such as ``--timeout``.
+        seconds: as they were given; None where they were not.
+        zero: whether 0 means something.
+
+    Raises:
+        UserError: they are negative, endless or no number, or 0 where that means nothing.
+    """
+    if seconds is not None and not (0 < seconds < float("inf") or (zero and seconds == 0)):
+        raise UserError(f"{option} {seconds:g}: expected seconds {'of at least' if zero else 'above'} 0")
+
+
 _NAME = vars(type)["__name__"]
 
 

@@ -359,7 +359,7 @@ def test_a_row_that_cannot_be_had_is_a_skip_and_the_others_are_trained(
         (Request(first_seed=-1), "--first-seed -1: expected seeds from 0 to 999"),
         (Request(seeds=2, first_seed=999), "--first-seed 999: expected seeds from 0 to 999"),
         (Request(epochs=0), "--epochs 0: expected at least 1"),
-        (Request(budget_s=-1), "--budget -1: expected seconds, or 0 to train everything"),
+        (Request(budget_s=-1), "--budget -1: expected seconds of at least 0"),
         (
             Request(data="vqa2", root=".", studies=("generalise",)),
             "generalise is tested on longer sets than were learnt",
