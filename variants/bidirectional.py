@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from torch import Tensor, nn
 
-from variants.heads import width_of_heads
+from variants.heads import split, width_of_heads
 from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_mean, masked_softmax
 from variants.regions import region
@@ -66,8 +66,8 @@ class Bidirectional(CoAttention):
         image_tokens, question_tokens = image, question
         if image_reads or question_reads:
             with region("affinity"):
-                regions = self._split(self.image_affinity(image))  # [B, h, N, K/h]
-                words = self._split(self.question_affinity(question))  # [B, h, T, K/h]
+                regions = split(self.image_affinity(image), self.heads)  # [B, h, N, K/h]
+                words = split(self.question_affinity(question), self.heads)  # [B, h, T, K/h]
                 # scaled before the product, which would otherwise be the first to leave the range of fp16
                 affinity = (regions * regions.shape[-1] ** -0.5) @ words.mT  # [B, h, N, T]
         if image_reads:
@@ -91,14 +91,11 @@ class Bidirectional(CoAttention):
             question_weights.unsqueeze(1),
         )
 
-    def _split(self, projected: Tensor) -> Tensor:
-        return projected.view(*projected.shape[:-1], self.heads, -1).transpose(1, 2)
-
     def _read(self, affinity: Tensor, values: Tensor, valid: Tensor) -> Tensor:
         """What each slot reads from the valid slots of the other side, ``[B, L, K]``; zeros from none."""
         with region("pooling"):
             weights = masked_softmax(affinity, valid[:, None, None])
-            return (weights @ self._split(values)).transpose(1, 2).flatten(2)
+            return (weights @ split(values, self.heads)).transpose(1, 2).flatten(2)
 
     def matmul_flops(self, examples: int, regions: int, words: int) -> int:
         each = 0

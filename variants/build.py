@@ -158,9 +158,9 @@ def _construct(spec: Spec, image_width: int, question_width: int) -> CoAttention
 
 
 def initialise(module: CoAttention, seed: int) -> None:
-    """Xavier-uniform weights times the mechanism's gain, biases small but not zero, normalisation scales one.
+    """Uniform numbers between bounds: Xavier's for matrices, 0.1 for biases, both times the mechanism's gain.
 
-    Biases are not zero so that a bias that leaks through padding cannot hide.
+    Normalisation scales are 1. Biases are not 0, so that one that leaks through padding cannot hide.
     """
     with torch.no_grad():
         for name, parameter in module.named_parameters():

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from variants.elementwise import relu_of_own, sum_of_own
+from variants.heads import split
 from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_softmax, pool
 from variants.regions import region
@@ -60,7 +61,7 @@ class DenseLayer(nn.Module):
         projected: Tensor = projection(features)  # [B, L, D]
         if nowhere is not None:
             projected = torch.cat((projection(nowhere).expand(features.shape[0], -1, -1), projected), dim=1)
-        return projected.view(*projected.shape[:-1], self.heads, -1).transpose(1, 2)
+        return split(projected, self.heads)
 
     def _weights(self, affinity: Tensor, valid: Tensor) -> Tensor:
         """The mean of the heads' maps over nowhere and the valid slots."""

@@ -1,4 +1,4 @@
-"""Multi-head scaled dot-product attention, as `cross` and `modular` have it."""
+"""Multi-head scaled dot-product attention."""
 
 from torch import Tensor, nn
 
@@ -28,6 +28,11 @@ def width_of_heads(name: str, heads: int, hidden: int | None, *, image_width: in
     if hidden % heads:
         raise ValueError(f"{name}[heads={heads},hidden={hidden}]: expected hidden to be a multiple of heads")
     return hidden
+
+
+def split(projected: Tensor, heads: int) -> Tensor:
+    """``[B, L, K]`` to ``[B, heads, L, K/heads]``."""
+    return projected.view(*projected.shape[:-1], heads, -1).transpose(1, 2)
 
 
 class Heads(nn.Module):
@@ -62,8 +67,8 @@ class Heads(nn.Module):
             return self.join(weights @ self.split(self.value(other)))
 
     def split(self, projected: Tensor) -> Tensor:
-        """``[B, L, K]`` to ``[B, heads, L, K/heads]``."""
-        return projected.view(*projected.shape[:-1], self.heads, -1).transpose(1, 2)
+        """As `split`, into its own heads."""
+        return split(projected, self.heads)
 
     def join(self, context: Tensor) -> Tensor:
         """``[B, heads, L, K/heads]`` to what is read, ``[B, L, D]``."""

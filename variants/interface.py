@@ -98,7 +98,7 @@ class CoAttention(nn.Module, ABC):
         """Attend from each side to the other."""
 
     def gain(self, parameter: str) -> float:
-        """What the seeded initialisation multiplies the Xavier standard deviation of the parameter of that name by."""
+        """Factor on the bound of the seeded initialisation of ``parameter``; see `variants.build.initialise`."""
         return 1.0
 
     def guided_weights(self) -> tuple[str, ...]:
