@@ -35,6 +35,11 @@ def published_names() -> list[str]:
     return [name for name, mechanism in _MECHANISMS.items() if mechanism.origin is not None]
 
 
+def is_ours(mechanism: type[CoAttention]) -> bool:
+    """Whether a mechanism is of this program, and not of a user's file or of a check that plants some."""
+    return mechanism.__module__.partition(".")[0] == "variants"
+
+
 def mechanisms() -> dict[str, type[CoAttention]]:
     """Every registered mechanism by name."""
     return dict(_MECHANISMS)

@@ -20,7 +20,7 @@ from suite.core.records import ANCHOR
 from suite.core.workloads import CLASSIC, PHASES, PRESETS, TODAY, WORKLOADS, Phase, Preset, Workload, custom, override
 from suite.execution import guest
 from variants import canonical, mechanisms
-from variants.registry import published_names
+from variants.registry import is_ours, published_names
 from variants.spec import Spec
 
 T = TypeVar("T")
@@ -336,7 +336,7 @@ def _users_own(files: Sequence[str]) -> list[str]:
     return [
         name
         for name, mechanism in mechanisms().items()
-        if not mechanism.__module__.startswith("variants.") and user_files.mechanism_file(name) in (None, *files)
+        if not is_ours(mechanism) and user_files.mechanism_file(name) in (None, *files)
     ]
 
 
@@ -359,6 +359,4 @@ def _variants_of(preset: Preset) -> Iterator[tuple[Spec, bool]]:
 def _in_no_list() -> list[str]:
     """Mechanisms of ours that no preset was told of."""
     known = {*CLASSIC, *TODAY, *published_names()}
-    return [
-        name for name, made in mechanisms().items() if name not in known and made.__module__.startswith("variants.")
-    ]
+    return [name for name, made in mechanisms().items() if name not in known and is_ours(made)]

@@ -15,6 +15,7 @@ from suite.selfcheck.bench import Bench
 from suite.selfcheck.row import row
 from variants import Skip, build, mechanisms
 from variants.build import option_types
+from variants.registry import is_ours
 
 _SHAPE = {"batch": "3", "regions": "7", "words": "5", "width": "16", "fill": "0.7"}
 """Odd sizes, so that two axes that were mixed up show."""
@@ -66,7 +67,7 @@ def _mechanism(name: str) -> str:
 def _names() -> Iterator[str]:
     """Every mechanism, with each of its options changed and each of its parts removed, one at a time."""
     for name, mechanism in mechanisms().items():
-        if not mechanism.__module__.startswith("variants."):
+        if not is_ours(mechanism):
             continue
         yield name
         for option, (annotation, default) in option_types(mechanism).items():

@@ -22,6 +22,7 @@ from suite.core.failures import refusal
 from suite.core.records import ANCHOR, Detail, Measurement, Record, Skip
 from suite.core.workloads import Phase, Workload
 from variants import Batch, canonical, mechanisms
+from variants.registry import is_ours
 
 LEAST_ROUNDS = stats.FEWEST_ROUNDS
 """A variant that cannot be timed this often, without which there is no interval, is skipped as too slow here."""
@@ -99,11 +100,6 @@ class Lane:
         return self.call_s * (1 if self.call_s > SLOW_CALL_S else 2)
 
 
-def is_ours(name: str) -> bool:
-    """Whether a variant is of a mechanism of this program, and not of a user's file."""
-    return mechanisms()[canonical(name).mechanism].__module__.partition(".")[0] == "variants"
-
-
 def ignore(name: str) -> None:
     """Nobody wants to know which variant is at work."""
 
@@ -151,7 +147,7 @@ def compare(
     deadline = Deadline(deadline_s, foreseen)
     with running_on(device):
         lanes: list[Lane] = []
-        watch = Watch(strangers=not all(map(is_ours, every_name)))
+        watch = Watch(strangers=not all(is_ours(mechanisms()[canonical(name).mechanism]) for name in every_name))
         shared: dict[torch.dtype, tuple[Batch, ...]] = {}
         clock = clock_of(device)
         for name in every_name:
