@@ -133,8 +133,8 @@ def opened(table: Table, opening: Opening) -> Local:
     },
     "a study of the ablation": {
         "suite/ablation/studies.py": (
-            '    "core": (',
-            '    "echo": ("Does anybody answer?", lambda: (Compared(row=POOL, parent=None),)),\n',
+            '    "core": _Draft(',
+            '    "echo": _Draft(question="Who answers?", rows=lambda: (Compared(row=POOL, parent=None),)),\n',
         )
     },
     "a data set of the ablation": {

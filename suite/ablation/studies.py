@@ -239,26 +239,44 @@ def _generalise() -> tuple[Compared, ...]:
     return tuple(Compared(row=Row(variant=name), parent=POOL) for name in names)
 
 
-_STUDIES: dict[str, tuple[str, Callable[[], Sequence[Compared]]]] = {
-    "core": ("Does co-attention beat mean pooling, and what does a leaking mask cost?", _core),
-    "levels": ("Which level and which side of hierarchical co-attention earns its keep?", _levels),
-    "masking": ("What does each mask defect cost in accuracy?", _masking),
-    "deployment": ("What does a leaking mask lose in use, by how it was loaded in training?", _deployment),
-    "precision": ("Does training in half precision reach the same place?", _precision),
-    "mechanism": ("Which mechanism is best with the same number of parameters?", _mechanism),
-    "parts": ("What is each part of each mechanism worth?", _parts),
-    "depth": ("How many layers of a deep co-attention earn their keep?", _depth),
-    "generalise": ("Does what was learnt on short sets hold for longer ones?", _generalise),
+@dataclass(frozen=True, kw_only=True)
+class _Draft:
+    """A study before its rows are as wide as the task asks for."""
+
+    question: str
+    rows: Callable[[], Sequence[Compared]]
+    longer: bool = False
+    """As of a `Study`, and so the next."""
+    deployed: bool = False
+    controlled: bool = True
+    """Whether mean pooling and blindfolds stand beside its rows; beside a classifier and itself they say nothing."""
+    equal: bool = False
+    """Whether its rows have as many parameters as each other, and not the same width."""
+
+
+_STUDIES = {
+    "core": _Draft(question="Does co-attention beat mean pooling, and what does a leaking mask cost?", rows=_core),
+    "levels": _Draft(question="Which level and which side of hierarchical co-attention earns its keep?", rows=_levels),
+    "masking": _Draft(question="What does each mask defect cost in accuracy?", rows=_masking, deployed=True),
+    "deployment": _Draft(
+        question="What does a leaking mask lose in use, by how it was loaded in training?",
+        rows=_deployment,
+        deployed=True,
+        controlled=False,
+    ),
+    "precision": _Draft(question="Does training in half precision reach the same place?", rows=_precision),
+    "mechanism": _Draft(
+        question="Which mechanism is best with the same number of parameters?", rows=_mechanism, equal=True
+    ),
+    "parts": _Draft(question="What is each part of each mechanism worth?", rows=_parts),
+    "depth": _Draft(question="How many layers of a deep co-attention earn their keep?", rows=_depth),
+    "generalise": _Draft(
+        question="Does what was learnt on short sets hold for longer ones?", rows=_generalise, longer=True
+    ),
 }
 STUDIES = tuple(_STUDIES)
-LONGER = ("generalise",)
+LONGER = tuple(name for name, draft in _STUDIES.items() if draft.longer)
 """The studies whose rows are tested on longer sets than they learn from."""
-DEPLOYED = ("deployment", "masking")
-"""The studies whose rows answer in small batches and beside others, too."""
-UNCONTROLLED = ("deployment",)
-"""The studies that compare a classifier with itself: mean pooling and blindfolds would say nothing there."""
-EQUAL_PARAMETERS = "mechanism"
-"""The study whose rows are as large as each other, and not as wide."""
 
 
 _SHAPE = Shape(image_width=STANDARD.image_width, vocabulary=STANDARD.vocabulary, classes=15)
@@ -271,27 +289,31 @@ def study(name: str, *, controls: bool = True, scale: int = 1, shape: Shape = _S
         name: one of `STUDIES`.
         controls: with mean pooling and the blindfolded rows, as every table has them.
         scale: rows are as many times as wide as for the generated scenes.
-        shape: what the task fixes of a classifier; ``mechanism`` fits its widths to it.
+        shape: what the task fixes of a classifier, to which rows of equal size are fitted.
 
     Raises:
         UserError: no study has that name.
     """
     if name not in _STUDIES:
         raise UserError(f"there is no study {name!r}: expected one of {', '.join(STUDIES)}")
-    question, rows = _STUDIES[name]
+    draft = _STUDIES[name]
 
     def wide(entries: Iterable[Compared]) -> list[Compared]:
         return _mapped(entries, lambda row: replace(row, width=scale * row.width))
 
-    entries = wide(rows())
-    if name == EQUAL_PARAMETERS:
+    entries = wide(draft.rows())
+    if draft.equal:
         wanted = parameters(replace(PARALLEL, width=scale * WIDTH), shape)
         entries = _mapped(entries, lambda row: at_parameters(row, wanted, shape))
-    if controls and name not in UNCONTROLLED:
+    if controls and draft.controlled:
         entries = [*wide([Compared(row=POOL, parent=None)]), *entries, *wide(CONTROLS)]
     compared = {entry.row: entry for entry in entries}
     return Study(
-        name=name, question=question, rows=tuple(compared.values()), longer=name in LONGER, deployed=name in DEPLOYED
+        name=name,
+        question=draft.question,
+        rows=tuple(compared.values()),
+        longer=draft.longer,
+        deployed=draft.deployed,
     )
 
 

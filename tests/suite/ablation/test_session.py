@@ -383,7 +383,7 @@ def test_a_study_is_known_by_name_and_holds_the_controls() -> None:
         labels = [entry.row.label for entry in study(name).rows]
         assert len(labels) == len(set(labels))
         controls = {"pool", "pool (question only)", "pool (image only)", "pool (other image)"}
-        assert controls & set(labels) == (set() if name in studies.UNCONTROLLED else controls)
+        assert controls & set(labels) == (controls if studies._STUDIES[name].controlled else set())
         rows = {entry.row for entry in study(name).rows}
         assert all(entry.parent is None or entry.parent in rows for entry in study(name).rows), name
 
