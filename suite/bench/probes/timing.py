@@ -34,6 +34,8 @@ SLOW_CALL_S = 0.2
 """A call that takes longer fills the caches by itself in a small part of its time, and is not called before."""
 MOST_ROUNDS = 20_000
 """Where sampling goes on until its time is spent: more would make no interval narrower, and fill the disk."""
+_ALL = ""
+"""Stands for all variants of a comparison."""
 _PROOFS = 4
 """Calls of each variant after the rounds: the proof of its mode, and of its honesty."""
 
@@ -144,6 +146,10 @@ def compare(
         ``device_cold``), the proof of its mode and of its honesty, and ``harness_time`` of the comparison.
     """
     every_name = list(dict.fromkeys([ANCHOR, *(str(canonical(name)) for name in names)]))
+    abouts = {
+        name: About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
+        for name in (*every_name, _ALL)
+    }
     deadline = Deadline(deadline_s, foreseen)
     with running_on(device):
         lanes: list[Lane] = []
@@ -152,7 +158,7 @@ def compare(
         clock = clock_of(device)
         for name in every_name:
             announce(name)
-            about = About(task=task, variant=name, workload=str(workload), phase=phase, device=device)
+            about = abouts[name]
             needed_s = deadline.too_late_for(name, lanes)
             if needed_s is not None and name != ANCHOR:
                 reason = (
@@ -178,27 +184,18 @@ def compare(
         lanes, slow = _pace(lanes, budget_s, {ANCHOR, *required})
         for lane in slow:
             yield Skip(
-                **About(task=task, variant=lane.name, workload=str(workload), phase=phase, device=device),
+                **abouts[lane.name],
                 quantity="latency",
                 reason=f"too slow here: one call takes {lane.call_s:.3g} s, the comparison has {budget_s:.3g} s",
                 cause="budget",
                 details={"call_s": lane.call_s},
             )
         if lanes:
-            yield from _rounds(
-                lanes,
-                workload,
-                phase,
-                device,
-                clock,
-                task,
-                budget_s,
-                announce,
-                random.Random(seed),
-                deadline,
-                until_spent,
-                watch,
+            order = random.Random(seed)
+            sampled = _sampled(
+                lanes, clock, watch, deadline, announce, order, budget_s=budget_s, until_spent=until_spent
             )
+            yield from _told(lanes, sampled, clock, watch, abouts, announce)
 
 
 def start(
@@ -253,20 +250,32 @@ def _pace(lanes: list[Lane], budget_s: float, required: Collection[str]) -> tupl
     return kept, slow
 
 
-def _rounds(
+@dataclass(frozen=True, kw_only=True)
+class _Sampled:
+    """What is known of the rounds of a comparison beside their samples."""
+
+    before: conditions.Mark
+    after: conditions.Mark
+    wall_s: float
+    rounds: int
+    between_s: tuple[float, ...]
+    """What the harness took for each sample."""
+    stopped: str
+    """By the ``interval`` of every ratio, or by the ``budget``."""
+
+
+def _sampled(
     lanes: list[Lane],
-    workload: Workload,
-    phase: Phase,
-    device: str,
     clock: Clock,
-    task: str,
-    budget_s: float,
+    watch: Watch,
+    deadline: Deadline,
     announce: Callable[[str], None],
     order: random.Random,
-    deadline: Deadline,
+    *,
+    budget_s: float,
     until_spent: bool,
-    watch: Watch,
-) -> Iterator[Record]:
+) -> _Sampled:
+    """Take the samples, round by round; they stay with their lanes."""
     collecting = gc.isenabled()
     gc.collect()
     gc.freeze()  # what is here stays; only what the samples leave is looked at between them
@@ -277,7 +286,6 @@ def _rounds(
     stopped = "budget"
     count = 0
     look = stats.next_look(0)
-    patience = max(lane.every for lane in lanes)
     try:
         with torch.compiler.set_stance("fail_on_recompile"):
             while True:
@@ -291,49 +299,76 @@ def _rounds(
                     lane.changed |= dict.fromkeys(watch.undo(quickly=not lane.changed))
                     between_s.append(time.perf_counter() - begun - busy_s)
                 count += 1
-                spent = time.perf_counter() - started
+                spent_s = time.perf_counter() - started
                 if count >= look:
                     look = stats.next_look(count)
                     if not until_spent and _narrow(lanes):
                         stopped = "interval"
                         break
                     gc.collect()
-                if count >= MOST_ROUNDS:
-                    break
-                if count % patience == 0 and spent / count + deadline.closing_s(lanes) > deadline.left_s:
-                    break  # each has been timed as often as its neighbours allow
-                if spent * (1 + 1 / count) > budget_s and count > ENOUGH_ROUNDS * max(lane.every for lane in lanes) - 1:
+                if _is_spent(lanes, count, spent_s, budget_s, deadline):
                     break
     finally:
         gc.unfreeze()
         if collecting:
             gc.enable()
     wall_s = time.perf_counter() - started
-    after = conditions.mark()
+    return _Sampled(
+        before=before,
+        after=conditions.mark(),
+        wall_s=wall_s,
+        rounds=count,
+        between_s=tuple(between_s),
+        stopped=stopped,
+    )
+
+
+def _is_spent(lanes: list[Lane], count: int, spent_s: float, budget_s: float, deadline: Deadline) -> bool:
+    """Whether there is no time for another round."""
+    most = max(lane.every for lane in lanes)
+    round_s = spent_s / count
+    if count >= MOST_ROUNDS:
+        return True
+    # each has been timed as often as its neighbours allow
+    if count % most == 0 and round_s + deadline.closing_s(lanes) > deadline.left_s:
+        return True
+    return spent_s + round_s > budget_s and count >= ENOUGH_ROUNDS * most
+
+
+def _told(
+    lanes: list[Lane],
+    sampled: _Sampled,
+    clock: Clock,
+    watch: Watch,
+    abouts: Mapping[str, About],
+    announce: Callable[[str], None],
+) -> Iterator[Record]:
+    """The samples of each lane with the reasons against them, and the proofs of its mode and of its honesty."""
     left = watch.undo()
     if len(lanes) > 1 and left:  # it shows after the rounds alone, and nobody knows since when
         left = tuple(f"{phrase}, by one of the variants beside it" for phrase in left)
+    threads = torch.get_num_threads()
     common = (
         *clock.doubts(),
-        *conditions.process_doubts(before, after, wall_s, threads=torch.get_num_threads()),
+        *conditions.process_doubts(sampled.before, sampled.after, sampled.wall_s, threads=threads),
         *(f"the process was changed: {phrase}" for phrase in left),
     )
     in_step = stats.shared_spread([(lane.samples["latency"], lane.rounds) for lane in lanes])
     for lane in lanes:
         announce(lane.name)
-        about = About(task=task, variant=lane.name, workload=str(workload), phase=phase, device=device)
+        about = abouts[lane.name]
         reasons, figures = conditions.doubts(
             lane.samples["latency"],
             lane.cpu_s,
             lane.switched,
-            before=before,
-            after=after,
-            wall_s=wall_s,
+            before=sampled.before,
+            after=sampled.after,
+            wall_s=sampled.wall_s,
             shared_spread=in_step,
         )
-        details: dict[str, Detail] = {"stopped": stopped, "every": lane.every, **figures, **clock.details()}
+        details: dict[str, Detail] = {"stopped": sampled.stopped, "every": lane.every, **figures, **clock.details()}
         if lane.step.variant.device.type == "cpu":
-            details |= {"threads": torch.get_num_threads(), "wait_policy": os.environ.get("OMP_WAIT_POLICY", "")}
+            details |= {"threads": threads, "wait_policy": os.environ.get("OMP_WAIT_POLICY", "")}
         for quantity, samples in lane.samples.items():
             yield Measurement(
                 quantity=quantity,
@@ -349,11 +384,11 @@ def _rounds(
             yield honesty.examine(lane.step, about)
         watch.undo()
     yield Measurement(
-        **About(task=task, variant="", workload=str(workload), phase=phase, device=device),
+        **abouts[_ALL],
         quantity="harness_time",
         unit="s",
-        value=median(between_s),
-        details={"per": "sample", "rounds": count, "sampled_s": round(wall_s, 3)},
+        value=median(sampled.between_s),
+        details={"per": "sample", "rounds": sampled.rounds, "sampled_s": round(sampled.wall_s, 3)},
     )
 
 
