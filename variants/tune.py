@@ -335,9 +335,10 @@ def compile_ahead(family: str, deadline: float) -> None:
         )
         for number in range(count)
     ]
+    ends = time.time() + COMPILING_SHARE * (deadline - time.time())
     for process in running:
         try:
-            process.wait(max(0.1, COMPILING_SHARE * (deadline - time.time())) if math.isfinite(deadline) else None)
+            process.wait(max(0.1, ends - time.time()) if math.isfinite(ends) else None)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -284,6 +284,31 @@ def test_all_of_the_short_list_is_compiled_once_in_as_many_processes_as_there_is
     assert all(seconds is None or seconds <= 40 for seconds in waited)
 
 
+def test_compiling_ahead_takes_its_share_of_the_time_however_many_processes_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+
+    class Hangs:
+        killed = False
+
+        def wait(self, timeout: float | None = None) -> None:
+            if not self.killed:
+                assert timeout is not None
+                now[0] += timeout
+                raise subprocess.TimeoutExpired("compile", timeout)
+
+        def kill(self) -> None:
+            self.killed = True
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (64 * tune.COMPILING_B, 0))
+    monkeypatch.setattr(tune.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(tune.subprocess, "Popen", lambda *_, **__: Hangs())
+    monkeypatch.setattr(tune.time, "time", lambda: now[0])
+    tune.compile_ahead("sm_90", 1000.0 + 100)
+    assert now[0] - 1000 <= 100 * tune.COMPILING_SHARE + 16 * 0.1 + 1e-6
+
+
 def test_what_was_measured_comes_before_what_is_predicted_and_that_before_what_is_safe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
