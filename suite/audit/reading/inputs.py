@@ -586,8 +586,6 @@ def _entered(module: nn.Module) -> Iterator[list[tuple[nn.Module, tuple[object, 
 
 def _failure(trials: Trials, reading: Reading) -> Failure | None:
     """Where a call under a reading breaks off; None where it returns."""
-    from suite.audit.reading.trial import Spent
-
     given = reading.arguments(trials.scene(reading), trials.dtype)
     watch = _Watch()
     with _entered(trials.module) as stack:
@@ -595,8 +593,6 @@ def _failure(trials: Trials, reading: Reading) -> Failure | None:
             with watch:
                 trials.call(given)
             return None
-        except Spent:
-            raise
         except Exception:  # a candidate that does not fit may raise anything
             function, args, kwargs = watch.failed or ("", (), {})
             part, inputs, named = stack[-1] if stack else (None, (), {})

@@ -16,7 +16,7 @@ import torch
 from suite.audit.reading.arguments import Argument, kinship
 from suite.audit.reading.forms import COUNTS, Form, forms
 from suite.audit.reading.inputs import Fit, Stated, allowed, heads_of
-from suite.audit.reading.trial import EXAMPLES, Outputs, Reading, Spent, Trials, kept, moved
+from suite.audit.reading.trial import EXAMPLES, Outputs, Reading, Trials, kept, moved
 from suite.audit.subject import Scene, Side, with_side
 
 CLEAN = 1e-3
@@ -321,9 +321,7 @@ class _Placing:
                     continue
                 try:
                     after = self.trials.call(tried.arguments(scene, self.trials.dtype) | {argument.name: object()})
-                except Spent:
-                    raise
-                except Exception:
+                except Exception:  # it looks at what it is given
                     return False
                 return _same(before, after)
         return False
@@ -457,7 +455,7 @@ class _Placing:
                 try:
                     given[name] = way.given(told, self.trials.dtype)
                     seen.append(self.trials.call(given))
-                except Exception:
+                except Exception:  # what it refuses to be told, it looks at
                     if way is form:
                         return True
         return any(not _same(seen[0], other) for other in seen[1:])

@@ -28,8 +28,8 @@ NOTHING = 1e-6
 """What part of an output is left of it, of the whole, that counts as zero: a weight of e^-100 is one."""
 
 
-class Spent(Exception):
-    """The time for one reading is over."""
+class Spent(BaseException):
+    """The time for one reading is over; no ``Exception``, so that no trial takes it for one of the module's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +129,6 @@ class Trials:
         """Outputs under a reading; None where the module raises."""
         try:
             return self.call(reading.arguments(scene, self.dtype))
-        except Spent:
-            raise
         except Exception:  # a reading that does not fit may raise anything
             return None
 

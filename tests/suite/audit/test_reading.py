@@ -1,11 +1,16 @@
 """A signature is read right, whatever the habit: by trials, and a name decides nothing that a trial can decide."""
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from suite.audit.reading import understand
+from suite.audit.reading import Stated, understand
+from suite.audit.reading.arguments import arguments_of
+from suite.audit.reading.inputs import fits
+from suite.audit.reading.masks import place
+from suite.audit.reading.trial import Outputs, Spent, Trials
 from tests.lanes import one_in
 
 # the tests are no package, and pytest imports each by its path
@@ -29,3 +34,28 @@ def test_a_habit_of_public_code_is_read_right(right) -> None:
         assert "found by trial" in line
     assert tuple(output.kind for output in understood.subject.outputs) == right.outputs
     assert understood.doubts == ()
+
+
+class Ending(Trials):
+    """Trials whose time is over after so many calls."""
+
+    left = 10**9
+
+    def call(self, arguments: Mapping[str, object]) -> Outputs:
+        if not self.left:
+            raise Spent
+        self.left -= 1
+        return super().call(arguments)
+
+
+def test_a_search_that_runs_out_of_time_says_so_wherever_it_was() -> None:
+    right = next(right for right in habits.HABITS if len(right.masks) > 1)
+    trials = Ending(right.make().eval())
+    with trials.quietly():
+        fit = next(iter(fits(trials, arguments_of(trials.module), Stated())))
+        trials.made = 0
+        place(trials, fit, Stated())
+        for left in range(0, trials.made, 1 + trials.made // 12):
+            trials.left = left
+            with pytest.raises(Spent):
+                place(trials, fit, Stated())
