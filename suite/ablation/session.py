@@ -546,14 +546,7 @@ def _records(running: Running[Training], device: str) -> list[Record]:
     """What a training has yielded; where it did not come to its end, a skip that says why."""
     job, ending = running.item, running.ending
     assert ending is not None
-    records = [decode(line) for line in running.lines]
-    if running.place:
-        records = [
-            replace(it, details={**it.details, "node": running.place})
-            if isinstance(it, Measurement) and it.quantity == "task_time"
-            else it
-            for it in records
-        ]
+    records = nodes.named(map(decode, running.lines), running.place)
     if ending.way == "done" or job.name in store.finished(records):
         return records
     skip = Skipped(

@@ -2,13 +2,14 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from suite.bench import environment
 from suite.core.errors import UserError
+from suite.core.records import Measurement, Record
 from suite.execution.jobs import Announcement, Executor, Job, Node, Site, Ticket
 from suite.execution.relay import Check, differences
 
@@ -97,6 +98,16 @@ def record(folder: Path, executor: Cluster) -> None:
     known = described.get("nodes", {})
     if not executor.identities.keys() <= known.keys():
         environment.write(folder, described | {"nodes": {**known, **executor.identities}})
+
+
+def named(records: Iterable[Record], node: str) -> list[Record]:
+    """The records of a job, with the node that it ran on beside its time; an empty name is this machine's."""
+    return [
+        replace(it, details={**it.details, "node": node})
+        if node and isinstance(it, Measurement) and it.quantity == "task_time"
+        else it
+        for it in records
+    ]
 
 
 def tell(_what: object, _site: Site, _at: Announcement) -> Iterator[str]:

@@ -476,13 +476,7 @@ class _Ended:
         except (ValueError, TypeError) as error:
             records = []
             ending = Ending(way="raised", reason=f"its process sent no record: {printable(str(error))}")
-        if running.place:
-            records = [
-                replace(it, details={**it.details, "node": running.place})
-                if isinstance(it, Measurement) and it.quantity == "task_time"
-                else it
-                for it in records
-            ]
+        records = nodes.named(records, running.place)
         at = _variant_at(running)
         return cls(task=task, at=at, elapsed_s=running.elapsed_s, node=running.place, ending=ending, records=records)
 

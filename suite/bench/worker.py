@@ -17,8 +17,7 @@ from suite.bench.probes import LARGEST_BATCH, PROBES
 from suite.bench.tasks import Audit, Comparison, Examination, Machine, Target, Task
 from suite.core import user_files
 from suite.core.errors import printable
-from suite.core.exits import HARNESS
-from suite.core.records import Measurement, Record, Skip, encode
+from suite.core.records import HARNESS, Measurement, Record, Skip, encode
 from suite.execution.jobs import Announcement, Site
 from variants import canonical, mechanisms
 

@@ -6,12 +6,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from suite.core.records import Record
 
-TUNING = "tuning_accuracy"
-"""Chooses a learning rate, and answers nothing by itself."""
-HARNESS = ("task_time", "harness_time", "time_left", "run_time")
-"""Quantities about the run itself and not about what it measures."""
-DESCRIPTIONS = ("parameters", "ceiling", "tested_on")
-"""Quantities that are known before anything is measured or trained."""
 DONE = 0
 """All asked-for cells were measured, or skipped with a reason."""
 INCORRECT = 1
@@ -31,6 +25,7 @@ INTERRUPTED = 130
 def code(records: "Iterable[Record]") -> int:
     """What a run's records say of its exit: incorrect before failed before nothing measured."""
     from suite.core.records import (  # here, since the command line needs the codes alone
+        ANSWERLESS,
         FAILURES,
         Finding,
         Measurement,
@@ -45,7 +40,7 @@ def code(records: "Iterable[Record]") -> int:
                 measured = True
             case Measurement(variant=variant, quantity=quantity):
                 # what is about no variant is about the machine, which nobody asked about alone
-                measured |= variant != "" and quantity not in (*HARNESS, *DESCRIPTIONS, TUNING)
+                measured |= variant != "" and quantity not in ANSWERLESS
             case Skip(cause=cause):
                 failed |= cause in FAILURES
     if incorrect:

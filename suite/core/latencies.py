@@ -50,7 +50,7 @@ class Latencies:
 
     def time(self, place: Place, variant: str) -> stats.Ratio:
         """Its median in seconds, with an interval for the code and not for these processes."""
-        parts = [_time(record) for record in self.timed(place, variant)]
+        parts = [stats.time(record.samples) for record in self.timed(place, variant)]
         if place not in self._scatters:
             self._scatters[place] = self._of_times(place)
         return stats.across(parts, self._scatters[place])
@@ -116,7 +116,7 @@ class Latencies:
     @cached_property
     def _anchors(self) -> dict[Place, list[stats.Ratio]]:
         return {
-            place: [_time(members[ANCHOR]) for members in tasks.values() if ANCHOR in members]
+            place: [stats.time(members[ANCHOR].samples) for members in tasks.values() if ANCHOR in members]
             for place, tasks in self._tasks.items()
         }
 
@@ -135,10 +135,6 @@ class Latencies:
                 self._ratios[key] = stats.ratio(own.samples, own.rounds, other.samples, other.rounds)
             found.append(self._ratios[key])
         return found
-
-
-def _time(record: Measurement) -> stats.Ratio:
-    return stats.time(record.samples)
 
 
 def doubts(timed: Sequence[Measurement]) -> list[str]:

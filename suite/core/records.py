@@ -148,6 +148,10 @@ _QUANTITIES: Mapping[Unit, str] = {
 }
 UNITS: Mapping[str, Unit] = {quantity: unit for unit, words in _QUANTITIES.items() for quantity in words.split()}
 """Of the quantities that pages are made from; another quantity may have any unit."""
+HARNESS = ("task_time", "harness_time", "time_left", "run_time")
+"""Quantities about the run itself and not about what it measures."""
+ANSWERLESS = (*HARNESS, "parameters", "ceiling", "tested_on", "tuning_accuracy")
+"""These, what is known before anything is trained, and what chooses a learning rate: alone they answer nothing."""
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in get_args(Record)}
 _FIELDS = {cls: tuple(item.name for item in fields(cls)) for cls in _KINDS.values()}

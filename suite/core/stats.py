@@ -623,23 +623,6 @@ def _centred_ranks(values: Floats) -> Floats:
     return ranks
 
 
-def _first_order_time(values: Floats) -> float:
-    """The same under the assumption that rounds resemble their neighbours alone, which a dozen of them can tell.
-
-    The correlation of a few values is estimated too low by ``(1 + 4 r) / n`` (Kendall 1954), which is put back.
-    """
-    count = len(values)
-    ranks = _centred_ranks(values)
-    power = float(ranks @ ranks)
-    if not power:
-        return 1.0
-    seen = float(ranks[1:] @ ranks[:-1]) / power
-    if seen < 0.5 / math.sqrt(count) - 1 / count:
-        return 1.0
-    likely = min((count * seen + 1) / (count - 4), 0.97)
-    return min((1 + likely) / (1 - likely), count / 2)
-
-
 def _correlation_time(values: Floats) -> float:
     """How many samples in a row are worth one independent sample; 1 where no correlation stands out of the noise."""
     count = len(values)
@@ -655,3 +638,20 @@ def _correlation_time(values: Floats) -> float:
             break
         time += 2 * neighbours
     return time
+
+
+def _first_order_time(values: Floats) -> float:
+    """The same under the assumption that rounds resemble their neighbours alone, which a dozen of them can tell.
+
+    The correlation of a few values is estimated too low by ``(1 + 4 r) / n`` (Kendall 1954), which is put back.
+    """
+    count = len(values)
+    ranks = _centred_ranks(values)
+    power = float(ranks @ ranks)
+    if not power:
+        return 1.0
+    seen = float(ranks[1:] @ ranks[:-1]) / power
+    if seen < 0.5 / math.sqrt(count) - 1 / count:
+        return 1.0
+    likely = min((count * seen + 1) / (count - 4), 0.97)
+    return min((1 + likely) / (1 - likely), count / 2)

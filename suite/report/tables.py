@@ -13,11 +13,11 @@ import pandas as pd
 
 from suite.core import stats, workloads
 from suite.core.described import Descriptions
-from suite.core.exits import HARNESS
 from suite.core.latencies import Latencies, Place, doubts
 from suite.core.records import (
     ANCHOR,
     FAILURES,
+    HARNESS,
     WORST_FIRST,
     Artifact,
     Cell,
