@@ -12,7 +12,7 @@ from suite.audit.calling import NotJudged
 from suite.audit.lab import Lab, Raised
 
 STRAIGHT = 1e-3
-"""How far log-weights may be from exactly scaled, relative, for a parameter to count as the scores' own."""
+"""How exactly, relative, log-weights follow a change of a parameter that is the scores' own."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,15 +22,15 @@ _PAGES_OVER_START, _CELL_OVER_START = 0.4, 0.015
 both are Python's work on one CPU, and the machine is as slow in the one as in the other."""
 _FEWEST_PAGES_S, _MOST_PAGES_S = 3.0, 60.0
 _UNEXPECTED = 0.25
-"""What is required begins where this share of what it is thought to take is left: it may be quicker than that."""
+"""A required task begins even where only this share of its expected time is left: it may be quicker."""
 _PATIENCE = 5.0
-"""Times that a first comparison may take as long as thought, where the budget was spent when it began."""
+"""A first comparison that begins after the budget is spent may take so many times its expected time."""
 _BEYOND_LEAST = 1.2
-"""Times its least that a comparison may take, though what comes after it would need that time."""
+"""A comparison may take so many times its least, even where later tasks need that time."""
 _NEVER_SHORT = 0.05
-"""Share of the budget that any comparison may take all the same: what is cheap gets all its rounds."""
+"""Share of the budget that any comparison may take, so that a cheap one gets all its rounds."""
 _WORTH_A_LOOK = 0.05
-"""Of a budget that is to be spent, what is left at the end and not worth another look at a comparison."""
+"""Less than this share of a budget that is to be spent is not worth timing a comparison again."""
 _SHORTEST_LOOK_S = 2.0
 AGAIN = " again"
 """Ends the label of a comparison that is timed once more."""

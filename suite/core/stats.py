@@ -77,8 +77,9 @@ class Ratio:
         return self.half_width / _t(self.freedom)
 
     def chance(self, limit: float) -> float:
-        """How likely an estimate this far beyond a limit is where the truth lies on it; one-sided, 1 at the limit's
-        other side.
+        """Chance of an estimate at least this far beyond a limit if the truth lay on the limit.
+
+        One-sided; 1 where the estimate lies on the other side of it.
 
         Args:
             limit: a ratio; above 1 the estimate may lie above it, else below.

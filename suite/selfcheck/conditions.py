@@ -14,11 +14,11 @@ from suite.selfcheck.timing import BASE, EXTRA, SHAPE, TWIN
 
 SAMPLING_S = 1.0
 QUIET_PRESSURE = 0.01
-"""Of the time, that some task may have waited for a CPU while the machine counts as quiet."""
+"""Share of the time for which some task may wait for a CPU while the machine counts as quiet."""
 QUIET_CPUS = 0.1
-"""That other processes may have kept busy: what shares a core or its caches slows work down without making it wait."""
+"""CPUs that other processes may keep busy: who shares a core or its caches slows work down and makes nobody wait."""
 QUIET_PACE = 0.10
-"""Of the median, that the times of all variants may have moved together: the machine's own pace, whoever changed it."""
+"""Share of the median by which all times may move together, with the machine's own pace, whoever changed it."""
 LEAST_CALL_S = 5e-4
 """Calls below it spread by themselves, and say so, whatever else the machine does."""
 # each ends with the process that started it

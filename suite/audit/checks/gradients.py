@@ -20,7 +20,7 @@ from suite.audit.subject import Scene, Side, slots_of
 
 STEPS = tuple(10.0**-power for power in range(2, 11))
 NARROW_STEPS = 2
-"""How many of them are long enough for a function that is rounded to float32 on the way, as many softmaxes are."""
+"""So many of them, the longest, do for a function that rounds to float32 inside, as many softmaxes do."""
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
 """What torch's gradcheck allows of a finite difference in float64."""
 NARROW_RELATIVE = 5e-2

@@ -28,7 +28,7 @@ DEAF = 0.05
 DECISIVE = 2.0
 """How many times worse the opposite reading has to be for a trial to have decided."""
 BETTER, AGAINST_NAMES = 0.9, 0.5
-"""How much lower the score of a form has to be than that of one that came before; and where it is of another side."""
+"""A form is better with less than this share of the best score so far; of another side than its name says, of that."""
 STEADY = 1.25
 """The same, where it holds in more trials: something else leaks either way."""
 NOISE = 5.0
@@ -486,7 +486,7 @@ class _Placing:
         return reading, left
 
     def _counted(self, reading: Reading) -> float:
-        """How far outputs are from those without any padding: what it holds may not matter, and its count may."""
+        """How far outputs move when padded slots are cut off: their number may matter where their contents do not."""
         furthest = 0.0
         for side in self.sides:
             if side in reading.lengths:
@@ -651,7 +651,7 @@ class _Placing:
         return all(here > there for here, there in (still[:2], still[2:]))
 
     def _still(self, reading: Reading, before: Outputs, scene: Scene, side: Side, changed: range) -> int:
-        """How many numbers of the outputs, zeros left out, do not move at all when some slots of a side change."""
+        """How many numbers of the outputs that are not 0 stay the same when some slots of a side change."""
         features = scene.features[side].clone()
         features[:, list(changed)] = features[:, list(changed)] * -NOISE + 1
         after = self.trials.outputs(reading, replace(scene, features={**scene.features, side: features})) or {}

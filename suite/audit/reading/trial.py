@@ -22,10 +22,10 @@ LENGTHS = (11, 7, 5, 13, 17, 19)
 """Slots of each side in trials: all different, and no number of examples or features, so that an axis tells its own."""
 EXAMPLES = 3
 SECONDS = 20.0
-"""Of this thread's own work, what one search may take, and what the trials of its finding may take again."""
+"""CPU time of this thread for one search, and as much again for trials of what it found."""
 
 NOTHING = 1e-6
-"""What part of an output is left of it, of the whole, that counts as zero: a weight of e^-100 is one."""
+"""Share of an output below which a part of it counts as zero, as a weight of e^-100 does."""
 
 
 class Spent(BaseException):
