@@ -38,8 +38,6 @@ _SETTINGS = (
 _OWN = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 """Which every worker has for itself."""
 _VERSIONS = ("torch", "numpy", "scipy", "triton")
-OF_ONE_KIND = ("device", "driver")
-"""What has to be alike on the nodes of a cluster whose times stand in one table."""
 
 
 def describe(request: Request, nodes: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, object]:
@@ -136,19 +134,19 @@ def _fits(value: object, kind: Any) -> bool:
     return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def changes(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """What a number depends on and is no longer the same, each as a phrase; empty where a run may be resumed."""
     changed = [
         f"{key} was {before.get(key) or 'absent'} and is {now.get(key) or 'absent'}"
         for key in ("python", *_VERSIONS)
         if before.get(key) != now.get(key)
     ]
-    old, new = ([*described.get("nodes", {}).values()][:1] for described in (before, now))
-    if old and new:  # which of many like it was asked is chance, and none has as many bytes as another
+    old, new = map(folders.kind_of_nodes, (before, now))
+    if old is not None and new is not None:  # which of many like it was asked is chance
         changed += [
-            f"the {key} of the nodes was {old[0].get(key) or 'unknown'} and is {new[0].get(key) or 'unknown'}"
-            for key in OF_ONE_KIND
-            if old[0].get(key) != new[0].get(key)
+            f"the {key} of the nodes was {old[key] or 'unknown'} and is {new[key] or 'unknown'}"
+            for key in old
+            if old[key] != new[key]
         ]
     elif before.get("machine") != now.get("machine"):
         changed.append(f"the machine was {before.get('machine')} and is {now.get('machine')}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from suite.bench import environment
+from suite.core import folders
 from suite.core.errors import UserError
 from suite.core.records import Measurement, Record
 from suite.execution.jobs import Announcement, Executor, Job, Node, Site, Ticket
@@ -79,7 +80,7 @@ def survey(executor: Cluster, *, of_one_kind: bool, say: Callable[[str], object]
             executor.cancel(ticket)
     found = executor.identities
     first = next(iter(found))
-    kind = {key: found[first][key] for key in environment.OF_ONE_KIND}
+    kind = {key: found[first][key] for key in folders.OF_ONE_KIND}
     for name, it in found.items() if of_one_kind else ():
         differs = differences(kind, it)
         if differs:

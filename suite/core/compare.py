@@ -194,12 +194,14 @@ def compare(
 
 
 def check_machines(old: Path, new: Path) -> None:
-    """Refuse two runs of different machines.
+    """Refuse two runs of different machines; of two on clusters, those of different kinds of nodes.
 
     Raises:
         UserError: they differ, or do not say; the message says in what, and how to compare them all the same.
     """
-    before, after = (_machine(folder) for folder in (old, new))
+    before, after = (folders.kind_of_nodes(folders.environment(folder)) for folder in (old, new))
+    if before is None or after is None:
+        before, after = (_machine(folder) for folder in (old, new))
     differences = [
         f"{key} was {before.get(key)!r} and is {after.get(key)!r}"
         for key in dict.fromkeys((*before, *after))

@@ -19,6 +19,8 @@ ENVIRONMENT = "environment.json"
 LARGEST_JSON_B = 16 * 2**20
 _DEEPEST = 8
 _LONGEST_NAME = 180
+OF_ONE_KIND = ("device", "driver")
+"""What has to be alike on the nodes of a cluster: none has as many bytes of memory as another."""
 _OBJECTS = ("machine", "request", "details", "settings")
 
 
@@ -87,6 +89,13 @@ def environment(folder: Path) -> dict[str, Any]:
         if not isinstance(described.get(name, {}), Mapping):
             raise UserError(f"{path}: {name!r} is a {type(described[name]).__name__}; expected an object")
     return described
+
+
+def kind_of_nodes(described: Mapping[str, object]) -> Mapping[str, object] | None:
+    """What the nodes have in common whose times stand in one table; None where a run was of one machine."""
+    nodes = described.get("nodes")
+    first = next(iter(nodes.values()), None) if isinstance(nodes, Mapping) else None
+    return {key: first.get(key) for key in OF_ONE_KIND} if isinstance(first, Mapping) else None
 
 
 def changed_settings(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:

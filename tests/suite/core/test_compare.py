@@ -221,6 +221,17 @@ def test_different_machines_are_refused_with_the_difference(tmp_path: Path) -> N
     check_machines(tmp_path / "old", tmp_path / "old")
 
 
+def test_runs_on_clusters_are_compared_where_their_nodes_are_of_one_kind(tmp_path: Path) -> None:
+    for name, device, memory_b in (("old", "H100", 10), ("new", "H100", 11), ("other", "A100", 10)):
+        (tmp_path / name).mkdir()
+        nodes = {name: {"device": device, "driver": "570.1"}}
+        described = {"machine": {"memory_B": memory_b}, "nodes": nodes}
+        (tmp_path / name / "environment.json").write_text(json.dumps(described))
+    check_machines(tmp_path / "old", tmp_path / "new")
+    with pytest.raises(ValueError, match="device was 'H100' and is 'A100'; --across-machines"):
+        check_machines(tmp_path / "old", tmp_path / "other")
+
+
 @pytest.mark.parametrize(("text", "value"), [("5%", 0.05), ("0.1", 0.1), (" 2.5 %", 0.025)])
 def test_a_share_is_read(text: str, value: float) -> None:
     assert share(text) == pytest.approx(value)
