@@ -92,6 +92,8 @@ class News:
     ticket: Ticket
     began: bool = False
     """Whether it is known to have begun; told once at least."""
+    back: bool = False
+    """Whether it had begun and was put back, preempted or with its node; it begins anew."""
     at: int = -1
     """How far it is, as it announced last."""
     node: str = ""

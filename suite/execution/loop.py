@@ -68,6 +68,9 @@ class Running(Generic[T]):
 
     def hear(self, news: News) -> None:
         """Take in what was heard."""
+        if news.back:
+            self.began_s, self.at, self.place = None, -1, self.node.name
+            self.asked_s = self.executor.now()
         if self.began_s is None and (news.began or (news.ending and news.ending.way == "done")):
             self.began_s = self.executor.now()
         self.at = news.at if news.at >= 0 else self.at

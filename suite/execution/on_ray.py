@@ -142,6 +142,8 @@ class Ray:
         self._machines: dict[str, _Machine] = {}
         self._shunned: dict[str, float] = {}
         """Until when, by Ray's name of the node."""
+        self._fit = False
+        """Whether a node was as it has to be: others, that come later, are left alone."""
         if not self.nodes():
             self.close()
             wanted = f"with a GPU of kind {kind!r}" if kind else "with a GPU" if gpu else "with a CPU"
@@ -207,8 +209,8 @@ class Ray:
             self._waiting.pop(news.ticket, None)
             if news.ending is not None:
                 _, _, name = self._at_work.pop(news.ticket)
-                if news.ending.way == "lost" and name in self._machines:
-                    self._shunned[self._machines[name].id] = time.monotonic() + _SHUN_S
+                if news.ending.way == "lost":
+                    self._shun(name, time.monotonic() + _SHUN_S)
         late_s = time.monotonic() - _PROMPT_S
         return [*told, *(News(ticket=it, why=why) for it, (since_s, why) in self._waiting.items() if since_s < late_s)]
 
@@ -229,6 +231,11 @@ class Ray:
         self._ray.shutdown()
         shutil.rmtree(self._staged, ignore_errors=True)
 
+    def _shun(self, name: str, until_s: float) -> None:
+        if name in self._machines:
+            id_ = self._machines[name].id
+            self._shunned[id_] = max(until_s, self._shunned.get(id_, 0.0))
+
     def _heard(self, ticket: Ticket, stream: Any) -> News:
         """One thing that a relay has told, or what became of it."""
         _, _, name = self._at_work[ticket]
@@ -240,13 +247,19 @@ class Ray:
         except errors.OutOfMemoryError as error:
             reason = f"its node ran out of memory: {_first_line(error)}"
             return News(ticket=ticket, node=name, ending=Ending(way="killed", reason=reason, cause="memory"))
-        except errors.RayTaskError as error:
-            return News(ticket=ticket, node=name, ending=Ending(way="raised", reason=_first_line(error)))
-        except errors.RuntimeEnvSetupError as error:
-            return News(ticket=ticket, node=name, ending=Ending(way="raised", reason=_first_line(error)))
+        except (errors.RayTaskError, errors.RuntimeEnvSetupError) as error:
+            # the relay's and not the job's, whose errors arrive as news: something is wrong there
+            *_, said = type(error).__name__, *str(error).strip().splitlines()
+            reason = f"its relay on {name} raised: {printable(said)}"
+            return News(ticket=ticket, node=name, ending=Ending(way="lost", reason=reason))
         except errors.RayError as error:  # its worker, its node, or what it had said is gone
             reason = f"lost with its node or its worker there: {_first_line(error)}"
             return News(ticket=ticket, node=name, ending=Ending(way="lost", reason=reason, cause="killed"))
+        if self._fit and told.news.ending is not None and relay.is_unfit(told, self.check):
+            self._shun(name, float("inf"))
+            ending = replace(told.news.ending, way="lost")
+            return replace(told.news, ticket=ticket, node=name, ending=ending)
+        self._fit = self._fit or (told.news.ending is not None and told.news.ending.way == "done")
         if told.identity is not None:
             self.identities[name] = told.identity
         for relative, content in (told.files or {}).items():

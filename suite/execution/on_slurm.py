@@ -9,17 +9,19 @@ import math
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from suite.core.errors import UserError, printable
 from suite.execution import parts, relay
 from suite.execution.guest import ROOT
-from suite.execution.jobs import Ending, Job, News, Node, Ticket
+from suite.execution.jobs import Cause, Ending, Job, News, Node, Ticket
 from suite.execution.relay import Check, Opening, Parcel, Told
 
 POLL_S = 2.0
@@ -27,6 +29,25 @@ POLL_S = 2.0
 LINGER_S = 20.0
 """For which the part file of a job that has left the queue may come late, through a shared file system."""
 _LONGEST_ANSWER_S = 60.0
+_PATIENCE_S = 300.0
+"""For which a scheduler that answers nothing may be gone: it is being started anew."""
+_WAITS = ("PENDING", "CONFIGURING", "SUSPENDED", "STOPPED", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+"""States of a job that has not ended and does not work: it has not begun, was put back, or was stopped for others."""
+_WORKS = ("RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT")
+_ENDS: Mapping[str, tuple[Cause, str]] = {
+    "TIMEOUT": ("timeout", "was ended by Slurm at its limit of time"),
+    "DEADLINE": ("timeout", "was ended by Slurm at its deadline"),
+    "OUT_OF_MEMORY": ("memory", "was ended by Slurm for want of memory"),
+    "CANCELLED": ("killed", "was cancelled"),
+}
+"""What happens to a job for its own sake, or because somebody wanted it; in any other state its node was lost to it."""
+_ID = ".id"
+_WARNINGS = (signal.SIGTERM, signal.SIGUSR2)
+"""What Slurm sends to all processes of a job some time before it kills them."""
+_LATE_S = 1.0
+"""By which a warning may reach the relay later than the job beside it."""
+_EARLY_S = 70.0
+"""By which Slurm may warn earlier than it was asked to; it looks once in a minute."""
 
 
 HAS_ADDRESS = False
@@ -72,6 +93,7 @@ def opened(table: Table, opening: Opening) -> "Slurm":
     }
     parameters: dict[str, Any] = {name: value for name, value in asked.items() if value}
     parameters |= {"time": table.time, "cpus_per_task": table.cpus, "setup": list(table.setup)}
+    parameters |= {"signal_delay_s": min(90, 15 * table.time), "additional_parameters": {"requeue": True}}
     return Slurm(
         opening.folder,
         check=opening.check,
@@ -132,12 +154,18 @@ class Slurm:
         self.patience_s = wait_s
         self._folder = folder.resolve()
         self._gpu, self._at_once, self._parameters = gpu, at_once, parameters
+        self._warned_after_s = max(0.0, 60.0 * parameters["time"] - parameters["signal_delay_s"] - _EARLY_S)
         self._jobs: dict[Ticket, _Submitted] = {}
         self._new: list[Ticket] = []
         self._unwanted: list[str] = []
         self._taken: list[Path] = []
+        self._fit = False
+        """Whether a node was as it has to be."""
+        self._unfit: set[str] = set()
+        """Names of nodes that were not, and are asked for no more once there is one that was."""
         self._looked_s = float("-inf")
         self._lost = False
+        self._silent_since_s: float | None = None
         try:
             self._queue()
         except (OSError, subprocess.SubprocessError) as error:
@@ -154,7 +182,7 @@ class Slurm:
         self._jobs[ticket] = submitted
         with contextlib.suppress(OSError):  # there is one where a head before this one was lost
             submitted.id = _id_file(at).read_text().strip()
-        if not submitted.id or (submitted.id not in self._queue() and parts.heard(at) is None):
+        if not submitted.id or (not self._is_queued(submitted.id) and parts.heard(at) is None):
             parts.remove(at)
             submitted.id = ""
             self._new.append(ticket)
@@ -173,9 +201,8 @@ class Slurm:
             if left_s > seconds:
                 return []
         self._looked_s = time.monotonic()
-        try:
-            queue = self._queue()
-        except (OSError, subprocess.SubprocessError):  # a scheduler that is restarted answers later
+        queue = self._answer()
+        if queue is None:
             return []
         told = [news for ticket, it in self._jobs.items() if (news := self._heard(ticket, it, queue)) is not None]
         for news in told:
@@ -201,6 +228,10 @@ class Slurm:
         """Cancel what is still in the queue, and leave no file of it; logs stay where a job was lost."""
         for ticket in list(self._jobs):
             self.cancel(ticket)
+        if self._fit:  # work was done, and what a lost head had asked for and this one did not is for nobody
+            for path in (self._folder / parts.FOLDER).glob(f"*{_ID}"):
+                self._unwanted.append(path.read_text().strip())
+                self._taken.append(path.with_name(path.name.removesuffix(_ID)))
         self._cancel()
         for at in self._taken:
             parts.remove(at)
@@ -212,6 +243,8 @@ class Slurm:
 
     def _submit(self) -> None:
         """Hand over what is new: an array of what has to be alone, and one of what bears company."""
+        if self._silent_since_s is not None:
+            return
         new, self._new = self._new, []
         path = f"export PYTHONPATH={shlex.quote(str(ROOT))}:$PYTHONPATH"
         for alone in (True, False):
@@ -220,7 +253,9 @@ class Slurm:
                 continue
             logs = self._folder / parts.FOLDER / "logs"
             executor = self._submitit.SlurmExecutor(folder=logs)
-            whole = {"exclusive": True} if alone and not self._gpu else {}
+            whole: dict[str, Any] = {"exclusive": True} if alone and not self._gpu else {}
+            if self._unfit:
+                whole["exclude"] = ",".join(sorted(self._unfit))
             executor.update_parameters(
                 **{**self._parameters, **whole, "setup": [path, *self._parameters.get("setup", ())]},
                 job_name="coattention",
@@ -229,10 +264,15 @@ class Slurm:
             try:
                 with executor.batch():
                     handed = [
-                        executor.submit(_relay, self._parcel(ticket), self._jobs[ticket].at) for ticket in tickets
+                        executor.submit(_relay, self._parcel(ticket), self._jobs[ticket].at, self._warned_after_s)
+                        for ticket in tickets
                     ]
             except self._submitit.core.utils.FailedJobError as error:
-                raise UserError(f"--executor slurm: Slurm refuses the jobs: {printable(str(error))}") from error
+                if self._answer() is None:
+                    self._new += tickets
+                    continue
+                but = f" (without {whole['exclude']}, not as they have to be)" if self._unfit else ""
+                raise UserError(f"--executor slurm: Slurm refuses the jobs{but}: {printable(str(error))}") from error
             for ticket, job in zip(tickets, handed, strict=True):
                 self._jobs[ticket].id = job.job_id
                 _id_file(self._jobs[ticket].at).write_text(job.job_id)
@@ -245,27 +285,68 @@ class Slurm:
     def _heard(self, ticket: Ticket, it: _Submitted, queue: Mapping[str, tuple[str, str]]) -> News | None:
         told = parts.heard(it.at)
         if told is not None:
+            if queue.get(it.id, ("", ""))[0] in _WAITS:  # put back in the moment that it had ended
+                self._unwanted.append(it.id)
+            if self._fit and relay.is_unfit(told, self.check):
+                assert told.news.ending is not None
+                self._unfit.add(told.news.node)
+                parts.remove(it.at)
+                it.id, it.began = "", False
+                self._new.append(ticket)
+                return News(ticket=ticket, back=True, why=told.news.ending.reason)
+            self._fit = self._fit or (told.news.ending is not None and told.news.ending.way == "done")
             if told.identity is not None:
                 self.identities[told.news.node] = told.identity
             return replace(told.news, ticket=ticket)
+        if not it.id:
+            return None
         state, why = queue.get(it.id, ("", ""))
-        if not state:
-            it.missing_since_s = it.missing_since_s or time.monotonic()
-            if time.monotonic() - it.missing_since_s < LINGER_S:
-                return None
-            self._lost = True
-            reason = f"job {it.id} left the queue without a result: it was ended, or its node was lost"
-            return News(ticket=ticket, ending=Ending(way="lost", reason=reason, cause="killed"))
-        it.missing_since_s = None
-        if state == "PENDING":
-            return News(ticket=ticket, why=f"job {it.id} is pending: {why}" if why != "None" else "")
-        at = parts.progress(it.at)
-        return News(ticket=ticket, began=True, at=int(at.get("at", -1)), node=str(at.get("node", "")))
+        if state in _WAITS:
+            back, it.began, it.missing_since_s = it.began, False, None
+            again = " again" if back else ""
+            because = f": {why}" if why != "None" else ""
+            # pending for no reason, it was not looked at yet
+            said = f"job {it.id} is {state.lower()}{again}{because}" if because or back or state != "PENDING" else ""
+            return News(ticket=ticket, back=back, why=said)
+        if state in _WORKS:
+            it.began, it.missing_since_s = True, None
+            at = parts.progress(it.at)
+            return News(ticket=ticket, began=True, at=int(at.get("at", -1)), node=str(at.get("node", "")))
+        it.missing_since_s = it.missing_since_s or time.monotonic()
+        if time.monotonic() - it.missing_since_s < LINGER_S:
+            return None
+        self._lost = True
+        if state in _ENDS:
+            cause, said = _ENDS[state]
+            return News(ticket=ticket, ending=Ending(way="killed", reason=f"job {it.id} {said}", cause=cause))
+        reason = f"job {it.id} left the queue without a result ({state.lower() or 'nothing known of it'})"
+        return News(ticket=ticket, ending=Ending(way="lost", reason=reason, cause="killed"))
+
+    def _is_queued(self, id_: str) -> bool:
+        """Whether a job waits or works."""
+        return self._queue().get(id_, ("", ""))[0] in (*_WAITS, *_WORKS)
+
+    def _answer(self) -> dict[str, tuple[str, str]] | None:
+        """The queue, or nothing where the scheduler does not answer now.
+
+        Raises:
+            UserError: it has not answered for long.
+        """
+        try:
+            queue = self._queue()
+        except (OSError, subprocess.SubprocessError) as error:
+            now = time.monotonic()
+            self._silent_since_s = self._silent_since_s or now
+            if now - self._silent_since_s > _PATIENCE_S:
+                raise UserError(f"--executor slurm: squeue answers no more: {printable(str(error))}") from error
+            return None
+        self._silent_since_s = None
+        return queue
 
     def _queue(self) -> dict[str, tuple[str, str]]:
-        """State and reason of every job of this user, by Slurm's number of it."""
+        """State and reason of every job of this user, ended lately or not, by Slurm's number of it."""
         answer = subprocess.run(
-            ["squeue", "--me", "-h", "-r", "-o", "%i|%T|%r"],
+            ["squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%r"],
             capture_output=True,
             text=True,
             check=True,
@@ -282,15 +363,50 @@ class Slurm:
 
 
 def _id_file(at: Path) -> Path:
-    return at.with_name(at.name + ".id")
+    return at.with_name(at.name + _ID)
 
 
-def _relay(it: Parcel, at: Path) -> None:
-    """What Slurm runs on a node."""
+class _Warned(BaseException):
+    """Slurm is about to end this job."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _warn(number: int, _frame: FrameType | None) -> None:
+    for each in _WARNINGS:  # once is enough
+        signal.signal(each, signal.SIG_IGN)
+    raise _Warned(number)
+
+
+def _relay(it: Parcel, at: Path, warned_after_s: float) -> None:
+    """What Slurm runs on a node.
+
+    A job that is preempted says nothing, not even that a signal has ended what it was at: Slurm puts it back into its
+    queue, or whoever waits for it misses it there.
+
+    Args:
+        it: the job.
+        at: of its part files.
+        warned_after_s: a user's signal that comes later than this says that its time is over.
+    """
+    if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and not _id_file(at).exists():
+        return  # it had been done and taken in before it was put back
+    began_s = time.monotonic()
     told: Told
     try:
+        for number in _WARNINGS:
+            signal.signal(number, _warn)
         for told in relay.relay(it):
+            if told.news.ending is not None and told.news.ending.way == "killed":
+                time.sleep(_LATE_S)
             parts.tell(at, told)
-    except Exception as error:  # it has to be told to somebody who is far away
-        ending = Ending(way="raised", reason=f"its relay raised {type(error).__name__}: {printable(str(error))}")
+    except _Warned as warning:
+        took_s = time.monotonic() - began_s
+        if warning.number == signal.SIGUSR2 and took_s >= warned_after_s:
+            reason = f"Slurm's time for a job was over after {took_s:.0f} s: give it more in the file of --cluster"
+            ending = Ending(way="killed", reason=reason, cause="timeout")
+            parts.tell(at, Told(news=News(ticket="", node=relay.host(), ending=ending, took_s=took_s)))
+    except Exception as error:  # something is wrong there, which has to be told to somebody who is far away
+        ending = Ending(way="lost", reason=f"its relay raised {type(error).__name__}: {printable(str(error))}")
         parts.tell(at, Told(news=News(ticket="", ending=ending)))

@@ -94,6 +94,13 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
     ]
 
 
+def is_unfit(told: Told, check: Check) -> bool:
+    """Whether a job was refused because its node is not as it has to be."""
+    ending, found = told.news.ending, told.identity
+    refused = ending is not None and ending.way == "refused"
+    return refused and found is not None and bool(differences(check.expected, found))
+
+
 def relay(it: Parcel) -> Iterator[Told]:
     """Run a job on this machine and pass on what is heard; the last says how it ended."""
     os.environ.pop(_THREADS, None)
@@ -101,7 +108,7 @@ def relay(it: Parcel) -> Iterator[Told]:
         os.environ[_THREADS] = it.threads
     with suppress(OSError, AttributeError):  # Ray's workers stand behind everything else; not everybody may change that
         os.setpriority(os.PRIO_PROCESS, 0, 0)
-    host = _host()
+    here = host()
     with ExitStack() as stack:
         cache = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="coattention-", ignore_cleanup_errors=True))
@@ -112,40 +119,40 @@ def relay(it: Parcel) -> Iterator[Told]:
         stack.callback(executor.close)
         refused = _checked(executor, it.check)
         if refused is not None:
-            yield Told(news=News(ticket="", node=host, ending=refused), identity=_known.get(host))
+            yield Told(news=News(ticket="", node=here, ending=refused), identity=_known.get(here))
             return
         executor.start(it.job, Node(name=""))
         told_s = float("-inf")
         while True:
             for news in executor.wait(TELL_S):
-                at_home = replace(news, node=host)
+                at_home = replace(news, node=here)
                 if news.ending is not None:
-                    yield Told(news=at_home, identity=_known[host], files=None if it.folder else _written(folder))
+                    yield Told(news=at_home, identity=_known[here], files=None if it.folder else _written(folder))
                     return
                 if time.monotonic() - told_s >= TELL_S:
                     told_s = time.monotonic()
                     yield Told(news=at_home)
 
 
-def _host() -> str:
+def host() -> str:
     """What this machine is called: by its scheduler, or by itself."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def _checked(executor: Local, check: Check) -> Ending | None:
     """Find out what this machine is, in a process of its own; why it may not work, where it may not."""
-    host = _host()
-    if host not in _known:
+    here = host()
+    if here not in _known:
         executor.start(check.job, Node(name=""))
         ended = None
         while ended is None:
             ended = next((news for news in executor.wait(TELL_S) if news.ending is not None), None)
         assert ended.ending is not None
         if ended.ending.way != "done":
-            return replace(ended.ending, reason=f"{host} cannot say what it is: {ended.ending.reason}")
-        _known[host] = json.loads(ended.lines[0])
-    differs = differences(check.expected, _known[host])
-    return Ending(way="refused", reason=f"{host} is not as it has to be: {'; '.join(differs)}") if differs else None
+            return replace(ended.ending, reason=f"{here} cannot say what it is: {ended.ending.reason}")
+        _known[here] = json.loads(ended.lines[0])
+    differs = differences(check.expected, _known[here])
+    return Ending(way="refused", reason=f"{here} is not as it has to be: {'; '.join(differs)}") if differs else None
 
 
 def _written(folder: Path) -> dict[str, bytes]:

@@ -24,7 +24,7 @@ up() {
     echo "SlurmctldHost=$host(127.0.0.1)"
     echo "SlurmctldPort=$port"
     echo "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny"
-    echo "AuthInfo=socket=$dir/munge.socket"
+    echo "AuthInfo=socket=$dir/munge.socket,cred_expire=30" # for which a job that was put back waits at least
     echo "SlurmUser=$me"
     echo "SlurmdUser=$me"
     echo "StateSaveLocation=$dir/state"
@@ -41,11 +41,14 @@ up() {
     echo "SelectTypeParameters=CR_CPU"
     echo "SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1"
     echo "KillWait=2"
+    echo "PreemptType=preempt/partition_prio"
+    echo "PreemptMode=REQUEUE"
     echo "MaxArraySize=2001"
     for number in 1 2; do
       echo "NodeName=n$number NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + number)) CPUs=4"
     done
     echo "PartitionName=main Nodes=ALL Default=YES MaxTime=60 State=UP"
+    echo "PartitionName=urgent Nodes=ALL MaxTime=60 PriorityTier=9 State=UP"
     echo "PartitionName=shut Nodes=ALL MaxTime=60 State=DOWN"
   } >"$dir/slurm.conf"
   munged --force --key-file="$dir/key" --socket="$dir/munge.socket" --pid-file="$dir/munged.pid" \

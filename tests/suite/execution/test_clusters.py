@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,8 @@ class Made:
     relay: str = ""
     """In the command line of the processes that relay a job on a node."""
     environment: dict[str, str]
+    preempt: Callable[[], object] | None = None
+    """Takes all nodes away for a job that is more urgent, where the scheduler does such things."""
 
     def study(self, verb: str, folder: Path) -> list[str]:
         return [sys.executable, "-c", STUDY, verb, str(folder), self.executor, self.at, self.file]
@@ -114,8 +116,15 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     file = folder / "cluster.toml"
     file.write_text('[slurm]\npartition = "main"\ncpus = 1\ntime = 30\nat_once = 4\n')
     clean["SLURM_CONF"] = str(folder / "slurm.conf")
+
+    def preempt() -> None:
+        urgent = ["sbatch", "-p", "urgent", "-N", "2", "--exclusive", "-o", os.devnull, "--wrap", "sleep 2"]
+        subprocess.run(urgent, env=clean, check=True, capture_output=True)
+
     try:
-        yield Made(executor="slurm", file=str(file), relay="submitit.core._submit", environment=clean)
+        yield Made(
+            executor="slurm", file=str(file), relay="submitit.core._submit", environment=clean, preempt=preempt
+        )  # fmt: skip
     finally:
         subprocess.run([SLURM, "down", folder], timeout=LONG_S)
 
@@ -145,6 +154,14 @@ def ended(folder: Path) -> list[Measurement]:
     return [record for record in records if isinstance(record, Measurement) and record.quantity == "task_time"]
 
 
+def at_work(cluster: Made) -> list[psutil.Process]:
+    """What relays jobs now; waited for."""
+    patience = time.monotonic() + LONG_S
+    while not (relays := cluster.relays()) and time.monotonic() < patience:
+        time.sleep(0.02)
+    return relays
+
+
 def until(folder: Path, trainings: int, process: subprocess.Popen[str], log: Path) -> None:
     patience = time.monotonic() + LONG_S
     while len(ended(folder)) <= trainings and time.monotonic() < patience:  # the description has one, too
@@ -152,16 +169,19 @@ def until(folder: Path, trainings: int, process: subprocess.Popen[str], log: Pat
         time.sleep(0.2)
 
 
-def test_accuracies_are_those_of_this_machine_although_a_relay_was_killed(
+def test_accuracies_are_those_of_this_machine_although_jobs_were_preempted_and_a_relay_was_killed(
     cluster: Made, here: Path, tmp_path: Path
 ) -> None:
     folder, log = tmp_path / "run", tmp_path / "log"
     process = cluster.start(folder, log)
     until(folder, 1, process, log)
-    patience = time.monotonic() + LONG_S
-    while not (relays := cluster.relays()) and time.monotonic() < patience:
-        time.sleep(0.02)
-    relays[-1].kill()
+    if cluster.preempt is not None:
+        taken = {relay.pid for relay in at_work(cluster)}
+        cluster.preempt()
+        patience = time.monotonic() + LONG_S
+        while taken & {relay.pid for relay in cluster.relays()} and time.monotonic() < patience:
+            time.sleep(0.02)
+    at_work(cluster)[-1].kill()
     assert process.wait(LONG_S) == exits.DONE, log.read_text()
     assert accuracies(folder) == accuracies(here)
     tasks = [record.task for record in ended(folder)]

@@ -267,6 +267,32 @@ def test_a_piece_that_never_begins_is_said_while_it_waits_and_given_up_with_the_
     assert session.whys == {"ReqNodeNotAvail, Reserved for maintenance"}
 
 
+def test_a_piece_that_was_put_back_into_its_queue_waits_and_does_not_hang() -> None:
+    class Queue(Cluster):
+        def start(self, job: Job, node: Node) -> Ticket:
+            ticket = super().start(job, node)
+            self._events.clear()
+            self._push(10.0, ticket, News(ticket=ticket, began=True, at=7, node="n1"))
+            self._push(100.0, ticket, News(ticket=ticket, back=True, why="preempted"))
+            self._push(2000.0, ticket, News(ticket=ticket, began=True, node="n2"))
+            self._push(2300.0, ticket, News(ticket=ticket, ending=Ending(way="done"), took_s=300.0))
+            return ticket
+
+    class Told(Session):
+        def tell(self, running: Sequence[Running[Piece]], pending: Collection[Piece]) -> None:
+            super().tell(running, pending)
+            seen.update((one.place, one.at, bool(one.why)) for one in running)
+
+    seen: set[tuple[str, int, bool]] = set()
+    session = Told(limit_s=500.0)
+    loop.work([Piece("preempted", 300.0)], Queue(up=[""], patience_s=float("inf")), session)
+    assert [ending.way for _, ending in session.endings] == ["done"]
+    assert seen == {("", -1, False), ("n1", 7, False), ("", -1, True), ("n2", -1, False)}
+    session = Told(limit_s=500.0)
+    loop.work([Piece("preempted", 300.0)], Queue(up=[""], patience_s=600.0), session)
+    assert [(ending.way, "preempted" in ending.reason) for _, ending in session.endings] == [("stuck", True)]
+
+
 def test_an_interrupt_cancels_all_that_runs() -> None:
     cluster = Cluster(up=nodes(20))
     with pytest.raises(KeyboardInterrupt):
