@@ -26,7 +26,7 @@ from suite.execution.jobs import Announcement, Site
 from variants import Skip
 
 TUNING_SEED = 1000
-"""Learning rates are chosen on weights and batches of their own."""
+"""Learning rates are chosen on weights and batches of their own: with this seed, and those after it."""
 
 _RAISED = (RuntimeError, ValueError, IndexError)
 """What code of others raises on shapes that it was not written for."""
@@ -58,7 +58,9 @@ class Training:
     @property
     def name(self) -> str:
         """The unit of loss and of resume."""
-        what = f"tune {self.recipe.learning_rate:g}" if self.tunes else f"seed {self.seed}"
+        what = f"seed {self.seed}"
+        if self.tunes:  # a rate is tried with this one seed first
+            what = f"tune {self.recipe.learning_rate:g}" + (f" {what}" if self.seed != TUNING_SEED else "")
         return f"ablate {self.task.name} {self.row.label} {what}"
 
     @property

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import shlex
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +48,8 @@ RATES = (0.0015, 0.003, 0.006)
 """Learning rates that every mechanism is tried with."""
 FURTHER_RATES = 4
 """As many more are tried, by halves or doubles, while the best is the lowest or the highest of them."""
+FINALISTS, FURTHER_SEEDS = 2, 2
+"""The best so many of a mechanism's learning rates are tried with so many seeds more, and the best mean is used."""
 TUNING_SHARE = 0.4
 """Of the epochs, on which a learning rate is judged."""
 
@@ -211,10 +213,16 @@ class Session:
             f"--resume {shlex.quote(str(self._folder))}"
         )
         with progress_bar(self._console) as bars:
-            self._work(tuning, bars, then=self._training_s)
+            repeated = {_key(job): job for job in tuning}.values()
+
+            def rest_s() -> float:
+                return self._training_s() + FINALISTS * FURTHER_SEEDS * sum(map(self._expected_s, repeated))
+
+            self._work(tuning, bars, then=rest_s)
             while further := self._further_tuning_jobs(tuning):
-                self._work(further, bars, then=self._training_s)
+                self._work(further, bars, then=rest_s)
                 tuning += further
+            self._work(self._repeated_tuning_jobs(tuning), bars, then=self._training_s)
             self._work(self._training_jobs(), bars, then=lambda: 0.0)
 
     def _work(self, jobs: Sequence[Training], bars: Bars, *, then: Callable[[], float]) -> None:
@@ -431,30 +439,43 @@ class Session:
         attempted: dict[tuple[str, str], list[Training]] = {}
         for job in tuned:
             attempted.setdefault(_key(job), []).append(job)
-        rates, found = self._rates(), self._tuned()
+        found = self._tuned()
         further = []
         for key, jobs in attempted.items():
             # those on record, too: an interrupted search goes on where it stood
             tried = sorted({job.recipe.learning_rate for job in jobs} | found.get(key, {}).keys())
-            if key in rates and len(tried) < len(RATES) + FURTHER_RATES:
-                beyond = {tried[0]: tried[0] / 2, tried[-1]: tried[-1] * 2}.get(rates[key])
+            if key in found and len(tried) < len(RATES) + FURTHER_RATES:
+                beyond = {tried[0]: tried[0] / 2, tried[-1]: tried[-1] * 2}.get(_ranked(found[key])[-1])
                 if beyond is not None:
                     further.append(replace(jobs[0], recipe=replace(jobs[0].recipe, learning_rate=beyond)))
         return further
 
+    def _repeated_tuning_jobs(self, tuned: Sequence[Training]) -> list[Training]:
+        """The best learning rates of each mechanism with more seeds: one training alone decides by its luck."""
+        found, jobs = self._tuned(), {_key(job): job for job in tuned}
+        return [
+            replace(job, recipe=replace(job.recipe, learning_rate=rate), seed=TUNING_SEED + more)
+            for more in range(1, FURTHER_SEEDS + 1)
+            for key, job in jobs.items()
+            for rate in _ranked(found.get(key, {}))[-FINALISTS:]
+        ]
+
     def _rates(self) -> dict[tuple[str, str], float]:
         """The learning rate of each mechanism that gave the best accuracy; once a seed was trained, the one it had."""
-        best = {key: max(found, key=lambda rate: (found[rate], rate)) for key, found in self._tuned().items()}
-        return best | self._used_rates()
+        return {key: trained.best_rate(found) for key, found in self._tuned().items()} | self._used_rates()
 
-    def _tuned(self) -> dict[tuple[str, str], dict[float, float]]:
-        """The accuracy of each mechanism at each learning rate."""
-        found: dict[tuple[str, str], dict[float, float]] = {}
+    def _tuned(self) -> dict[tuple[str, str], dict[float, list[float]]]:
+        """The accuracies of each mechanism at each learning rate, in the order of the seeds."""
+        seeds: dict[tuple[str, str], dict[float, dict[int, float]]] = {}
         for record in self._known:
             if isinstance(record, Measurement) and record.quantity == "tuning_accuracy" and record.value is not None:
                 told = trained.read(trained.Tuning, record)
-                found.setdefault((told.data, told.row), {})[told.learning_rate] = record.value
-        return found
+                by_rate = seeds.setdefault((told.data, told.row), {})
+                by_rate.setdefault(told.learning_rate, {})[told.seed] = record.value
+        return {
+            key: {rate: [found[seed] for seed in sorted(found)] for rate, found in by_rate.items()}
+            for key, by_rate in seeds.items()
+        }
 
     def _used_rates(self) -> dict[tuple[str, str], float]:
         """The learning rate of each mechanism of which a seed was trained: all its seeds have the same."""
@@ -481,6 +502,11 @@ class Session:
         return self._request.epochs or self._task.epochs
 
 
+def _ranked(found: Mapping[float, Sequence[float]]) -> list[float]:
+    """Learning rates from the worst to the best by what the first seed gave, so that a resumed search goes on alike."""
+    return sorted(found, key=lambda rate: (found[rate][0], rate))
+
+
 def _check(request: Request, *, elsewhere: bool = False) -> None:
     unknown = next((name for name in request.studies if name not in STUDIES), None)
     if unknown is not None:
@@ -494,8 +520,8 @@ def _check(request: Request, *, elsewhere: bool = False) -> None:
         raise UserError(f"--seeds {request.seeds}: expected at least 1, and 5 for an interval worth reading")
     if request.first_seed < 0 or request.first_seed + request.seeds > TUNING_SEED:
         raise UserError(
-            f"--first-seed {request.first_seed}: expected seeds from 0 to {TUNING_SEED - 1}; {TUNING_SEED} chooses "
-            "learning rates"
+            f"--first-seed {request.first_seed}: expected seeds from 0 to {TUNING_SEED - 1}; those from {TUNING_SEED} "
+            "on choose learning rates"
         )
     if request.epochs is not None and request.epochs < 1:
         raise UserError(f"--epochs {request.epochs}: expected at least 1")

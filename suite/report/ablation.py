@@ -8,7 +8,7 @@ from statistics import median
 import pandas as pd
 from rich.console import RenderableType
 
-from suite.core import folders
+from suite.core import folders, trained
 from suite.core.records import Measurement, Record, Skip
 from suite.report import escape, units, wording
 from suite.report.accuracies import (
@@ -195,18 +195,18 @@ def sentences(accuracies: Accuracies, study: str) -> list[str]:
 
 
 def rates_table(accuracies: Accuracies) -> pd.DataFrame:
-    """Every learning rate that was tried, and what it gave; the best of a row is in bold."""
-    by_row: dict[tuple[str, str], dict[float, float]] = defaultdict(dict)
+    """Every learning rate that was tried, and what it gave in the mean of its seeds; the best of a row is in bold."""
+    by_row: dict[tuple[str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for tried_out, accuracy in accuracies.tuning:
-        by_row[tried_out.data, tried_out.row][tried_out.learning_rate] = accuracy
+        by_row[tried_out.data, tried_out.row][tried_out.learning_rate].append(accuracy)
     rates = sorted({rate for tried in by_row.values() for rate in tried})
     lines = []
     for (data, row), tried in by_row.items():
-        best = max(tried, key=lambda rate: (tried[rate], rate))
-        cells = {
-            f"{rate:g}": f"**{100 * value:.1f}**" if rate == best else f"{100 * value:.1f}"
-            for rate, value in tried.items()
-        }
+        best = trained.best_rate(tried)
+        cells = {}
+        for rate, found in tried.items():
+            value = f"{100 * sum(found) / len(found):.1f}"
+            cells[f"{rate:g}"] = (f"**{value}**" if rate == best else value) + (f" ({len(found)})" * (len(found) > 1))
         lines.append({"data": data, "row": f"`{row}`"} | cells)
     return pd.DataFrame(lines, columns=["data", "row", *(f"{rate:g}" for rate in rates)]).fillna("")
 
@@ -252,7 +252,11 @@ def _page(accuracies: Accuracies, plots: Mapping[str, Sequence[str]], *, title: 
     rates = rates_table(accuracies)
     if not rates.empty:
         lines += ["## Learning rates that were tried", ""]
-        lines += ["Accuracy on the validation set after a short training; the best, in bold, was used.", ""]
+        lines += [
+            "Accuracy on the validation set after a short training, or the mean of as many as stand in brackets; the "
+            "best of those that were tried most, in bold, was used.",
+            "",
+        ]
         lines += [wording.markdown(rates), ""]
     left = _skips(accuracies.skips)
     if not left.empty:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from suite.ablation import session, studies
-from suite.ablation.jobs import Training
+from suite.ablation.jobs import TUNING_SEED, Training
 from suite.ablation.model import PLANTED, SOUND, Classifier, Shape
 from suite.ablation.scene_task import SceneTask
 from suite.ablation.session import Request
@@ -97,17 +97,20 @@ def test_every_row_seed_family_and_evaluation_is_on_record(unbroken: Path) -> No
 
 def test_every_learning_rate_that_was_tried_is_on_record_and_the_best_is_used(unbroken: Path) -> None:
     records = [record for record in store.read(unbroken) if isinstance(record, Measurement)]
-    tried: dict[str, dict[float, float]] = {}
+    tried: dict[str, dict[float, list[float]]] = {}
     for record in records:
         if record.quantity == "tuning_accuracy":
-            tried.setdefault(record.details["row"], {})[record.details["learning_rate"]] = record.value
+            rates = tried.setdefault(record.details["row"], {})
+            rates.setdefault(record.details["learning_rate"], []).append(record.value)
     assert set(tried) == {"pool (width 16)", "parallel (on words, width 16)"}
     for rates in tried.values():
         assert {0.001, 0.01} <= set(rates) <= {0.00025, 0.0005, 0.001, 0.01, 0.02, 0.04}
+        assert sorted(map(len, rates.values()))[-2:] == [3, 3]
     for record in records:
         if record.quantity == "training_loss":
             rates = tried[record.details["row"]]
-            assert rates[record.details["learning_rate"]] == max(rates.values())
+            repeated = [sum(values) for values in rates.values() if len(values) == 3]
+            assert sum(rates[record.details["learning_rate"]]) == max(repeated)
 
 
 @pytest.mark.parametrize(
@@ -128,10 +131,32 @@ def test_learning_rates_go_on_while_the_best_is_at_an_end(
     records = [record for record in store.read(tmp_path / "run") if isinstance(record, Measurement)]
     rates = [record.details for record in records if record.quantity == "tuning_accuracy"]
     for row in ("pool (width 16)", "parallel (on words, width 16)"):
-        assert sorted(details["learning_rate"] for details in rates if details["row"] == row) == list(tried)
+        own = [details for details in rates if details["row"] == row]
+        assert sorted(details["learning_rate"] for details in own if details["seed"] == TUNING_SEED) == list(tried)
 
 
-@pytest.mark.parametrize("stopped_after", [2, 4, 6, 8])
+def test_of_the_two_best_learning_rates_the_one_with_the_better_mean_of_three_seeds_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gives = {(0.01, TUNING_SEED): 0.9, (0.01, TUNING_SEED + 1): 0.1, (0.01, TUNING_SEED + 2): 0.2, (0.001, 5): 0.0}
+
+    def accuracy(job: Training) -> float:
+        return gives.get((job.recipe.learning_rate, job.seed), 0.5 if job.recipe.learning_rate == 0.001 else 0.0)
+
+    monkeypatch.setattr(session, "here", trainer_that_gives(accuracy))
+    session.start(Request(seeds=1, epochs=1), out=tmp_path / "run")
+    records = [record for record in store.read(tmp_path / "run") if isinstance(record, Measurement)]
+    assert {record.details["learning_rate"] for record in records if record.quantity == "training_loss"} == {0.001}
+    tuned = [record.task for record in records if record.quantity == "tuning_accuracy"]
+    assert len(tuned) == len(set(tuned))
+    row = SMALL.rows[0].row.label
+    again = [task for task in tuned if task.startswith(f"ablate scenes-standard {row} tune") and "seed" in task]
+    assert again == [
+        f"ablate scenes-standard {row} tune {rate} seed {seed}" for seed in (1001, 1002) for rate in (0.001, 0.01)
+    ]
+
+
+@pytest.mark.parametrize("stopped_after", [2, 4, 6, 8, 9, 11])
 def test_a_search_for_learning_rates_that_was_interrupted_goes_on_where_it_stood(
     stopped_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -273,22 +273,26 @@ def test_what_was_killed_and_trained_later_is_not_left_out() -> None:
 
 
 def test_learning_rates_stand_in_order_and_the_best_is_bold() -> None:
-    tried = {"deep": {0.003: 0.4, 0.006: 0.3, 0.0015: 0.45, 0.00075: 0.5}, "pool": {0.003: 0.6, 0.006: 0.7}}
+    tried = {
+        "deep": {0.003: [0.4], 0.006: [0.3], 0.0015: [0.45, 0.55], 0.00075: [0.5, 0.4]},
+        "pool": {0.003: [0.6], 0.006: [0.7]},
+    }
     records = [
         Measurement(
             task="t",
             quantity="tuning_accuracy",
             unit="1",
             value=value,
-            details={"data": "d", "row": row, "learning_rate": rate},
+            details={"data": "d", "row": row, "learning_rate": rate, "seed": seed},
         )
         for row, rates in tried.items()
-        for rate, value in rates.items()
+        for rate, values in rates.items()
+        for seed, value in enumerate(values)
     ]
     table = ablation.rates_table(Accuracies(records))
     assert list(table) == ["data", "row", "0.00075", "0.0015", "0.003", "0.006"]
     assert table.to_numpy().tolist() == [
-        ["d", "`deep`", "**50.0**", "45.0", "40.0", "30.0"],
+        ["d", "`deep`", "45.0 (2)", "**50.0** (2)", "40.0", "30.0"],
         ["d", "`pool`", "", "", "60.0", "**70.0**"],
     ]
 
