@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 from triton.runtime.errors import OutOfResources
-from triton.runtime.interpreter import GridExecutor
+from triton.runtime.interpreter import GridExecutor, InterpreterBuilder, TensorHandle
 
 from suite.bench.probes.agreement import norm_error
 from suite.bench.probes.masking import audit
@@ -27,8 +27,9 @@ from tests.kernels import interpreted
 from tests.kernels.ragged import hard_batch, largest_error, outputs_and_gradients
 from variants import Batch, Skip, Variant, build
 from variants.kernels import fused, launch, programs
-from variants.kernels.configurations import Configuration, configuration, trying
-from variants.kernels.shortlist import ARCHITECTURES, PROGRAMS
+from variants.kernels.configurations import Configuration, configuration, safe, trying
+from variants.kernels.launch import Affinity, Pulls, Scored
+from variants.kernels.shortlist import ARCHITECTURES, PROGRAMS, Shape, demand, fits
 from variants.transforms import kernel
 from variants.tune import Case, works
 
@@ -38,6 +39,7 @@ interpreted.quicken()
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
 
 SMALLEST = Configuration(rows=16, outer=16, inner=16, words=16, warps=4, stages=1)
+STANDING = SMALLEST._replace(standing=True)
 MECHANISMS = ["parallel", "parallel[affinity=linear]", "alternating", "alternating[weights=shared]", "hierarchical"]
 OVER_ONE_IMAGE = {"hierarchical": "parallel", "hierarchical[inner=alternating]": "alternating"}
 """Mechanisms with three levels, and what each of these is."""
@@ -94,6 +96,58 @@ def test_odd_sizes_and_unequal_widths(regions: int, words: int) -> None:
     assert largest_error(outputs_and_gradients(kernel, batch), outputs_and_gradients(plain, batch)) < 1e-11
 
 
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[programs.Form]:
+    """Forms of the programs that were launched."""
+    found: list[programs.Form] = []
+    form = launch._form
+    monkeypatch.setattr(launch, "_form", lambda *given, **named: found.append(form(*given, **named)) or found[-1])
+    return found
+
+
+def all_programs(entry: Configuration) -> dict[str, Configuration]:
+    return {f"{program}/{bits}": entry for program in PROGRAMS for bits in (16, 32)}
+
+
+@pytest.mark.parametrize(
+    ("name", "regions", "words", "image_width", "question_width"),
+    [
+        ("parallel", 21, 9, 20, 20),
+        ("parallel[hidden=21]", 17, 16, 11, 35),
+        ("parallel[affinity=linear]", 1, 1, 33, 16),
+        ("hierarchical", 7, 5, 12, 12),
+    ],
+)
+def test_a_tile_that_stands_gives_what_blocks_of_it_do_in_buffers_that_were_poisoned(
+    name: str, regions: int, words: int, image_width: int, question_width: int, launched: list[programs.Form]
+) -> None:
+    plain, kernel = pair(name, torch.float64, image_width=image_width, question_width=question_width)
+    batch = hard_batch(4, regions, words, image_width, question_width)
+    with poisoned(), trying(all_programs(STANDING)):
+        found = outputs_and_gradients(kernel, batch)
+    assert largest_error(found, outputs_and_gradients(plain, batch)) < 1e-11
+    assert any(form.standing.value for form in launched)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "widest"),
+    [("parallel", 17, 512), ("parallel[dropout=0.3]", 9, 512), ("parallel", 9, 19), ("alternating", 9, 512)],
+    ids=["more words than a block", "draws", "wide features", "no affinity"],
+)
+def test_where_a_tile_cannot_stand_the_safe_entry_is_launched(
+    name: str, words: int, widest: int, launched: list[programs.Form], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "WIDEST", widest)
+    _, kernel = pair(name, torch.float64, width=20)
+    batch = hard_batch(4, 21, words, 20, 20)
+    with trying(all_programs(STANDING)):
+        outputs_and_gradients(kernel, batch)
+    scoring = [form for form in launched if form.pool.value]
+    assert scoring
+    assert not any(form.standing.value for form in scoring)
+    assert min(form.outer.value for form in scoring) > STANDING.outer
+
+
 @pytest.mark.parametrize("name", ["parallel", "parallel[affinity=linear]", "alternating"])
 def test_float32_is_good_to_its_rounding(name: str) -> None:
     plain, kernel = pair(name, torch.float32, width=24)
@@ -103,8 +157,18 @@ def test_float32_is_good_to_its_rounding(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("name", ["parallel", "alternating", *OVER_ONE_IMAGE])
-def test_narrow_types_err_no_more_than_the_mechanism_does(name: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    ("name", "entries"),
+    [
+        ("parallel", {}),
+        ("parallel", all_programs(Configuration(64, 32, 64, 32, 4, 1, standing=True))),
+        ("alternating", {}),
+        *((name, {}) for name in OVER_ONE_IMAGE),
+    ],
+)
+def test_narrow_types_err_no_more_than_the_mechanism_does(
+    name: str, entries: dict[str, Configuration], dtype: torch.dtype
+) -> None:
     own: list[float] = []
     fused_errors: list[float] = []
     # one draw's roundings scatter by a factor of two either way; three levels are three draws
@@ -117,7 +181,8 @@ def test_narrow_types_err_no_more_than_the_mechanism_does(name: str, dtype: torc
         wide = batch._replace(image=batch.image.double(), question=batch.question.double())
         expected = outputs_and_gradients(exact, wide)
         for errors, variant in ((own, plain), (fused_errors, kernel)):
-            found = outputs_and_gradients(variant, batch)
+            with trying(entries):
+                found = outputs_and_gradients(variant, batch)
             errors += [norm_error(found[key], want, floor=1e-3) for key, want in expected.items()]
     assert math.hypot(*fused_errors) < 1.5 * math.hypot(*own)
 
@@ -225,6 +290,62 @@ def test_three_levels_apart_would_be_counted(monkeypatch: pytest.MonkeyPatch) ->
     one = fused._parallel
     monkeypatch.setattr(fused, "_parallel", apart)
     assert readers_of_the_image(monkeypatch, "hierarchical")["scored"] == 3
+
+
+SHAPE = Shape(examples=1, regions=256, words=32, width=512, hidden=256)
+
+
+def moved_bytes(monkeypatch: pytest.MonkeyPatch, program: str, entry: Configuration) -> int:
+    """What the programs of one launch load and store, as the interpreter runs them."""
+    image, mixed = (torch.randn(1, 1, SHAPE.regions, width).bfloat16() for width in (SHAPE.width, SHAPE.hidden))
+    queries, keys_slope = (torch.randn(1, 1, SHAPE.words, SHAPE.width).bfloat16() for _ in range(2))
+    projected = torch.randn(1, 1, SHAPE.words, SHAPE.hidden).bfloat16()
+    affinity = Affinity(queries, projected, torch.tensor([SHAPE.words], dtype=torch.int32), saturating=True)
+    weight, score = torch.randn(1, SHAPE.hidden, SHAPE.width).bfloat16(), torch.randn(1, SHAPE.hidden).bfloat16()
+    scored = Scored(image, torch.ones(1, SHAPE.regions, dtype=torch.bool), weight, score, affinity)
+    weights, vectors = torch.rand(1, 1, SHAPE.regions).bfloat16(), torch.randn(1, 1, SHAPE.width)
+    pulls = Pulls(vectors.bfloat16(), weights)
+    moved = 0
+
+    def counting(sound: Callable[..., object], mask: int) -> Callable[..., object]:
+        def counted(builder: InterpreterBuilder, pointers: TensorHandle, *given: object) -> object:
+            nonlocal moved
+            moved += int(given[mask].data.sum()) * pointers.get_element_ty().primitive_bitwidth // 8
+            return sound(builder, pointers, *given)
+
+        return counted
+
+    for name, mask in (("create_masked_load", 0), ("create_masked_store", 1)):
+        monkeypatch.setattr(InterpreterBuilder, name, counting(getattr(InterpreterBuilder, name), mask))
+    with trying({f"{program}/16": entry}):
+        match program:
+            case "scored":
+                launch._scores(scored, launch._Parts(*(torch.empty(1, 1, 8, n) for n in (1, 1, SHAPE.width))))
+            case "scored_backward":
+                launch.attend_gradients(scored, weights, vectors, pulls)
+            case "sum_over_regions":
+                used = torch.tensor([SHAPE.regions], dtype=torch.int32)
+                launch.sum_over_regions(scored, affinity, used, scored.features)
+            case "features_gradient":
+                into = torch.empty_like(image)
+                launch.features_gradient(
+                    scored, mixed.unsqueeze(3), weights, pulls.vectors, keys_slope=keys_slope, into=into
+                )
+    monkeypatch.undo()
+    return moved
+
+
+@pytest.mark.parametrize("standing", [False, True])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_model_counts_the_bytes_that_programs_move(
+    program: str, standing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer = SHAPE.width if program == "sum_over_regions" else 32
+    entry = Configuration(128, outer, 64, 32, 8, 2, True) if standing else safe(program, 2)
+    if fits(program, entry, SHAPE):
+        asked = demand(program, entry, 2, SHAPE)
+        # left out of the model: validity, scores and the like, one number for each row or column
+        assert moved_bytes(monkeypatch, program, entry) == pytest.approx(asked.blocks * asked.bytes, rel=0.03)
 
 
 @triton.jit

@@ -3,9 +3,10 @@
 A process of its own: one process cannot both interpret and compile. The launches are those of real forward and backward
 passes at the paper's shape; each is compiled as a device that nobody has measured would have it, and then nothing
 runs. The argument is a JSON array of jobs: the device's capability, the type, mechanisms with a number of words each,
-and the programs that are wanted, all where none is named::
+and the programs that are wanted, all where none is named; one in brackets comes with the entry that it is to have::
 
     python -m tests.kernels.compiled '[[90, "bf16", "parallel:26;hierarchical:80"], [80, "fp16", "parallel:26"]]'
+    python -m tests.kernels.compiled '[[90, "bf16", "parallel:26", ["scored", 128, 32, 64, 32, 8, 4, true]]]'
 
 A line for each job holds what became of its programs.
 """
@@ -61,11 +62,14 @@ class Compilations:
     def __init__(self) -> None:
         self.chosen: tuple[str, ...] = ()
         self.found: dict[str, CompiledKernel] = {}
+        self.standing: set[str] = set()
 
     def __call__(self, program: JITFunction, grid: tuple[int, ...], *arguments: object, **options: object) -> None:
         if not self.chosen or program.__name__ in self.chosen:
             compiled = program.warmup(*arguments, grid=grid, **options)
             self.found.setdefault(compiled.hash, compiled)
+            if "form" in options and options["form"].standing.value:
+                self.standing.add(compiled.hash)
 
 
 def step(name: str, words: int, dtype: torch.dtype) -> None:
@@ -141,9 +145,15 @@ if __name__ == "__main__":
             print(json.dumps([{"narrow_products": list(narrow_products(compiled.asm["ttir"]))}]), flush=True)
             continue
         JITFunction.__getitem__ = lambda program, grid: partial(launches, program, grid)
-        launches.chosen, launches.found = tuple(chosen), {}
-        with trying(entries(capability, DTYPES[dtype])):
+        own = {name: Configuration(*sizes) for name, *sizes in (one for one in chosen if not isinstance(one, str))}
+        launches.chosen = tuple(one if isinstance(one, str) else one[0] for one in chosen)
+        launches.found, launches.standing = {}, set()
+        bits = 8 * DTYPES[dtype].itemsize
+        with trying(entries(capability, DTYPES[dtype]) | {f"{name}/{bits}": entry for name, entry in own.items()}):
             for case in cases.split(";"):
                 name, words = case.split(":")
                 step(name, int(words), DTYPES[dtype])
-        print(json.dumps([described(compiled) for compiled in launches.found.values()]), flush=True)
+        reports = [
+            described(compiled) | {"standing": key in launches.standing} for key, compiled in launches.found.items()
+        ]
+        print(json.dumps(reports), flush=True)

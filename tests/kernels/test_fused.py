@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from variants import Skip, build
+from variants.kernels.configurations import Configuration
+from variants.kernels.shortlist import shared_b
 
 triton = pytest.importorskip("triton")
 
@@ -50,6 +52,12 @@ def test_the_interpreter_finds_the_kernels_right(chosen: str, least: int) -> Non
     assert int(re.search(r"(\d+) passed", said)[1]) >= least
 
 
+STANDING = {
+    "scored": Configuration(128, 32, 64, 32, 8, 4, standing=True),
+    "scored_backward": Configuration(128, 32, 64, 32, 8, 4, standing=True),
+    "sum_over_regions": Configuration(64, 512, 64, 32, 8, 2, standing=True),
+}
+"""Entries whose tile stands, at sizes that fill the registers or the shared memory of a block."""
 COMPILED: list[tuple[Any, ...]] = [
     (90, "bf16", "parallel:80;hierarchical:26;hierarchical[inner=alternating]:80"),
     (
@@ -59,13 +67,15 @@ COMPILED: list[tuple[Any, ...]] = [
         "scored",
         "scored_backward",
     ),
+    (90, "bf16", "parallel:26;hierarchical:26", *([name, *entry] for name, entry in STANDING.items())),
     (90, "fp32", "parallel:80;hierarchical:26", *HEAVY),
     (80, "fp16", "hierarchical:26", *HEAVY),
     (80, "fp32", "hierarchical:26", *HEAVY),
     (86, "bf16", "hierarchical:26;hierarchical[inner=alternating]:80", *HEAVY),
     (86, "fp32", "hierarchical:26", *HEAVY),
 ]
-"""A capability, a type, mechanisms with their numbers of words, and the programs that are wanted; all if none is."""
+"""A capability, a type, mechanisms with their numbers of words, and the programs that are wanted; all if none is.
+A program in brackets has an entry of its own."""
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +89,8 @@ def compiled() -> list[list[dict[str, Any]]]:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("job", range(len(COMPILED)), ids=[" ".join(map(str, job)) for job in COMPILED])
 def test_every_program_compiles_within_its_limits(job: int, compiled: list[list[dict[str, Any]]]) -> None:
-    capability, _, _, *programs = COMPILED[job]
+    capability, _, _, *wanted = COMPILED[job]
+    programs = [one if isinstance(one, str) else one[0] for one in wanted]
     assert {report["program"] for report in compiled[job]} >= set(programs or (*HEAVY, "combine", "attend_rows"))
     for report in compiled[job]:
         assert report["narrow_products"] == [], report  # offsets that end at 2^31 elements
@@ -89,6 +100,18 @@ def test_every_program_compiles_within_its_limits(job: int, compiled: list[list[
         if report["program"] in HEAVY:
             products = "warpgroup_products" if capability == 90 else "warp_products"
             assert report[products] > 0, report  # tensor cores of that generation
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("program", STANDING)
+def test_a_tile_that_stands_takes_the_shared_memory_that_the_model_says(
+    program: str, compiled: list[list[dict[str, Any]]]
+) -> None:
+    reports = [report for job in compiled[:-1] for report in job if report["program"] == program and report["standing"]]
+    assert reports
+    # a tile in registers that a compiler puts into shared memory instead would be 128 KiB more
+    assert {report["shared_bytes"] for report in reports} == {shared_b(program, STANDING[program], 2)}
 
 
 @pytest.mark.slow

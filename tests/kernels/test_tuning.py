@@ -196,17 +196,17 @@ def test_a_short_list_has_what_fits_the_quickest_by_estimate_first(family: str, 
     seconds = [estimated_s(program, entry, itemsize, family) for entry in found]
     assert seconds == sorted(seconds)
     assert math.isfinite(seconds[-1])
-    assert len({(entry.rows, entry.outer) for entry in found}) == len(found), (
+    assert len({(entry.rows, entry.outer, entry.standing) for entry in found}) == len(found), (
         "tiles of different sizes, not one in details"
     )
     for entry in found:
         assert registers(program, entry, itemsize) <= 255
         assert shared_b(program, entry, itemsize) <= ARCHITECTURES[family].shared_b
-    # a tile that holds all words once is never behind the same one that goes through them again and again
+    # a tile that holds all words once, where they fit, is never behind the same one that goes through them in parts
     for entry in found:
-        assert estimated_s(program, entry._replace(words=16), itemsize, family) >= estimated_s(
-            program, entry._replace(words=32), itemsize, family
-        )
+        at_once_s = estimated_s(program, entry._replace(words=32), itemsize, family)
+        if math.isfinite(at_once_s):
+            assert estimated_s(program, entry._replace(words=16), itemsize, family) >= at_once_s
 
 
 def test_an_estimate_moves_with_what_it_counts() -> None:
@@ -225,6 +225,28 @@ def test_an_estimate_moves_with_what_it_counts() -> None:
     assert math.isinf(estimated_s("scored", entry, 2, "sm_90", compiled=guessed._replace(registers=256)))
     assert math.isinf(estimated_s("scored", entry, 2, "sm_90", compiled=guessed._replace(shared_b=232_449)))
     assert math.isfinite(estimated_s("scored", entry, 2, "sm_90", compiled=Resources(40, 0)))
+
+
+def test_a_tile_stands_where_the_model_says_that_it_pays_and_nowhere_that_it_does_not_fit() -> None:
+    standing = {
+        (family, program): [entry.standing for entry in shortlist(program, 2, family)]
+        for family in ARCHITECTURES
+        for program in tune.PROGRAMS
+    }
+    assert all(standing["sm_90", program][0] for program in ("scored", "scored_backward", "sum_over_regions"))
+    assert not any(standing["sm_90", "features_gradient"]), "which has no such form"
+    assert not any(any(standing[family, "scored"]) for family in ("sm_80", "sm_86")), "no room beside right operands"
+    entry = Configuration(128, 32, 64, 32, 8, 4, standing=True)
+    apart = entry._replace(standing=False)
+    assert demand("scored", entry, 2, Shape()).bytes < demand("scored", apart, 2, Shape()).bytes
+    # the weights once, the tile twice, for its products and for pooling, P and Y of 32 words, sums in float32
+    assert demand("scored", entry, 2, Shape()).bytes == 2 * (512 * 512 + 2 * 128 * 512 + 2 * 32 * 512 + 2 * 512)
+    for shape in (Shape(width=520), Shape(words=33)):
+        assert math.isinf(estimated_s("scored", entry, 2, "sm_90", shape))
+        assert math.isfinite(estimated_s("scored", apart, 2, "sm_90", shape))
+    assert math.isinf(estimated_s("scored", entry, 4, "sm_90")), "float32 is multiplied in parts, which do not fit"
+    # by half the width of the image, its sum would read it twice
+    assert math.isinf(estimated_s("sum_over_regions", Configuration(64, 256, 64, 32, 8, 2, True), 2, "sm_90"))
 
 
 @pytest.mark.parametrize(

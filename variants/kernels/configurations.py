@@ -25,8 +25,12 @@ class Configuration(NamedTuple):
     """Words in a block, at most."""
     warps: int
     stages: int
+    standing: bool = False
+    """Whether a tile of rows is loaded once, up to `WIDEST` columns, and serves every product of a thread block."""
 
 
+WIDEST = 512
+"""Columns of a tile that may stand; wider features are read block by block."""
 CHOICES: Mapping[str, tuple[int, ...]] = {
     "rows": (32, 64, 128),
     "outer": (32, 64, 128, 256, 512),
@@ -34,6 +38,7 @@ CHOICES: Mapping[str, tuple[int, ...]] = {
     "words": (16, 32, 64),
     "warps": (4, 8),
     "stages": (1, 2, 3, 4),
+    "standing": (False, True),
 }
 """Sizes that are tried."""
 
@@ -91,6 +96,20 @@ def configuration(program: str, itemsize: int, device: str, family: str = "") ->
     table = _table()
     for entries in (table["measured"].get(device, {}), table["predicted"].get(family, {})):
         if key in entries:
-            return Configuration(**entries[key])
-    safe: Mapping[str, int] = table["safe"][key]  # type: ignore[assignment]  # which has no devices in between
-    return Configuration(**safe)
+            return _read(entries[key])
+    return safe(program, itemsize)
+
+
+def safe(program: str, itemsize: int) -> Configuration:
+    """What fits every device: blocks of moderate size, and no tile that stands.
+
+    Args:
+        program: its name.
+        itemsize: bytes of an element of the features.
+    """
+    entry: Mapping[str, int] = _table()["safe"][f"{program}/{8 * min(itemsize, 4)}"]  # type: ignore[assignment]  # no devices in between
+    return _read(entry)
+
+
+def _read(entry: Mapping[str, int]) -> Configuration:
+    return Configuration(**entry)  # type: ignore[arg-type]  # sizes, and true or false

@@ -14,8 +14,8 @@ import triton.language as tl
 from torch import Tensor
 
 from variants.kernels import programs
-from variants.kernels.configurations import Configuration, configuration
-from variants.kernels.shortlist import architecture
+from variants.kernels.configurations import WIDEST, Configuration, configuration, safe
+from variants.kernels.shortlist import IN_REGISTERS, architecture, block
 
 INTERPRETED: bool = triton.knobs.runtime.interpret
 """Whether programs run in Triton's interpreter, on the CPU: decided when Triton reads them."""
@@ -78,11 +78,37 @@ def _device(index: int) -> tuple[str, str]:
     return torch.cuda.get_device_name(index), architecture(*torch.cuda.get_device_capability(index))
 
 
-def _entry(program: str, features: Tensor) -> Configuration:
-    """What to launch with: blocks no taller than short rows need."""
+def _entry(program: str, scored: Scored) -> Configuration:
+    """What to launch with: blocks no taller than short rows need, and a tile that stands only where it can."""
+    features = scored.features
     device, family = _device(features.device.index or 0) if features.is_cuda else ("interpreter", "")
     found = configuration(program, features.element_size(), device, family)
-    return found._replace(rows=min(found.rows, max(16, triton.next_power_of_2(features.shape[-2]))))
+    count = scored.sizes[1]
+    if found.standing and not _stands(program, scored, found):
+        found = safe(program, features.element_size())
+    if found.standing and program in IN_REGISTERS:
+        # products of one shape, so that the tile has one layout for words and for weights
+        found = found._replace(words=found.outer)
+    return found._replace(rows=min(found.rows, block(count)))
+
+
+def _stands(program: str, scored: Scored, entry: Configuration) -> bool:
+    """Whether a tile of these features can stand in a program."""
+    _, count, words, width, _ = scored.sizes
+    if program == "sum_over_regions":
+        return width <= WIDEST
+    return (
+        program in IN_REGISTERS
+        and width <= WIDEST
+        # without words, Triton puts the tile into shared memory, where it does not fit beside the weights
+        and isinstance(scored.guide, Affinity)
+        # more words would be a loop in the loop, whose weights then come when they are needed and not before
+        and words <= entry.outer
+        # fewer rows go to older instructions, which need the registers for the right operand
+        and block(count) >= min(entry.rows, 64)
+        # drawing takes registers of its own
+        and scored.dropout is None
+    )
 
 
 def _on(tensor: Tensor) -> AbstractContextManager[object]:
@@ -97,7 +123,9 @@ def _widened(dtype: torch.dtype) -> bool:
     return INTERPRETED and dtype.itemsize == 2
 
 
-def _form(scored: Scored, entry: Configuration, *, pool: bool = False, slope: bool = False) -> programs.Form:
+def _form(
+    scored: Scored, entry: Configuration, *, pool: bool = False, slope: bool = False, tile: int = 0
+) -> programs.Form:
     dtype = scored.features.dtype
     kind, words, saturating = "nothing", 1, False
     match scored.guide:
@@ -105,7 +133,7 @@ def _form(scored: Scored, entry: Configuration, *, pool: bool = False, slope: bo
             kind, words = "affinity", queries.shape[2]
         case Tensor() as guide:
             kind = "vector" if guide.dim() == 3 else "matrix"
-    block_of_words = min(entry.words, max(16, triton.next_power_of_2(words)))
+    block_of_words = entry.words if tile else min(entry.words, block(words))
     return programs.Form(
         acc=_accumulated(dtype),
         widen=_widened(dtype),
@@ -121,6 +149,8 @@ def _form(scored: Scored, entry: Configuration, *, pool: bool = False, slope: bo
         inner=entry.inner,
         words=block_of_words,
         one_block=words <= block_of_words,
+        standing=tile > 0,
+        whole=block(tile),
     )
 
 
@@ -152,7 +182,7 @@ def attend(scored: Scored) -> tuple[Tensor, Tensor, Tensor]:
     """Attention over the features: vectors ``[G, B, D]``, weights ``[G, B, N]``, and the vectors before rounding."""
     features, levels = scored.features, len(scored.weight)
     examples, count, _, width, _ = scored.sizes
-    tiles = triton.cdiv(count, _entry("scored", features).rows)
+    tiles = triton.cdiv(count, _entry("scored", scored).rows)
     summed = accumulator(features.dtype)
     maxima, sums = (features.new_empty(levels, examples, tiles, dtype=summed) for _ in range(2))
     pooled = features.new_empty(levels, examples, tiles, width, dtype=summed)
@@ -192,7 +222,7 @@ class _Parts(NamedTuple):
 def _scores(scored: Scored, parts: _Parts | None) -> Tensor:
     features = scored.features
     examples, count, *_ = scored.sizes
-    entry = _entry("scored", features)
+    entry = _entry("scored", scored)
     found = features.new_empty(len(scored.weight), examples, count, dtype=accumulator(features.dtype))
     with _on(features):
         programs.scored[_grid(len(scored.weight), scored, entry)](
@@ -200,7 +230,7 @@ def _scores(scored: Scored, parts: _Parts | None) -> Tensor:
             found,
             *(parts or (None, None, None)),
             *scored.sizes,
-            form=_form(scored, entry, pool=parts is not None),
+            form=_form(scored, entry, pool=parts is not None, tile=entry.standing * scored.features.shape[-1]),
             **_compiled(entry),
         )
     return found
@@ -233,7 +263,7 @@ def _score_gradients(
 ) -> tuple[Tensor, Tensor]:
     features = scored.features
     examples, count, _, _, hidden = scored.sizes
-    entry = _entry("scored_backward", features)
+    entry = _entry("scored_backward", scored)
     if scored.dropout:  # drawing takes registers of its own
         entry = entry._replace(outer=max(16, entry.outer // 2))
     tiles = triton.cdiv(count, entry.rows)
@@ -249,7 +279,7 @@ def _score_gradients(
             mixed_slope,
             score_slope,
             *scored.sizes,
-            form=_form(scored, entry, pool=delta is not None),
+            form=_form(scored, entry, pool=delta is not None, tile=entry.standing * scored.features.shape[-1]),
             **_compiled(entry),
         )
     return mixed_slope, score_slope.sum(1).to(scored.score.dtype)
@@ -287,9 +317,11 @@ def sum_over_regions(
     image = scored.features
     examples, _, words, _, _ = scored.sizes
     width = summands.shape[-1]
-    entry = _entry("sum_over_regions", image)
-    entry = entry._replace(outer=min(entry.outer, max(16, triton.next_power_of_2(width))))
-    form = _form(scored, entry, slope=exchange is not None)
+    entry = _entry("sum_over_regions", scored)
+    entry = entry._replace(outer=min(entry.outer, block(width)), words=min(entry.words, block(words)))
+    # where the tile is a left operand and, turned round, the right one's rows as well: read once for both
+    standing = entry.standing and exchange is None and summands is image
+    form = _form(scored, entry, slope=exchange is not None, tile=standing * width)
     sums = image.new_empty(scored.levels, examples, words, width) if into is None else into
     blocks = triton.cdiv(words, form.words) * triton.cdiv(width, entry.outer)
     with _on(image):
@@ -333,7 +365,7 @@ def features_gradient(
         into: ``[S, B, N, D]`` to write to.
     """
     features, valid, weight, projected, queries, used_words, _, _ = _operands(scored)
-    entry = _entry("features_gradient", scored.features)
+    entry = _entry("features_gradient", scored)
     with _on(scored.features):
         programs.features_gradient[_grid(len(scored.features), scored, entry)](
             features,
@@ -375,6 +407,6 @@ def attend_rows(scores: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
             ACC=_accumulated(features.dtype),
             WIDEN=_widened(features.dtype),
             COLUMNS=columns,
-            ROWS=min(64, max(16, triton.next_power_of_2(count))),
+            ROWS=min(64, block(count)),
         )
     return vectors, weights

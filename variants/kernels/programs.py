@@ -45,6 +45,10 @@ class Form:
     words: int = 16
     one_block: bool = True
     """Whether all words fit one block."""
+    standing: bool = False
+    """Whether a tile of rows is loaded once, in its whole width, and serves every product."""
+    whole: int = 16
+    """Columns of a tile that stands: the features' width or more."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -118,13 +122,35 @@ def _tile(valid_pointer, examples, count, shared: tl.constexpr, form: tl.constex
 
 
 @triton.jit
-def _affinity(image, queries, rows, valid, words, present, width, form: tl.constexpr):
+def _tile_of(features, rows, valid, width, form: tl.constexpr):
+    """The rows in their whole width, ``[rows, whole]``, if the tile stands; else nothing."""
+    if form.standing:
+        tile = _rows(features, rows, valid, tl.arange(0, form.whole), width, width)
+        # chosen once more, to no other effect than that it stays in registers: a left operand that comes straight from
+        # memory is put into shared memory, where every step reads it again and where the weights' blocks should be
+        return tl.where(valid[:, None], tile, 0.0)
+    else:  # noqa: RET505  # for Triton, what follows a return is another return of this function
+        return 0
+
+
+@triton.jit
+def _product(features, tile, others, rows, valid, columns, chosen, width, total, form: tl.constexpr):
+    """``total`` and ``X A'``: rows of the features with ``columns``, which are rows of the others."""
+    if form.standing:
+        total = _dot(tile, _columns(others, columns, chosen, tl.arange(0, form.whole), width, width), total, form)
+    else:
+        for start in range(0, width, form.inner):
+            inner = start + tl.arange(0, form.inner)
+            block = _rows(features, rows, valid, inner, width, width)
+            total = _dot(block, _columns(others, columns, chosen, inner, width, width), total, form)
+    return total
+
+
+@triton.jit
+def _affinity(image, tile, queries, rows, valid, words, present, width, form: tl.constexpr):
     """C' ``[rows, words]`` of one level of one example."""
     total = tl.zeros([form.rows, form.words], dtype=form.acc)
-    for start in range(0, width, form.inner):
-        inner = start + tl.arange(0, form.inner)
-        regions = _rows(image, rows, valid, inner, width, width)
-        total = _dot(regions, _columns(queries, words, present, inner, width, width), total, form)
+    total = _product(image, tile, queries, rows, valid, words, present, width, total, form)
     if form.saturating:
         total = _tanh(total, form)
     return total
@@ -164,12 +190,12 @@ def _affinity_slope(
 
 
 @triton.jit
-def _affinity_once(image, queries, place, rows, valid, words_total, width, form: tl.constexpr):
+def _affinity_once(image, tile, queries, place, rows, valid, words_total, width, form: tl.constexpr):
     """C' as an operand where all words fit one block, so that it is computed once for all of K; else nothing."""
     if form.guide == "affinity" and form.one_block:
         words = tl.arange(0, form.words)
         queries += place * words_total * width
-        affinity = _affinity(image, queries, rows, valid, words, words < words_total, width, form)
+        affinity = _affinity(image, tile, queries, rows, valid, words, words < words_total, width, form)
         return _narrow(affinity, image.dtype.element_ty, form.widen)
     else:  # noqa: RET505  # for Triton, what follows a return is another return of this function
         return 0
@@ -178,6 +204,7 @@ def _affinity_once(image, queries, place, rows, valid, words_total, width, form:
 @triton.jit
 def _hidden(
     features,
+    tile,
     weight,
     guide,
     queries,
@@ -196,10 +223,7 @@ def _hidden(
     """``H = tanh(X W' + R)``, ``[rows, outer]``, with the guide and queries that are at ``place`` among all."""
     total = tl.zeros([form.rows, form.outer], dtype=form.acc)
     in_hidden = columns < hidden
-    for start in range(0, width, form.inner):
-        inner = start + tl.arange(0, form.inner)
-        block = _rows(features, rows, valid, inner, width, width)
-        total = _dot(block, _columns(weight, columns, in_hidden, inner, width, width), total, form)
+    total = _product(features, tile, weight, rows, valid, columns, in_hidden, width, total, form)
     if form.guide == "vector":
         total += tl.load(guide + place * hidden + columns, mask=in_hidden, other=0.0).to(form.acc)[None, :]
     if form.guide == "matrix":
@@ -215,7 +239,7 @@ def _hidden(
             for start in range(0, used_words, form.words):
                 words = start + tl.arange(0, form.words)
                 present = words < words_total
-                mutual = _affinity(features, queries, rows, valid, words, present, width, form)
+                mutual = _affinity(features, tile, queries, rows, valid, words, present, width, form)
                 projected = _rows(guide, words, present, columns, hidden, hidden)
                 total = _dot(_narrow(mutual, projected.dtype, form.widen), projected, total, form)
     return _tanh(total, form)
@@ -264,12 +288,14 @@ def scored(
     # a tile without a valid row does nothing
     any_valid = tl.max(valid.to(tl.int32), 0) > 0
     depth = tl.where(any_valid, width, 0)
-    affinity = _affinity_once(features, queries, place, rows, valid, words_total, depth, form)
+    standing = _tile_of(features, rows, valid, width, form)
+    affinity = _affinity_once(features, standing, queries, place, rows, valid, words_total, depth, form)
     total = tl.zeros([form.rows], dtype=form.acc)
     for start in range(0, tl.where(any_valid, hidden, 0), form.outer):
         columns = start + tl.arange(0, form.outer)
         mixed = _hidden(
             features,
+            standing,
             weight + level * hidden * width,
             guide,
             queries,
@@ -348,13 +374,15 @@ def scored_backward(
             slope += tl.sum(block * pull[None, :], 1)
         attention = tl.load(weights + place * count + rows, mask=valid, other=0.0).to(form.acc)
         slope = attention * (slope - tl.load(delta + place))
-    affinity = _affinity_once(features, queries, place, rows, valid, words_total, depth, form)
+    standing = _tile_of(features, rows, valid, width, form)
+    affinity = _affinity_once(features, standing, queries, place, rows, valid, words_total, depth, form)
     part = place * tl.cdiv(count, form.rows) + tile
     for start in range(0, hidden, form.outer):
         columns = start + tl.arange(0, form.outer)
         in_hidden = columns < hidden
         mixed = _hidden(
             features,
+            standing,
             weight + level * hidden * width,
             guide,
             queries,
@@ -422,17 +450,27 @@ def sum_over_regions(
         projected += place * words_total * hidden
         keys_slope += place * words_total * width
         mixed_slope += (example * count * form.levels + level) * hidden
+    if form.standing:
+        standing_queries = _columns(queries, words, present, tl.arange(0, form.whole), width, width)
     total = tl.zeros([form.outer, form.words], dtype=form.acc)
     for start in range(0, tl.load(used_regions_pointer + example), form.rows):
         rows = start + tl.arange(0, form.rows)
         valid = tl.load(valid_pointer + example * count + rows, mask=rows < count, other=0) != 0
-        if form.slope:
+        if form.standing:
+            tile = _rows(image, rows, valid, tl.arange(0, form.whole), width, width)
+            factor = _dot(tile, standing_queries, tl.zeros([form.rows, form.words], dtype=form.acc), form)
+            if form.saturating:
+                factor = _tanh(factor, form)
+        elif form.slope:
             _, factor = _affinity_slope(
                 image, queries, projected, keys_slope, mixed_slope, rows, valid, words, present, width, hidden, form
             )
         else:
-            factor = _affinity(image, queries, rows, valid, words, present, width, form)
-        block = _columns(summands, rows, valid, outer, summand_width, summand_stride)
+            factor = _affinity(image, 0, queries, rows, valid, words, present, width, form)
+        if form.standing and form.outer == form.whole:
+            block = tl.trans(tile)  # for the summands are the image
+        else:
+            block = _columns(summands, rows, valid, outer, summand_width, summand_stride)
         total = _dot(block, _narrow(factor, block.dtype, form.widen), total, form)
     tl.store(
         sums + (place * words_total + words)[None, :] * summand_width + outer[:, None],

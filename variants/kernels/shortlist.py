@@ -1,8 +1,10 @@
 """Which block sizes are worth compiling on an architecture: a model of resources and traffic, and no measurement.
 
 What it says is an estimate and serves to order entries: which of them fit, and which should be tried first. It counts
-bytes that thread blocks read through the L2 cache, products, and how many waves of blocks the multiprocessors take. It
-leaves out the clock, bank conflicts, latencies that too few warps do not hide, and whether a loop is really pipelined.
+bytes that thread blocks read through the L2 cache, products, steps that a block takes one after another, and how many
+waves of blocks the multiprocessors take. It leaves out the clock, bank conflicts and how fast shared memory is, narrow
+products, the issue slots of tanh and of sums beside the products, latencies that too few warps do not hide, and
+whether a loop is really pipelined.
 Registers and shared memory follow from block sizes and constants that were read off compiled programs.
 """
 
@@ -12,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from variants.kernels.configurations import CHOICES, Configuration
+from variants.kernels.configurations import CHOICES, WIDEST, Configuration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +31,37 @@ class Architecture:
     flops_per_s: float
     """Of products of 16-bit numbers."""
     l2_b_per_s: float
+    from_shared: bool
+    """Whether products take their right operand from shared memory, and leave the registers to the left one."""
 
 
 ARCHITECTURES: dict[str, Architecture] = {
     "sm_80": Architecture(
-        processors=108, shared_b=166_912, shared_of_all_b=167_936, threads=2048, flops_per_s=2.0e14, l2_b_per_s=3.5e12
+        processors=108,
+        shared_b=166_912,
+        shared_of_all_b=167_936,
+        threads=2048,
+        flops_per_s=2.0e14,
+        l2_b_per_s=3.5e12,
+        from_shared=False,
     ),
     "sm_86": Architecture(
-        processors=72, shared_b=101_376, shared_of_all_b=102_400, threads=1536, flops_per_s=8.0e13, l2_b_per_s=1.8e12
+        processors=72,
+        shared_b=101_376,
+        shared_of_all_b=102_400,
+        threads=1536,
+        flops_per_s=8.0e13,
+        l2_b_per_s=1.8e12,
+        from_shared=False,
     ),
     "sm_90": Architecture(
-        processors=132, shared_b=232_448, shared_of_all_b=233_472, threads=2048, flops_per_s=5.0e14, l2_b_per_s=5.5e12
+        processors=132,
+        shared_b=232_448,
+        shared_of_all_b=233_472,
+        threads=2048,
+        flops_per_s=5.0e14,
+        l2_b_per_s=5.5e12,
+        from_shared=True,
     ),
 }
 
@@ -68,14 +90,22 @@ class Demand(NamedTuple):
     """Numbers of a loop's step, which each stage of its pipeline keeps in shared memory."""
     kept: int
     """Numbers that stand in shared memory beside them."""
+    held: int
+    """Numbers of a tile that stands in the registers of a thread block."""
+    steps: int
+    """Products that a thread block waits for one after another, all its warps each time."""
 
 
 PROGRAMS = ("scored", "scored_backward", "sum_over_regions", "features_gradient")
 """Those that are tuned."""
+IN_REGISTERS = ("scored", "scored_backward")
+"""Those whose tile stands in registers, as the left operand of every product."""
 _BESIDE = {"scored": 96, "scored_backward": 112, "sum_over_regions": 72, "features_gradient": 144}
 """Registers of a thread beside its accumulators, of programs that were compiled for sm_90."""
-_STEP = 8.0
-"""Columns of a loop's step whose products take as long as what a step costs by itself."""
+_BESIDE_STANDING = {"scored": 88, "scored_backward": 94}
+"""The same beside a tile in registers too."""
+_STEP_S = 1e-7
+"""What a step costs by itself: a barrier, and the wait for a product and for what was loaded; about 200 cycles."""
 _MOST_REGISTERS, _ALL_REGISTERS = 255, 65_536
 
 
@@ -88,6 +118,11 @@ def architecture(major: int, minor: int) -> str:
     return "sm_90" if major == 9 else ""
 
 
+def block(length: int) -> int:
+    """The least size of a block that holds a length."""
+    return max(16, 1 << (length - 1).bit_length())
+
+
 def demand(program: str, entry: Configuration, itemsize: int, shape: Shape) -> Demand:
     """What a program's launch asks for with an entry.
 
@@ -98,40 +133,82 @@ def demand(program: str, entry: Configuration, itemsize: int, shape: Shape) -> D
         shape: of the problem.
     """
     examples, regions, count, width, hidden = shape
-    rows, outer, inner = entry.rows, entry.outer, entry.inner
-    words = min(entry.words, max(16, 2 ** math.ceil(math.log2(count))))
+    rows, outer, inner, standing = entry.rows, entry.outer, entry.inner, entry.standing
+    words = outer if standing and program in IN_REGISTERS else min(entry.words, block(count))
     pieces = math.ceil(count / words)
     tiles = math.ceil(regions / rows)
     affinity = pieces * (rows * width + words * width)
+    depth = 1 if standing else math.ceil(width / inner)
     match program:
         case "scored" | "scored_backward":
             steps = math.ceil(hidden / outer)
             again = steps if pieces > 1 else 1  # more words than one block holds: C' is made for each block of columns
-            moved = again * affinity + steps * (rows * width + outer * width + pieces * words * outer) + rows * width
+            moved = again * affinity + steps * (outer * width + pieces * words * outer) + rows * width
+            moved += 0 if standing else steps * rows * width
             moved += rows * hidden if program == "scored_backward" else 2 * width
-            sums = rows * outer * (2 if program == "scored_backward" else 1)
             flops = 2.0 * rows * (width * hidden + again * pieces * words * width + pieces * words * hidden)
-            return Demand(examples * tiles, itemsize * moved, flops, sums, (rows + outer) * inner, rows * words)
+            return Demand(
+                blocks=examples * tiles,
+                bytes=itemsize * moved,
+                flops=flops,
+                sums=rows * outer * (2 if program == "scored_backward" else 1),
+                staged=outer * (block(width) + words) if standing else (rows + outer) * inner,
+                kept=rows * words if program == "scored_backward" or not standing else 0,
+                held=rows * block(width) if standing else 0,
+                steps=again * pieces * depth + steps * (depth + pieces) + math.ceil(width / inner),
+            )
         case "sum_over_regions":
-            blocks = examples * math.ceil(width / outer) * pieces
-            moved = tiles * (rows * width + words * width + rows * outer) + words * outer
-            flops = 2.0 * tiles * rows * words * (width + outer)
-            sums = outer * words + rows * words
-            return Demand(blocks, itemsize * moved, flops, sums, (rows + words) * inner, rows * outer)
+            moved = tiles * rows * width + words * outer
+            moved += words * width if standing else tiles * (words * width + rows * outer)
+            return Demand(
+                blocks=examples * math.ceil(width / outer) * pieces,
+                bytes=itemsize * moved,
+                flops=2.0 * tiles * rows * words * (width + outer),
+                sums=outer * words + rows * words,
+                staged=rows * block(width) if standing else (rows + words) * inner,
+                kept=words * block(width) + rows * words if standing else rows * outer,
+                held=0,
+                steps=tiles * (depth + 1),
+            )
         case "features_gradient":
             steps = math.ceil(width / outer)
             again = steps if pieces > 1 else 1
             moved = again * (affinity + rows * hidden + pieces * words * (width + hidden))
             moved += steps * (rows * hidden + hidden * outer + 2 * pieces * words * outer + rows * outer)
             flops = 2.0 * rows * (hidden * width + pieces * words * (again * (2 * width + hidden) + 2 * width))
-            kept = 2 * rows * words
-            return Demand(examples * tiles, itemsize * moved, flops, rows * outer, (rows + outer) * inner, kept)
+            once = math.ceil(hidden / inner)
+            return Demand(
+                blocks=examples * tiles,
+                bytes=itemsize * moved,
+                flops=flops,
+                sums=rows * outer,
+                staged=(rows + outer) * inner,
+                kept=2 * rows * words,
+                held=0,
+                steps=again * pieces * (depth + once) + steps * (once + 2 * pieces),
+            )
     raise ValueError(f"{program!r} is not tuned: expected one of {', '.join(PROGRAMS)}")
+
+
+def fits(program: str, entry: Configuration, shape: Shape = Shape()) -> bool:  # noqa: B008
+    """Whether an entry is launched as it stands, and not in another form; see `launch`."""
+    if not entry.standing:
+        return True
+    match program:
+        case "scored" | "scored_backward":
+            return shape.width <= WIDEST and shape.words <= entry.outer
+        case "sum_over_regions":  # whose image would be read once more, as what is summed, by narrower blocks
+            return shape.width <= min(WIDEST, entry.outer)
+    return False
 
 
 def registers(program: str, entry: Configuration, itemsize: int, shape: Shape = Shape()) -> int:  # noqa: B008
     """Of a thread, by estimate; the compiler spills where it is more than 255."""
-    return _BESIDE[program] + math.ceil(demand(program, entry, itemsize, shape).sums / (32 * entry.warps))
+    asked, threads = demand(program, entry, itemsize, shape), 32 * entry.warps
+    # float32 is multiplied as three products of what is left and right of it
+    held = asked.held * (0.5 if itemsize == 2 else 3.0)
+    beside = _BESIDE_STANDING.get(program) if entry.standing else None
+    return (beside or _BESIDE[program]) + math.ceil((asked.sums + held) / threads)
 
 
 def shared_b(program: str, entry: Configuration, itemsize: int, shape: Shape = Shape()) -> int:  # noqa: B008
@@ -174,6 +251,8 @@ def estimated_s(
         shared_b(program, entry, itemsize, shape),
     )
     threads = 32 * entry.warps
+    if not fits(program, entry, shape) or (asked.held and not have.from_shared):
+        return math.inf
     if own_registers > _MOST_REGISTERS or own_b > have.shared_b:
         return math.inf
     resident = min(
@@ -186,13 +265,14 @@ def estimated_s(
     idle = math.ceil(waves) / waves
     # eight warps hide what fewer do not
     hidden = min(1.0, resident * entry.warps / 8)
-    rate = have.flops_per_s * (1.0 if itemsize == 2 else 0.25)
+    # tensor cores that read shared memory take 64 rows at a time; fewer go to the instructions before them
+    rate = have.flops_per_s * (1.0 if itemsize == 2 else 0.25) * (0.5 if entry.rows < 64 and have.from_shared else 1.0)
     computing_s = asked.blocks * asked.flops / rate / hidden
     moving_s = asked.blocks * asked.bytes / have.l2_b_per_s
-    # what is loaded for one step beside the products of another; and each step waits for all warps once
+    # what is loaded for one step beside the products of another
     beside = 1 - 1 / max(1, entry.stages)
     overlapped_s = max(computing_s, moving_s) + (1 - beside) * min(computing_s, moving_s)
-    return idle * overlapped_s * (1 + _STEP / entry.inner)
+    return idle * overlapped_s + math.ceil(waves) * asked.steps * _STEP_S
 
 
 def shortlist(program: str, itemsize: int, family: str, *, most: int = 8) -> list[Configuration]:
@@ -204,15 +284,19 @@ def shortlist(program: str, itemsize: int, family: str, *, most: int = 8) -> lis
         family: such as ``sm_90``.
         most: how many.
     """
-    quickest: dict[tuple[int, int], tuple[float, Configuration]] = {}
+    quickest: dict[tuple[int, int, bool], tuple[float, float, Configuration]] = {}
     for entry in _all():
         seconds = estimated_s(program, entry, itemsize, family)
-        key = (entry.rows, entry.outer)
-        if math.isfinite(seconds) and (key not in quickest or seconds < quickest[key][0]):
-            quickest[key] = seconds, entry
-    return [entry for _, entry in sorted(quickest.values())[:most]]
+        # of equals the one that is quicker in blocks: sums of anything but the image are launched so
+        apart_s = estimated_s(program, entry._replace(standing=False), itemsize, family) if entry.standing else seconds
+        if program == "sum_over_regions" and math.isinf(apart_s):
+            continue
+        key = (entry.rows, entry.outer, entry.standing)
+        if math.isfinite(seconds) and (key not in quickest or (seconds, apart_s) < quickest[key][:2]):
+            quickest[key] = seconds, apart_s, entry
+    return [entry for *_, entry in sorted(quickest.values())[:most]]
 
 
 def _all() -> Iterator[Configuration]:
     for sizes in itertools.product(*CHOICES.values()):
-        yield Configuration(*sizes)
+        yield Configuration(*sizes)  # type: ignore[arg-type]  # sizes, and true or false
