@@ -66,7 +66,7 @@ def descend(
         improved = False
         for field, choices in CHOICES.items():
             for choice in choices:
-                candidate = best._replace(**{field: choice})
+                candidate = best._replace(**{field: choice})  # type: ignore[arg-type]  # sizes, and true or false
                 if candidate == best or candidate in refused:
                     continue
                 candidate_s = time_s(candidate)
@@ -350,7 +350,7 @@ def compile_only(asked: Sequence[tuple[str, int, Sequence[int]]], device: str = 
     for program, bits, entry in asked:
         dtype = torch.bfloat16 if bits == 16 else torch.float32
         few = Case("parallel", dtype, examples=16, regions=REGIONS, words=WORDS, width=WIDTH, device=device)
-        with trying({f"{program}/{bits}": Configuration(*entry)}):
+        with trying({f"{program}/{bits}": Configuration(*entry)}):  # type: ignore[arg-type]  # sizes, and true or false
             try:
                 few.run()
                 ran += 1
