@@ -272,13 +272,13 @@ def test_without_a_device_the_command_says_so_in_one_line(tmp_path: Path) -> Non
 @pytest.mark.timeout(900)
 def test_a_rehearsal_goes_through_every_step_and_its_pages_are_made_elsewhere(tmp_path: Path) -> None:
     subprocess.run(
-        [sys.executable, "run_all.py", "gpu-slot", "--rehearse", "--seconds", "100", "--out", str(tmp_path / "out")],
+        [sys.executable, "run_all.py", "gpu-slot", "--rehearse", "--seconds", "180", "--out", str(tmp_path / "out")],
         cwd=ROOT, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     found = contents(tmp_path / "out" / ARCHIVE)
     ended = {one["name"]: one for one in json.loads(found["slot/slot.json"])["steps"]}
-    assert {name for name, one in ended.items() if one["way"] == "skipped"} <= {"tune"}
-    # what is slow here may be ended by the time, and nothing may break
+    # the last two wait for time that a slow machine may not have; what is slow may be ended, and nothing may break
+    assert {name for name, one in ended.items() if one["way"] == "skipped"} <= {"tune", "traces"}
     assert not [one for one in ended.values() if one["way"] == "failed"], ended
     page = pages.write(pages.unpacked(tmp_path / "out" / ARCHIVE)).read_text()
     assert "A rehearsal" in page
