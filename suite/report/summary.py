@@ -114,17 +114,27 @@ class LeftOut(NamedTuple):
     """That measures it, with VARIANT in the place of a name where there are several; empty where none does."""
 
 
+_EXAMINED = {"start": "memory, error and profile", "masking": "audit"}
+"""What a process that was left out, by the first probe of it, would have told."""
+
+
 def left_out(skips: pd.DataFrame) -> list[LeftOut]:
-    """What was not measured, together by reason and command."""
+    """What was not measured, together by reason and command; of what was timed, what else is missing."""
+    untimed = set(skips.loc[skips["quantity"] == "timing", "variant"])
+    missing = skips.groupby("variant")["quantity"].agg(
+        lambda own: ", ".join(said for probe, said in _EXAMINED.items() if probe in set(own))
+    )
+    what = ["" if name in untimed else str(missing[name]) for name in skips["variant"]]
     commands = [
         str(row.remedy).replace(f" run {shlex.quote(str(row.variant))}", " run VARIANT", 1)
         for row in skips.itertuples()
     ]
     found = []
-    for (reason, command), group in skips.assign(command=commands).groupby(["reason", "command"], sort=False):
+    apart = skips.assign(command=commands, what=what)
+    for (reason, command, parts), group in apart.groupby(["reason", "command", "what"], sort=False):
         names = tuple(dict.fromkeys(str(name) or "all" for name in group["variant"]))
         own = str(group["remedy"].iloc[0]) if len(names) == 1 else str(command)
-        found.append(LeftOut(names, str(reason), own))
+        found.append(LeftOut(names, f"{reason} ({parts})" if parts else str(reason), own))
     return found
 
 

@@ -184,8 +184,9 @@ def test_what_was_left_out_for_one_reason_stands_under_one_command() -> None:
     how = "python run_all.py run {} --workload tiny --device cpu"
     names = ["pool", "flow", "hierarchical[inner=alternating]"]
     skips = pd.DataFrame(
-        [{"variant": name, "reason": "no time", "remedy": how.format(shlex.quote(name))} for name in names]
-        + [{"variant": "bags", "reason": "no memory", "remedy": how.format("bags")}]
+        [("timing", name, "no time", how.format(shlex.quote(name))) for name in names]
+        + [("timing", "bags", "no memory", how.format("bags"))],
+        columns=["quantity", "variant", "reason", "remedy"],
     )
     console = Console(width=100, record=True, file=StringIO())
     console.print(*terminal._skips(skips), sep="\n")
@@ -213,15 +214,21 @@ def test_what_was_left_out_for_one_reason_stands_together_under_one_command() ->
     run = "python run_all.py run {} --device cpu"
     skips = pd.DataFrame(
         [
-            ("flow", "no time", run.format("flow")),
-            ("a[b=2]", "no time", run.format("'a[b=2]'")),
-            ("", "no time", ""),
-            ("bags", "too large", run.format("bags")),
+            ("flow", "timing", "no time", run.format("flow")),
+            ("flow", "start", "no time", run.format("flow")),
+            ("a[b=2]", "timing", "no time", run.format("'a[b=2]'")),
+            ("dense", "start", "no time", run.format("dense")),
+            ("pool", "masking", "no time", run.format("pool")),
+            ("pool", "start", "no time", run.format("pool")),
+            ("", "machine", "no time", ""),
+            ("bags", "timing", "too large", run.format("bags")),
         ],
-        columns=["variant", "reason", "remedy"],
+        columns=["variant", "quantity", "reason", "remedy"],
     )
     assert summary.left_out(skips) == [
         (("flow", "a[b=2]"), "no time", run.format("VARIANT")),
+        (("dense",), "no time (memory, error and profile)", run.format("dense")),
+        (("pool",), "no time (memory, error and profile, audit)", run.format("pool")),
         (("all",), "no time", ""),
         (("bags",), "too large", run.format("bags")),
     ]
