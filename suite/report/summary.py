@@ -114,7 +114,15 @@ class LeftOut(NamedTuple):
     """That measures it, with VARIANT in the place of a name where there are several; empty where none does."""
 
 
-_EXAMINED = {"start": "memory, error and profile", "masking": "audit"}
+_EXAMINED = {
+    "start": "memory, error and profile",
+    # where fewer were asked for
+    "agreement": "error",
+    "memory": "memory",
+    "cost": "FLOPs",
+    "trace": "profile",
+    "masking": "audit",
+}
 """What a process that was left out, by the first probe of it, would have told."""
 
 
