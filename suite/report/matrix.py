@@ -126,7 +126,7 @@ def _marker(glyph: str) -> Path:
 def _summary(table: pd.DataFrame) -> str:
     """How many rows have nothing against them, and what there is against the others, each counted once."""
     by_worst = summary.by_worst(table.reset_index())
-    text = f"{len(by_worst.get('holds', ()))} of {len(table)} variants hold every property"
+    text = f"{len(by_worst.get('holds', ()))} of {len(table)} variants hold every property judged"
     broken = by_worst.get("broken", [])
     if broken:
         text += f"; broken: {', '.join(broken[:3])}" + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")

@@ -49,7 +49,7 @@ def screen(masking: pd.DataFrame, records: Sequence[Record]) -> tuple[Screen, li
 def title(found: pd.DataFrame) -> str:
     """How many rows have nothing against them, and what there is against the others."""
     by_worst = summary.by_worst(found)
-    text = f"{len(by_worst.get('holds', ()))} of {len(found)} variants hold every property"
+    text = f"{len(by_worst.get('holds', ()))} of {len(found)} variants hold every property judged"
     return text + "".join(f"; {len(by_worst[worst])} {called}" for worst, called in CALLED.items() if worst in by_worst)
 
 

@@ -111,7 +111,7 @@ def test_titles_are_findings(drawn: dict[str, tuple[Figure, str]]) -> None:
     assert "of what this machine can do" in titles["roofline"]
     assert titles["growth"].startswith("Latency goes with N to the power")
     counts = "; broken: dense+compile; 3 with known defects; 8 unclear"
-    assert titles["matrix"] == f"39 of 51 variants hold every property{counts}"
+    assert titles["matrix"] == f"39 of 51 variants hold every property judged{counts}"
     assert titles["leaks"].startswith("Padding moves ")
     assert titles["leaks"].endswith("; the 47 that are right move by 0 at most")
 
@@ -209,7 +209,7 @@ def test_a_variant_that_was_not_audited_is_not_called_right() -> None:
     drawn = matrix.verdicts(tables.make(found).masking)
     assert drawn is not None
     assert "P1 as declared" in [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
-    assert drawn[1] == "1 of 1 variants hold every property"
+    assert drawn[1] == "1 of 1 variants hold every property judged"
     assert matrix.verdicts(tables.make(found[1:]).masking) is None
 
 
