@@ -159,7 +159,7 @@ def shape_of(task: Task) -> Shape:
 
 
 def _tuned(job: Training, model: Classifier, device: str) -> list[Record]:
-    overall = evaluate(model, job.task, "validation")[0]
+    overall = evaluate(model, job.task, "validation", loading=_in_a_test(job.row.loading))[0]
     told = trained.Tuning(
         data=job.task.name,
         row=job.row.label,
@@ -171,12 +171,16 @@ def _tuned(job: Training, model: Classifier, device: str) -> list[Record]:
     return [_measurement(job, device, overall.value, told)]
 
 
+def _in_a_test(loading: Loading) -> Loading:
+    """The width of a batch varies in training alone."""
+    return replace(loading, jitter=False)
+
+
 def _tested(job: Training, model: Classifier, loss: float, device: str) -> list[Record]:
     data, row, seed, sight = job.task.name, job.row.label, job.seed, job.row.sight
     told = trained.Loss(data=data, row=row, seed=seed, learning_rate=job.recipe.learning_rate)
     records: list[Record] = [_measurement(job, device, loss, told)]
-    # the width of a batch varies in training alone
-    own = replace(job.row.loading, jitter=False)
+    own = _in_a_test(job.row.loading)
 
     def measured(way: Way = "as_is", *, most: int | None = None, loading: Loading = own) -> list[Accuracy]:
         return evaluate(model, job.task, "test", way=way, sight=sight, most=most, loading=loading)

@@ -53,17 +53,18 @@ class Row:
 
     @property
     def tuned_as(self) -> "Row":
-        """The row whose learning rate it takes: without removed parts, transforms, blindfolds and a loader's habits.
+        """The row whose learning rate it takes: without removed parts, transforms and blindfolds.
 
-        What a part is worth would drown in what another learning rate is worth.
+        What a part is worth would drown in what another learning rate is worth. Who loads in another way chooses a
+        rate for that: examples in another order, or other pads, are another training.
         """
         if self.is_local:
             planted = self.variant.startswith(PLANTED)
             variant = correct_form(self.variant) if planted else self.variant
-            return replace(self, variant=variant, loading=PLAIN)
+            return replace(self, variant=variant)
         spec = canonical(self.variant)
         plain = replace(spec, without=(), transforms=())
-        return replace(self, variant=str(plain), sight="both", loading=PLAIN)
+        return replace(self, variant=str(plain), sight="both")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,11 +139,11 @@ def test_a_training_and_a_test_see_what_the_loader_gives(monkeypatch: pytest.Mon
     assert len(set(seen)) > 1
 
 
-def test_a_row_says_the_habits_of_its_loader_and_takes_the_learning_rate_of_the_plain_one() -> None:
+def test_a_row_says_the_habits_of_its_loader_and_chooses_a_learning_rate_for_them() -> None:
     for variant in ("hierarchical", LEAKY, "cross-image_attention"):
         row = Row(variant=variant, loading=Loading(by_length=True))
         assert row.label == f"{variant} (bucketed by length)"
-        assert row.tuned_as == Row(variant=variant.removesuffix("-image_attention"))
+        assert row.tuned_as == Row(variant=variant.removesuffix("-image_attention"), loading=row.loading)
         assert Row(variant=variant).label == variant
 
 
