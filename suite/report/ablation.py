@@ -12,6 +12,7 @@ from suite.core import folders, trained
 from suite.core.records import Measurement, Record, Skip
 from suite.report import escape, units, wording
 from suite.report.accuracies import (
+    FEW_ROWS,
     MARGIN,
     POWER,
     WAYS,
@@ -32,7 +33,6 @@ CEILINGS = {
     "image only": "*upper bound from the image alone*",
 }
 
-FEW_ROWS = 4
 _ALONE = ", alone"
 """After a verdict that does not hold together with the others of its study."""
 _SHOWN = ("row", "seeds", "accuracy", "change", "verdict")
@@ -82,7 +82,7 @@ def study_table(accuracies: Accuracies, study: str) -> pd.DataFrame:
     """The table of a study as text: accuracies, the change from the parent, and what changed padding costs."""
     lines = []
     longer = any(accuracies.of(study, row.label, evaluation="longer") for row in accuracies.trained(study))
-    together = accuracies.told_together(study) | {row.label for row in accuracies.trained(study) if row.is_blindfolded}
+    together = accuracies.told_together(study)
     for row in accuracies.trained(study):
         gained = change(accuracies.of(study, row.label), accuracies.of(study, row.parent))
         line = {
@@ -96,7 +96,9 @@ def study_table(accuracies: Accuracies, study: str) -> pd.DataFrame:
             },
             "compared with": f"`{row.parent}`" if row.parent else "",
             "change": points(gained, sign="+") if row.parent and gained.seeds else "",
-            "verdict": _said_of(gained, row.label in together) if row.parent and gained.seeds else "",
+            "verdict": _said_of(gained, row.is_blindfolded or (row.label, row.parent) in together)
+            if row.parent and gained.seeds
+            else "",
         }
         if longer:
             line["on longer sets"] = points(interval(accuracies.of(study, row.label, evaluation="longer").values()))
@@ -143,7 +145,7 @@ def power(accuracies: Accuracies, study: str) -> str:
 
 def sentences(accuracies: Accuracies, study: str) -> list[str]:
     """What the study found, one sentence a comparison, and what it could not tell."""
-    together, count = accuracies.told_together(study), len(accuracies.changes(study))
+    together, count = accuracies.told_together(study), len(accuracies.comparisons(study))
     said: list[str] = []
     open_: list[str] = []
     alike: dict[str, list[str]] = defaultdict(list)
@@ -151,7 +153,6 @@ def sentences(accuracies: Accuracies, study: str) -> list[str]:
     for place, row in enumerate(rows):
         if row.is_control:
             continue
-        # in a study of a few rows each stands beside each
         others = [other.label for other in rows[:place]] if len(rows) <= FEW_ROWS else []
         for parent in dict.fromkeys((*filter(None, [row.parent]), *others)):
             gained = change(accuracies.of(study, row.label), accuracies.of(study, parent))
@@ -159,7 +160,7 @@ def sentences(accuracies: Accuracies, study: str) -> list[str]:
             if found in ("helps", "hurts"):
                 word = "above" if found == "helps" else "below"
                 size = f"{100 * abs(gained.mean):.1f} points {word} `{parent}` {between(gained)}"
-                alone = parent == row.parent and row.label not in together
+                alone = count > 1 and (row.label, parent) not in together
                 note = f"; by itself alone, not after Holm's correction over {count} comparisons" if alone else ""
                 said.append(f"`{row.label}` ends {size}, over {gained.seeds} seeds{note}.")
             elif gained.seeds > 1 and gained.low == gained.high == 0:

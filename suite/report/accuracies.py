@@ -28,6 +28,8 @@ WAYS = {
 """Changes to padding or batch that must change nothing, and what tables call them."""
 _OF_A_THOUSAND = ("alone", "in_eights")
 """Those that are taken on fewer questions."""
+FEW_ROWS = 4
+"""In a study of at most so many rows, blindfolds aside, each is compared with each."""
 BySeed = Mapping[int, float]
 
 
@@ -121,14 +123,25 @@ class Accuracies:
         }
         return {label: gained for label, gained in found.items() if gained.seeds > 1}
 
-    def told_together(self, study: str) -> set[str]:
-        """Rows whose change is told from zero also after Holm's correction over all changes of the study."""
+    def comparisons(self, study: str) -> dict[tuple[str, str], Interval]:
+        """By two rows, the change of the first from the second: its parent, or in a study of few rows any before it."""
+        found = {(label, self.rows[study][label].parent): gained for label, gained in self.changes(study).items()}
+        rows = [row for row in self.trained(study) if not row.is_blindfolded]
+        for place, row in enumerate(rows if len(rows) <= FEW_ROWS else []):
+            for other in () if row.is_control else rows[:place]:
+                gained = change(self.of(study, row.label), self.of(study, other.label))
+                if gained.seeds > 1:
+                    found[row.label, other.label] = gained
+        return found
+
+    def told_together(self, study: str) -> set[tuple[str, str]]:
+        """The comparisons that are told from zero also after Holm's correction over all of the study."""
         # what computes the same, seed by seed, is no comparison that luck could decide
-        changes = {
-            name: gained for name, gained in self.changes(study).items() if gained.mean or gained.low < gained.high
+        compared = {
+            pair: gained for pair, gained in self.comparisons(study).items() if gained.mean or gained.low < gained.high
         }
-        kept = stats.holm([chance(gained) for gained in changes.values()], level=1 - CONFIDENCE)
-        return {label for label, is_kept in zip(changes, kept, strict=True) if is_kept}
+        kept = stats.holm([chance(gained) for gained in compared.values()], level=1 - CONFIDENCE)
+        return {pair for pair, is_kept in zip(compared, kept, strict=True) if is_kept}
 
     def learnt(self, study: str, row: Trained) -> dict[str, tuple[int, int]]:
         """By family, how many seeds learnt it, and of how many: nearer to all right than to what words alone allow.

@@ -69,7 +69,11 @@ def answers(accuracies: Accuracies, studies: Sequence[str]) -> list[Answer]:
     made = []
     for study in studies:
         together = accuracies.told_together(study)
-        told = [gain for gain in gains(accuracies, study) if gain["row"] in together]
+        told = [
+            gain
+            for gain in gains(accuracies, study)
+            if (gain["row"], accuracies.rows[study][str(gain["row"])].parent) in together
+        ]
         sentences = ablation.sentences(accuracies, study)
         made.append(
             Answer(

@@ -406,6 +406,17 @@ def test_of_studies_in_which_nothing_differs_one_in_twenty_tells_something_toget
     assert alone > 0.25 * 200
 
 
+def test_in_a_study_of_few_rows_each_comparison_that_is_said_is_corrected_for_all_of_them() -> None:
+    rng = np.random.default_rng(7)
+    studies_said = [drawn(rng, [0.0] * 3, seeds=5) for _ in range(150)]
+    assert all(len(one.comparisons("core")) == 6 for one in studies_said)
+    bare = sum(
+        any("ends" in line and "alone" not in line for line in ablation.sentences(one, "core")) for one in studies_said
+    )
+    low, _ = stats.binomial_interval(bare, 150)
+    assert low <= 0.05
+
+
 def test_a_change_as_large_as_is_said_to_be_detectable_is_told_in_four_of_five_studies() -> None:
     rng = np.random.default_rng(6)
     size = float(np.mean([detectable(drawn(rng, [0.0]).changes("core")["row 0"]) for _ in range(300)]))
