@@ -522,13 +522,27 @@ def checkpoint(
     if not isinstance(stated, dict):
         raise UserError(f'--config {config}: expected a JSON object, such as {{"MULTI_HEAD": 8}}')
     found = inspection.read(file, key=key, prefix=prefix, ignore=tuple(ignore or ()))
-    named, wrapper = inspection.fitted(source, found, stated, file=file)
-    records = list(inspection.inspect(source, named, stated))
+    fitted = inspection.fitted(source, found, stated, file=file)
+    records = list(inspection.inspect(source, fitted.named, stated))
     answer = Answer(
         code=exits.code(records),
-        words=page.words(records, wrapper=wrapper),
+        words=page.words(
+            records,
+            wrapper=fitted.prefix,
+            unwrapped=fitted.unwrapped,
+            left_out=fitted.left_out,
+            alike=fitted.alike,
+        ),
         last=page.speed(records),
-        data={"source": source, "file": file, "wrapper": wrapper} | page.data(records),
+        data={
+            "source": source,
+            "file": file,
+            "wrapper": fitted.prefix,
+            "unwrapped": fitted.unwrapped,
+            "left_out": fitted.left_out,
+            "alike": fitted.alike,
+        }
+        | page.data(records),
     )
     raise typer.Exit(give(answer, Manner(json=json, quiet=quiet)))
 

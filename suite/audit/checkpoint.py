@@ -2,9 +2,11 @@
 
 import itertools
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,11 +20,14 @@ from suite.audit.subject import as_batch, from_module
 from suite.core.errors import UserError, as_users
 from suite.core.records import Measurement, Record, visible
 from variants import CoAttention, load_published
-from variants.published import TRANSFERS, Config
+from variants.published import TRANSFERS, Config, beside
 
 ROUNDS = 21
-_DEEPEST_PREFIX = 4
-_MOST_PREFIXES = 60
+_DEEPEST_PREFIX = 8
+_MOST_PREFIXES = 400
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+_WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""What wrappers of torch's put into the names of what they wrap."""
 _MOST_NAMED = 6
 ENCODES = ("hiecoatt/hierarchical",)
 """Sources whose published mechanism encodes its features itself, where ours starts from what comes out of that."""
@@ -66,13 +71,29 @@ def read(path: Path, *, key: str = "", prefix: str = "", ignore: tuple[str, ...]
     return kept
 
 
-def fitted(
-    source: str, found: Mapping[str, Tensor], config: Config, *, file: object = "weights"
-) -> tuple[dict[str, Tensor], str]:
-    """The weights by the names that the source gives them, and the prefix that was taken from them.
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What of a file's weights is the source's."""
 
-    A wrapper puts its own name before all others: ``module.``, ``_orig_mod.``, ``model.`` or whatever. Tried are the
-    names as they are, and then what stands under each prefix, as long as it takes to find the one that fits.
+    named: Mapping[str, Tensor]
+    """By the names that the source gives them."""
+    prefix: str = ""
+    """That was taken from those names."""
+    unwrapped: bool = False
+    """Whether names of wrappers were taken out of their middle, too."""
+    left_out: tuple[str, ...] = ()
+    """Beginnings of names beside them, of modules that the source has no part for."""
+    alike: tuple[str, ...] = ()
+    """Prefixes of other layers of the same network that fit as well."""
+
+
+def fitted(source: str, found: Mapping[str, Tensor], config: Config, *, file: object = "weights") -> Fitted:
+    """What of the weights is the source's: all of them, or a part of a whole network's.
+
+    A wrapper puts its own name before all others: ``module.``, ``_orig_mod.``, ``model.`` or whatever; a network puts
+    the name of the part. Tried are the names as they are, and then what stands under each prefix, as long as it takes
+    to find the one that fits. Modules beside it that the source does not know are left out. Of several layers in one
+    list the first is taken.
 
     Args:
         source: whose they are to be.
@@ -81,32 +102,59 @@ def fitted(
         file: that they are from, as the user named it.
 
     Raises:
-        UserError: nothing fits, or weights under several prefixes do; or some are not finite, or whole numbers.
+        UserError: nothing fits, or weights in several places do; or some are not finite, or whole numbers.
     """
     check(source)
-    fitting: dict[str, dict[str, Tensor]] = {}
     first: ValueError | None = None
+    inner = _unwrapped(found)
+    for names in (found, inner) if inner.keys() != found.keys() else (found,):
+        fitting, error = _places(source, names, config)
+        first = first or error
+        if not fitting:
+            continue
+        chosen, *others = sorted(fitting, key=_in_order)
+        if len({_NUMBER.sub("", prefix) for prefix in fitting}) > 1:
+            raise UserError(f"{file}: weights of {source} stand under {' and '.join(fitting)}: choose with --prefix")
+        under, left_out = fitting[chosen]
+        _check_floating(under, file)
+        _check_finite(under, file)
+        return Fitted(named=under, prefix=chosen, unwrapped=names is inner, left_out=left_out, alike=tuple(others))
+    options = "--ignore NAME leaves out what starts so, --prefix NAME keeps what starts so, without it"
+    said = visible(str(first))
+    way_out = f"of {source} they are not as they stand" if " has shape " in said else options
+    raise UserError(f"{file}: {said}; {way_out}") from first
+
+
+def _places(
+    source: str, found: Mapping[str, Tensor], config: Config
+) -> tuple[dict[str, tuple[dict[str, Tensor], tuple[str, ...]]], ValueError | None]:
+    """By prefix, what fits there and what beside it is left out; and what is said where nothing fits.
+
+    Where weights stand by themselves, those beside other modules are passed over.
+    """
+    alone: dict[str, tuple[dict[str, Tensor], tuple[str, ...]]] = {}
+    among = alone.copy()
+    first: ValueError | None = None
+    shared = _shared(found)
     for prefix in _prefixes(found):
         under = {name.removeprefix(prefix): weight for name, weight in found.items() if name.startswith(prefix)}
         try:
-            load_published(source, under, config=config)
+            left_out = beside(source, under, config=config)
+            own = {name: weight for name, weight in under.items() if not name.startswith(left_out or ("\0",))}
+            load_published(source, own, config=config)
         except ValueError as error:
-            first = error if first is None or prefix == _shared(found) else first
+            first = error if first is None or prefix == shared else first
         else:
-            fitting[prefix] = under
-            if not prefix:
+            (among if left_out else alone)[prefix] = (own, left_out)
+            if not prefix and not left_out:
                 break
-    if not fitting:
-        options = "--ignore NAME leaves out what starts so, --prefix NAME keeps what starts so, without it"
-        said = visible(str(first))
-        way_out = f"of {source} they are not as they stand" if " has shape " in said else options
-        raise UserError(f"{file}: {said}; {way_out}") from first
-    if len(fitting) > 1:
-        raise UserError(f"{file}: weights of {source} stand under {' and '.join(fitting)}: choose with --prefix")
-    ((prefix, under),) = fitting.items()
-    _check_floating(under, file)
-    _check_finite(under, file)
-    return under, prefix
+    return alone or among, first
+
+
+def _unwrapped(found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights by names without those of wrappers, wherever these stand; as they are where two would then be one."""
+    named = {".".join(part for part in name.split(".") if part not in _WRAPPERS): found[name] for name in found}
+    return named if len(named) == len(found) else found
 
 
 def _prefixes(found: Mapping[str, Tensor]) -> list[str]:
@@ -116,6 +164,10 @@ def _prefixes(found: Mapping[str, Tensor]) -> list[str]:
         parts = name.split(".")
         counts.update(".".join(parts[:depth]) + "." for depth in range(1, min(len(parts), _DEEPEST_PREFIX + 1)))
     return ["", *(prefix for prefix, _ in counts.most_common(_MOST_PREFIXES))]
+
+
+def _in_order(prefix: str) -> list[int]:
+    return [int(number) for number in _NUMBER.findall(prefix)]
 
 
 def _shared(found: Mapping[str, Tensor]) -> str:

@@ -13,14 +13,29 @@ from suite.report.units import factor_between, seconds
 _UNREMARKABLE = ("holds", "not applicable", "not judged")
 
 
-def words(records: Sequence[Record], *, wrapper: str = "") -> list[RenderableType]:
+def words(
+    records: Sequence[Record],
+    *,
+    wrapper: str = "",
+    unwrapped: bool = False,
+    left_out: Sequence[str] = (),
+    alike: Sequence[str] = (),
+) -> list[RenderableType]:
     """What is amiss, what the correction changes, and how long both take.
 
     Args:
         records: of the published mechanism and of the corrected one.
         wrapper: the prefix that was taken from the names in the file.
+        unwrapped: whether names of wrappers were taken out of their middle.
+        left_out: beginnings of names beside them that were left out.
+        alike: prefixes of other layers that would have done as well.
     """
-    lines = [f"names taken without {wrapper!r}, as --prefix would"] if wrapper else []
+    lines = ["names taken without those of wrappers inside them"] if unwrapped else []
+    lines += [f"names taken without {wrapper!r}, as --prefix would"] if wrapper else []
+    if alike:
+        lines.append(f"it is the first of {len(alike) + 1} such layers; --prefix {alike[0]} takes the next")
+    if left_out:
+        lines.append(f"left out, as nothing there takes them: {', '.join(left_out)}")
     lines += [
         f"{found.variant}  {found.quantity}  {found.verdict}: {found.summary}"
         for found in records

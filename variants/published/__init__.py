@@ -31,7 +31,7 @@ from variants.published import (
 from variants.published.checkpoint import Checkpoint, Config, fit, renamed
 from variants.published.transfer import TRANSFERS
 
-__all__ = ["SOURCES", "TRANSFERS", "Config", "corrected", "load_published"]
+__all__ = ["SOURCES", "TRANSFERS", "Config", "beside", "corrected", "load_published"]
 
 SOURCES: Mapping[str, Callable[[Checkpoint], nn.Module]] = {
     "csdn/parallel": csdn.from_checkpoint,
@@ -116,6 +116,25 @@ def load_published(
     if into is None:
         return module
     return _transferred(checkpoint, into)
+
+
+def beside(source: str, state_dict: Mapping[str, Tensor], *, config: Config | None = None) -> tuple[str, ...]:
+    """Beginnings of the names that belong to other modules than the source's own, such as an encoder's or an answer's.
+
+    A name without a dot belongs to no module, and is never among them.
+
+    Args:
+        source: as in `load_published`.
+        state_dict: of a network that the source is a part of.
+        config: as in `load_published`.
+
+    Raises:
+        ValueError: what the source needs is not there.
+    """
+    checkpoint = Checkpoint(source, renamed(state_dict), config or {})
+    own = {name.partition(".")[0] for name in SOURCES[source](checkpoint).state_dict()}
+    firsts = (name.partition(".")[0] for name in checkpoint.state_dict if "." in name)
+    return tuple(dict.fromkeys(f"{first}." for first in firsts if first not in own))
 
 
 def corrected(published: CoAttention, source: str, *, into: str, config: Config | None = None) -> CoAttention:

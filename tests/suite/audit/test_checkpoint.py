@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from run_all import app
 from suite.audit import checkpoint, weights
 from suite.core.errors import UserError
+from variants.published.mcat import MCAT
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -101,6 +102,11 @@ FORMS: dict[str, tuple[Callable[[Named], object], str]] = {
     "beside numbers for names": (lambda w: {0: None, "model": w}, ""),
     "with a date and a path": (lambda w: {"w": w, "when": datetime.now(UTC), "where": Path("x")}, ""),
     "with what counts batches": (lambda w: {"model": w, "n": torch.tensor(7)}, ""),
+    "deep in a network": (
+        lambda w: {f"module.net.encoder.layers.1.b.c.{k}": v for k, v in w.items()},
+        "module.net.encoder.layers.1.b.c.",
+    ),
+    "among other modules": (lambda w: {f"net.{k}": v for k, v in w.items()} | {"net.a.w": torch.zeros(2)}, "net."),
 }
 
 
@@ -112,8 +118,56 @@ def weights_of(saved: Path) -> Named:
 def test_weights_are_found_as_people_save_them(saved: Path, tmp_path: Path, form: str) -> None:
     made, prefix = FORMS[form]
     torch.save(made(weights_of(saved)), tmp_path / "w.pt")
-    named, found = checkpoint.fitted("skyol5/parallel", checkpoint.read(tmp_path / "w.pt"), {})
-    assert (named.keys(), found) == (weights_of(saved).keys(), prefix)
+    found = checkpoint.fitted("skyol5/parallel", checkpoint.read(tmp_path / "w.pt"), {})
+    assert (found.named.keys(), found.prefix) == (weights_of(saved).keys(), prefix)
+    assert found.left_out == (("a.",) if form == "among other modules" else ())
+
+
+def test_of_layers_in_a_list_the_first_is_taken_and_the_others_are_told(saved: Path, tmp_path: Path) -> None:
+    weights = weights_of(saved)
+    layers = {f"net.layers.{n}.att.{k}": v + n for n in (10, 2, 3) for k, v in weights.items()}
+    found = checkpoint.fitted("skyol5/parallel", layers | {"net.embed.weight": torch.zeros(2)}, {})
+    assert (found.prefix, found.left_out) == ("net.layers.2.att.", ())
+    assert found.alike == ("net.layers.3.att.", "net.layers.10.att.")
+    assert torch.equal(found.named["W_b"], weights["W_b"] + 2)
+
+
+@pytest.mark.parametrize("wrapper", ["module", "_orig_mod", "module._orig_mod", "_fsdp_wrapped_module"])
+def test_wrappers_of_parts_of_a_network_are_seen_through(wrapper: str) -> None:
+    net = MCAT(patch_width=3, gene_sizes=[2, 1], width=4, gene_hidden=2, ff=3, heads=2, layers=1, classes=2)
+    parts = {
+        ".".join((first, *((wrapper,) if first != "coattn" else ()), *rest)): weight
+        for name, weight in net.state_dict().items()
+        for first, *rest in [name.split(".")]
+    }
+    found = checkpoint.fitted("mcat/net", {f"model.{name}": weight for name, weight in parts.items()}, {"nhead": 2})
+    assert found.named.keys() == net.state_dict().keys()
+    assert (found.prefix, found.unwrapped) == ("model.", True)
+
+
+WHOLE = {
+    # parts of networks under the names that their authors' code gives them, beside the rest of each network
+    "ban/residual": ("ban__residual__b2_d9_h6_g2_n8_l6", "module.", ("w_emb.", "c_prj.", "classifier.")),
+    "lxmert/xlayer": ("lxmert__xlayer__b3_d16_h4_n9_l7", "module.bert.encoder.x_layers.3.", ()),
+    "vilbert/connection": ("vilbert__connection__b3_d14_d10_bi12_h4_n9_l7", "bert.encoder.c_layer.0.", ()),
+    "lightglue/crossblock": ("lightglue__crossblock__b3_d16_h4_n9_t7", "cross_attn.0.", ()),
+    "drugban/banlayer": ("drugban__banlayer__b3_d14_d10_h6_o2_k3_n9_l7_raw", "bcn.", ()),
+}
+
+
+@pytest.mark.parametrize("source", WHOLE)
+def test_a_part_is_found_in_its_authors_network(source: str) -> None:
+    name, prefix, beside = WHOLE[source]
+    with np.load(GOLDEN / f"{name}.npz") as archive:
+        weights = {n[6:]: torch.from_numpy(archive[n]) for n in archive.files if n.startswith("param.")}
+        config = json.loads(str(archive["meta"]))["config"]
+    network = {f"{prefix}{name}": weight for name, weight in weights.items()}
+    others = beside or ("encoder.layer.0.attention.", "head.")
+    shared = prefix if beside else "module." if prefix.startswith("module.") else ""
+    network |= {f"{shared}{other}dense.weight": torch.zeros(2, 3) for other in others}
+    found = checkpoint.fitted(source, network, config)
+    assert (found.prefix, found.left_out) == (prefix, beside)
+    assert {n for n in found.named if not n.endswith("num_batches_tracked")} == weights.keys()
 
 
 class Evil:
