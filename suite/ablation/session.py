@@ -204,8 +204,8 @@ class Session:
     def run(self) -> None:
         """Tune every mechanism, then train all rows seed by seed, so that the seeds that a budget allows are paired."""
         self._describe()
-        used = self._used_rates()
-        tuning = [job for job in self._tuning_jobs() if _key(job) not in used]
+        trained_with = {key for key, _ in self._used_rates()}
+        tuning = [job for job in self._tuning_jobs() if _key(job) not in trained_with]
         seeds = "1 seed" if self._request.seeds == 1 else f"{self._request.seeds} seeds"
         self._console.print(
             f"at least {len(tuning)} short trainings to choose learning rates, then {len(self._training_rows())} rows "
@@ -402,14 +402,21 @@ class Session:
         return sorted(jobs.values(), key=lambda job: job.row.variant.startswith("pool"))
 
     def _training_jobs(self) -> list[Training]:
-        """Every row with every seed, at the learning rate that was best for it."""
-        rates = self._rates()
-        return [
-            replace(job, recipe=replace(job.recipe, learning_rate=rates[key]))
-            for job in self._planned_jobs()
-            # none of its rates could be trained otherwise, which is on record
-            if (key := _key(job)) in rates
-        ]
+        """Every row with every seed, at the learning rate that was best for it.
+
+        Each seed chooses without one of the seeds that rates were tried with, in turn: where two rates are so close
+        that this decides between them, what they differ by is in the spread of the results.
+        """
+        tuned, used = self._tuned(), self._used_rates()
+        jobs = []
+        for job in self._planned_jobs():
+            key, left_out = _key(job), _left_out_for(job.seed)
+            rate = used.get((key, left_out))
+            if rate is None and key in tuned:
+                rate = trained.best_rate(tuned[key], without=left_out)
+            if rate is not None:  # otherwise none of its rates could be trained, which is on record
+                jobs.append(replace(job, recipe=replace(job.recipe, learning_rate=rate)))
+        return jobs
 
     def _planned_jobs(self) -> list[Training]:
         """Every row with every seed, before learning rates are known."""
@@ -460,10 +467,6 @@ class Session:
             for rate in _ranked(found.get(key, {}))[-FINALISTS:]
         ]
 
-    def _rates(self) -> dict[tuple[str, str], float]:
-        """The learning rate of each mechanism that gave the best accuracy; once a seed was trained, the one it had."""
-        return {key: trained.best_rate(found) for key, found in self._tuned().items()} | self._used_rates()
-
     def _tuned(self) -> dict[tuple[str, str], dict[float, list[float]]]:
         """The accuracies of each mechanism at each learning rate, in the order of the seeds."""
         seeds: dict[tuple[str, str], dict[float, dict[int, float]]] = {}
@@ -477,13 +480,17 @@ class Session:
             for key, by_rate in seeds.items()
         }
 
-    def _used_rates(self) -> dict[tuple[str, str], float]:
-        """The learning rate of each mechanism of which a seed was trained: all its seeds have the same."""
+    def _used_rates(self) -> dict[tuple[tuple[str, str], int], float]:
+        """By mechanism and the seed of the tuning that was left out, the learning rate that seeds were trained at.
+
+        All others that leave out the same have it too, whatever is found later.
+        """
         jobs = {job.name: job for job in self._planned_jobs()}
         used = {}
         for record in self._known:
             if isinstance(record, Measurement) and record.quantity == "training_loss" and record.task in jobs:
-                used[_key(jobs[record.task])] = trained.read(trained.Loss, record).learning_rate
+                job = jobs[record.task]
+                used[_key(job), _left_out_for(job.seed)] = trained.read(trained.Loss, record).learning_rate
         return used
 
     def _training_rows(self) -> list[tuple[Row, Study, tuple[str, ...]]]:
@@ -500,6 +507,11 @@ class Session:
 
     def _epochs(self) -> int:
         return self._request.epochs or self._task.epochs
+
+
+def _left_out_for(seed: int) -> int:
+    """The place of the seed of the tuning that a training of that seed does without."""
+    return seed % (1 + FURTHER_SEEDS)
 
 
 def _ranked(found: Mapping[float, Sequence[float]]) -> list[float]:

@@ -73,14 +73,17 @@ class Tuning(Told):
     examples: int = 0
 
 
-def best_rate(tried: Mapping[float, Sequence[float]]) -> float:
+def best_rate(tried: Mapping[float, Sequence[float]], *, without: int | None = None) -> float:
     """The learning rate with the highest mean accuracy, of those that the most seeds tried; of equals the higher.
 
     Args:
         tried: by learning rate, the accuracy of each seed; neither empty.
+        without: the place of a seed that is left out of the means, where there are others.
     """
     most = max(len(found) for found in tried.values())
-    return max((sum(found) / most, rate) for rate, found in tried.items() if len(found) == most)[1]
+    counted = [place for place in range(most) if place != without or most == 1]
+    means = ((sum(found[at] for at in counted), rate) for rate, found in tried.items() if len(found) == most)
+    return max(means)[1]
 
 
 @dataclass(frozen=True, kw_only=True)

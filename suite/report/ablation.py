@@ -196,18 +196,18 @@ def sentences(accuracies: Accuracies, study: str) -> list[str]:
 
 
 def rates_table(accuracies: Accuracies) -> pd.DataFrame:
-    """Every learning rate that was tried, and what it gave in the mean of its seeds; the best of a row is in bold."""
+    """Every learning rate that was tried, and what it gave in the mean of its seeds; in bold what was used."""
     by_row: dict[tuple[str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for tried_out, accuracy in accuracies.tuning:
         by_row[tried_out.data, tried_out.row][tried_out.learning_rate].append(accuracy)
     rates = sorted({rate for tried in by_row.values() for rate in tried})
     lines = []
     for (data, row), tried in by_row.items():
-        best = trained.best_rate(tried)
+        used = accuracies.used_rates.get((data, row)) or {trained.best_rate(tried)}
         cells = {}
         for rate, found in tried.items():
             value = f"{100 * sum(found) / len(found):.1f}"
-            cells[f"{rate:g}"] = (f"**{value}**" if rate == best else value) + (f" ({len(found)})" * (len(found) > 1))
+            cells[f"{rate:g}"] = (f"**{value}**" if rate in used else value) + (f" ({len(found)})" * (len(found) > 1))
         lines.append({"data": data, "row": f"`{row}`"} | cells)
     return pd.DataFrame(lines, columns=["data", "row", *(f"{rate:g}" for rate in rates)]).fillna("")
 
@@ -254,8 +254,8 @@ def _page(accuracies: Accuracies, plots: Mapping[str, Sequence[str]], *, title: 
     if not rates.empty:
         lines += ["## Learning rates that were tried", ""]
         lines += [
-            "Accuracy on the validation set after a short training, or the mean of as many as stand in brackets; the "
-            "best of those that were tried most, in bold, was used.",
+            "Accuracy on the validation set after a short training, or the mean of as many as stand in brackets. In "
+            "bold: what was used. Where that is more than one, leaving out one of the trainings decided between them.",
             "",
         ]
         lines += [wording.markdown(rates), ""]

@@ -72,6 +72,8 @@ class Accuracies:
         """By data and what it is a ceiling of, per family."""
         self.tuning: list[tuple[trained.Tuning, float]] = []
         """Each short training, and the accuracy that it came to."""
+        self.used_rates: dict[tuple[str, str], set[float]] = defaultdict(set)
+        """By data and row, the learning rates of its trainings."""
         self.skips: list[Skip] = []
         self.attention: list[Artifact] = []
         self.digests: dict[str, str] = {}
@@ -85,6 +87,9 @@ class Accuracies:
                 case Measurement(quantity="ceiling") if record.value is not None:
                     ceiling = told(trained.Ceiling, record)
                     self.ceilings[ceiling.data, ceiling.of][ceiling.family] = record.value
+                case Measurement(quantity="training_loss"):
+                    loss = told(trained.Loss, record)
+                    self.used_rates[loss.data, loss.row].add(loss.learning_rate)
                 case Measurement(quantity="tuning_accuracy") if record.value is not None:
                     self.tuning.append((told(trained.Tuning, record), record.value))
                 case Measurement(quantity="tested_on"):
