@@ -15,10 +15,15 @@ def register(name: str) -> Callable[[M], M]:
     """Make a mechanism known under a name, as ``@register("gated")`` above its class.
 
     Raises:
+        TypeError: the name is no text, or what it is given to is no class.
         ValueError: another class has that name, or the name is not a word of the grammar.
     """
+    if not isinstance(name, str):
+        raise TypeError(f'@register({name!r}): expected a name, as in @register("gated")')
 
     def add(cls: M) -> M:
+        if not isinstance(cls, type):
+            raise TypeError(f"@register({name!r}) is given {cls!r}: expected a class that extends CoAttention")
         if parse(name) != Spec(name):
             raise ValueError(f"{name!r} cannot name a mechanism: expected lower-case letters, digits and underscores")
         known = _MECHANISMS.get(name)

@@ -125,6 +125,12 @@ def test_two_files_of_one_name_are_two_files(tmp_path: Path) -> None:
         (MECHANISM.replace("def forward(", "def backward("), "expected forward to be defined"),
         (MECHANISM.replace("hidden: int | None = None", "hidden: int"), "expected a default for the option 'hidden'"),
         ("from variants import register\nregister('thing')(int)", "expected a class that extends CoAttention"),
+        ("from variants import register\nregister(5)", "line 2: TypeError: @register(5): expected a name, as in"),
+        ("from variants import register\n@register\nclass A: pass", 'A\'>): expected a name, as in @register("gated")'),
+        (
+            "from variants import register\nregister('thing')('x')",
+            "'thing') is given 'x': expected a class that extends",
+        ),
         ("class K(KeyboardInterrupt): pass\nraise K", "line 2: K"),
         (
             "class E(Exception):\n    def __str__(self): raise SystemExit\nraise E",
@@ -138,7 +144,7 @@ def test_two_files_of_one_name_are_two_files(tmp_path: Path) -> None:
         (MECHANISM.replace("{name}", "a" * 101), f"{'a' * 101}: ValueError: a name of 101 characters"),
         (MECHANISM + f"# {'x' * 2**24}", "a Python file of 16 MiB; expected 16 MiB at most"),
     ],
-    ids=range(28),
+    ids=range(31),
 )
 def test_what_is_wrong_with_a_file_is_one_line_that_names_it(text: str, said: str, tmp_path: Path) -> None:
     path = written(tmp_path, "own.py", text)
