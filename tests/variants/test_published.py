@@ -319,6 +319,15 @@ def test_a_missing_weight_and_a_contradicting_config_are_named() -> None:
         load_published("csdn/parallel", weights, config=config | {"co_attention_dim": 25})
 
 
+def test_a_count_of_batches_is_no_weight_that_has_to_fit() -> None:
+    weights, config = weights_of("csdn__parallel__b3_d16_k24_n9_l7")
+    left_over = {"norm.num_batches_tracked": torch.tensor(5), "num_batches_tracked": torch.tensor(7)}
+    kept = load_published("csdn/parallel", weights, config=config).state_dict()
+    assert kept.keys() == load_published("csdn/parallel", weights | left_over, config=config).state_dict().keys()
+    with pytest.raises(ValueError, match=r"has norm\.weight, which nothing there takes$"):
+        load_published("csdn/parallel", weights | left_over | {"norm.weight": torch.ones(3)}, config=config)
+
+
 def test_the_hand_written_backward_differs_from_the_gradient_on_padding_alone() -> None:
     module = build("published_hiecoatt", width=12).module.double()
     assert isinstance(module, PublishedHiecoatt)

@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+_COUNT = "num_batches_tracked"
+"""How many batches a normalisation has seen, as torch ends its name."""
 T = TypeVar("T", bool, int, str)
 M = TypeVar("M", bound=nn.Module)
 
@@ -99,9 +101,10 @@ def fit(module: nn.Module, state_dict: Mapping[str, Tensor], *, what: str) -> No
         ValueError: listing every name that is missing or unexpected and every shape that does not fit.
     """
     expected = module.state_dict()
-    # torch fills in the count of batches, which older files lack
-    missing = [name for name in expected if name not in state_dict and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in state_dict if name not in expected]
+    # torch fills in the count of batches, which older files lack, and which computes nothing where it is left over
+    missing = [name for name in expected if name not in state_dict and not name.endswith(_COUNT)]
+    given = {name: weight for name, weight in state_dict.items() if name in expected or not name.endswith(_COUNT)}
+    unexpected = [name for name in given if name not in expected]
     misshapen = [
         f"{name} has shape {list(state_dict[name].shape)}: expected {list(weight.shape)}"
         for name, weight in expected.items()
@@ -116,7 +119,7 @@ def fit(module: nn.Module, state_dict: Mapping[str, Tensor], *, what: str) -> No
         raise ValueError(f"{what} does not fit {type(module).__name__}: {'; '.join(problems)}")
     dtypes = {weight.dtype for weight in state_dict.values() if weight.is_floating_point()}
     module.to(max(dtypes, key=lambda dtype: torch.finfo(dtype).bits))
-    module.load_state_dict(dict(state_dict))
+    module.load_state_dict(given)
 
 
 def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
