@@ -420,7 +420,10 @@ def selfcheck(
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the best there is if left out.")] = None,
     trials: Annotated[
-        int | None, typer.Option(help="At most so many trials a row, to try the checks themselves.")
+        int | None,
+        typer.Option(
+            help="So many trials of what is tried several times, to try the checks themselves; not with --full."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Results folder; results/<stamp>-selfcheck-<device> if left out.")
@@ -438,6 +441,7 @@ def selfcheck(
     """Examine this program on this machine: planted differences, planted faults, known answers."""
     if trials is not None and trials < 1:
         raise UserError(f"--trials {trials}: expected at least 1")
+    _refuse(f"--trials {trials} says how many", {"--full": full and trials is not None and not write})
     if topics == ["masking"]:
         from suite.core.answer import Manner
         from suite.selfcheck import masking

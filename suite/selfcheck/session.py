@@ -33,6 +33,8 @@ TOPICS = {
     "timing": "the same twice, work of known size, and the naive rule beside it",
 }
 """Each a module of this package with a function `check` that yields rows; quick ones first."""
+UNCOUNTED = (DEVICE, "flops", "estimate")
+"""Those in which nothing is tried several times."""
 
 
 def start(
@@ -52,6 +54,10 @@ def start(
     for topic in topics:
         if topic not in TOPICS:
             raise UserError(f"selfcheck {topic}: expected one of {', '.join(TOPICS)}; or masking, by itself")
+    if trials is not None and topics and set(topics) <= set(UNCOUNTED):
+        raise UserError(f"--trials has no effect here: {' and '.join(topics)} tries nothing several times")
+    if full and topics == ("flops",):
+        raise UserError("--full has no effect here: flops compares all that there is to compare")
     if DEVICE in topics and device == "cpu":
         raise UserError("selfcheck device looks at a GPU: expected --device cuda, or another topic")
     chosen = kind_of("cuda" if DEVICE in topics else device)
