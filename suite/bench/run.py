@@ -381,10 +381,13 @@ class Session:
         total_s = self._asked.budget_s
         elapsed_s = self._elapsed_s()
         lasts = units.seconds(self._budget.left_s([], tasks, elapsed_s))
-        within = f", within a budget of {units.seconds(total_s)} of which {units.seconds(elapsed_s)} are spent"
+        within = ""
+        if total_s:
+            spent = f"{units.seconds(elapsed_s)} are" if elapsed_s < total_s else "all is"
+            within = f"; of the budget of {units.seconds(total_s)} {spent} spent"
         self._console.print(
             f"{len(variants)} variants on {workloads}, {' and '.join(self._asked.phases)}, "
-            f"{', '.join(map(str, self._asked.devices))}: {len(tasks)} tasks, about {lasts}{within if total_s else ''}"
+            f"{', '.join(map(str, self._asked.devices))}: {len(tasks)} tasks, about {lasts}{within}"
         )
         for line in self._budget_lines(tasks, elapsed_s):
             self._console.print(f"  {line}")

@@ -142,7 +142,7 @@ def doubts(timed: Sequence[Measurement]) -> list[str]:
     found = []
     rounds = sum(len(set(record.rounds)) or len(record.samples) for record in timed)
     if rounds < stats.FEWEST_FOR_A_VERDICT:
-        found.append(f"{rounds} rounds, and a verdict takes {stats.FEWEST_FOR_A_VERDICT}")
+        found.append(f"{rounds} of the {stats.FEWEST_FOR_A_VERDICT} rounds that a verdict takes")
     modes = [two for two in (stats.two_modes(record.samples) for record in timed) if two is not None]
     if 2 * len(modes) > len(timed):
         share, factor = modes[0]

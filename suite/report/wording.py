@@ -91,8 +91,8 @@ def lettered(reasons: Iterable[str]) -> dict[str, str]:
 
 
 def flags(row: Row, letters: Mapping[str, str]) -> list[str]:
-    """The letters of a cell's reasons, each once."""
-    return list(dict.fromkeys(letters[reason] for reason in trust(row)))
+    """The letters of a cell's reasons, each once and in order."""
+    return sorted({letters[reason] for reason in trust(row)}, key=lambda letter: (len(letter), letter))
 
 
 def trust(row: Row) -> tuple[str, ...]:

@@ -139,7 +139,7 @@ def doubts(
     reasons: list[str] = []
     details: dict[str, Detail] = {"spread": round(spread, 4), "involuntary_switches": switched}
     if len(samples) < stats.FEWEST_ROUNDS:
-        reasons.append(f"only {len(samples)} samples")
+        reasons.append(f"{len(samples)} of the {stats.FEWEST_ROUNDS} samples that an interval takes")
     if not math.isnan(shared_spread):
         details["shared_spread"] = round(shared_spread, 4)
     if spread > MOST_SPREAD:

@@ -123,7 +123,7 @@ def test_times_whose_processes_differ_have_wide_intervals_and_those_that_agree_n
 
 def test_what_stands_on_few_rounds_or_on_calls_of_two_kinds_is_doubted() -> None:
     few = [timed(name, [0.004] * 11) for name in NAMES]
-    assert row(few, "alternating")["trust"] == ("11 rounds, and a verdict takes 12",)
+    assert row(few, "alternating")["trust"] == ("11 of the 12 rounds that a verdict takes",)
     generator = np.random.default_rng(0)
     two = 0.004 * np.exp(generator.normal(0, 0.02, 200)) * np.where(generator.random(200) < 0.3, 1.3, 1.0)
     one = 0.004 * np.exp(generator.normal(0, 0.1, 200))
