@@ -85,9 +85,21 @@ def left_once(record: Record) -> object | None:
     return None
 
 
+def _told_by(*details: str) -> Callable[[Measurement], object]:
+    """Those of its details that tell a record from others of its quantity."""
+    return lambda record: tuple(repr(record.details.get(name)) for name in details)
+
+
 _ONCE: Mapping[str, Callable[[Measurement], object]] = {
     "task_time": lambda record: record.task,
     "latency": lambda record: (record.task, record.variant, record.workload, record.phase, record.device),
+    # of an ablation: all or nothing of a training is stored, so that none is there again from another try
+    "parameters": _told_by("study", "row"),
+    "accuracy": _told_by("study", "row", "family", "evaluation", "seed"),
+    "training_loss": _told_by("data", "row", "seed"),
+    "tuning_accuracy": _told_by("data", "row", "learning_rate", "seed"),
+    "ceiling": _told_by("data", "of", "family"),
+    "tested_on": _told_by("data"),
 }
 """What a task leaves once, and of what: twice means that a file was put together of several, or stands in itself."""
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from scipy import stats as scipy_stats
 
 from suite.core import stats, store, trained
+from suite.core.errors import UserError
 from suite.core.records import Artifact, Measurement, Record, Skip
 from suite.report import escape
 
@@ -30,6 +31,8 @@ _OF_A_THOUSAND = ("alone", "in_eights")
 """Those that are taken on fewer questions."""
 FEW_ROWS = 4
 """In a study of at most so many rows, blindfolds aside, each is compared with each."""
+MOST = {"studies": 50, "rows in one study": 300, "families of questions": 50}
+"""Of an ablation whose pages can be drawn, and read."""
 BySeed = Mapping[int, float]
 
 
@@ -61,7 +64,11 @@ class Trained:
 
 
 class Accuracies:
-    """Every accuracy of a folder by study, row, family and evaluation, seed by seed."""
+    """Every accuracy of a folder by study, row, family and evaluation, seed by seed.
+
+    Raises:
+        UserError: there is `MOST` of something, and more.
+    """
 
     def __init__(self, records: Sequence[Record]) -> None:
         self.rows: dict[str, dict[str, Trained]] = defaultdict(dict)
@@ -99,6 +106,10 @@ class Accuracies:
                     self.skips.append(record)
                 case Artifact(quantity="attention"):
                     self.attention.append(record)
+        rows = max(map(len, self.rows.values()), default=0)
+        for (what, most), count in zip(MOST.items(), (len(self.rows), rows, len(self.families)), strict=True):
+            if count > most:
+                raise UserError(f"an ablation of {count} {what}: expected {most} at most; make a folder of each part")
 
     def of(self, study: str, row: str, *, family: str = "all", evaluation: str = "as_is") -> BySeed:
         """Accuracy by seed; empty where nothing was measured."""

@@ -13,11 +13,15 @@ from matplotlib.patheffects import withStroke
 
 from suite.core import folders
 from suite.core.errors import UserError
+from suite.core.records import shown
 from suite.report import labels, style
 from suite.report.accuracies import Accuracies
 
 MOST_PICTURED = 6
 """Classifiers side by side in one picture of attention."""
+MOST = {"glimpses": 16, "words": 100, "objects or padded slots": 300}
+"""In one picture."""
+_MOST_FAMILIES = 50
 DARKEST = 0.5
 """A word with this weight or more is as dark as can be: one scale for all, so that even weights look even and pale."""
 PAINT = {
@@ -56,11 +60,14 @@ def drawings(accuracies: Accuracies, folder: Path) -> dict[str, list[dict[str, A
     """
     by_family: dict[str, list[dict[str, Any]]] = defaultdict(list)
     # whole mechanisms first: there is room for a few, and without a part they look much alike
-    for artifact in sorted(accuracies.attention, key=lambda artifact: "-" in artifact.variant):
-        path = folders.inside(folder, artifact.path)
+    files = sorted(accuracies.attention, key=lambda artifact: "-" in artifact.variant)
+    for name in dict.fromkeys(artifact.path for artifact in files):
+        path = folders.inside(folder, name)
         if not path.exists():
             continue
         for example in _examples(path):
+            if example["family"] not in by_family and len(by_family) == _MOST_FAMILIES:
+                raise UserError(f"{path}: more than {_MOST_FAMILIES} families of questions to draw")
             same = by_family[example["family"]]
             if len(same) < MOST_PICTURED and (not same or same[0]["words"] == example["words"]):
                 same.append(example)
@@ -76,7 +83,7 @@ def _examples(path: Path) -> list[dict[str, Any]]:
     whole = folders.json_of(path)
     try:
         return [_example(example) | {"row": str(whole["row"])} for example in whole["examples"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: expected the attention that an ablation writes, but {error!r}") from error
 
 
@@ -87,13 +94,18 @@ def _example(given: Mapping[str, Any]) -> dict[str, Any]:
     for key, known in (("colours", PAINT), ("shapes", (*_MARKS, *_DIGITS))):
         example[key] = [str(name) for name in given[key]]
         if unknown := set(example[key]) - set(known):
-            raise ValueError(f"{key} has {', '.join(sorted(unknown))}")
+            raise ValueError(f"{key} has {shown(min(unknown))}")
     for key in ("image_padding", "question_padding"):  # files of before name the weights of real slots alone
         if key in given:
             example[key] = [[min(max(float(weight), 0.0), 1.0) for weight in weights] for weights in given[key]]
             if len(example[key]) != len(given["image_weights"]):
                 raise ValueError(f"{key} has {len(example[key])} rows for {len(given['image_weights'])} glimpses")
     objects = len(example["places"])
+    padded = max(map(len, example.get("image_padding", ())), default=0)
+    sizes = len(given["image_weights"]), len(example["words"]), max(objects, padded)
+    for (what, most), count in zip(MOST.items(), sizes, strict=True):
+        if count > most:
+            raise ValueError(f"{count} {what}; expected {most} at most")
     for key, slots in (("image_weights", objects), ("question_weights", len(example["words"]))):
         example[key] = [[min(max(float(weight), 0.0), 1.0) for weight in weights] for weights in given[key]]
         if any(len(weights) != slots for weights in example[key]):

@@ -353,3 +353,39 @@ def test_what_a_page_stands_on_is_there_and_of_its_kind(row: Row, message: str) 
     decode(json.dumps(LATENCY))
     with pytest.raises(UserError, match=re.escape(message)):
         decode(json.dumps(row), where="records.jsonl:7")
+
+
+ROW = {"study": "core", "question": "What?", "data": "d", "row": "pool", "parent": "", "sight": "both", "width": 64}
+OF_AN_ABLATION: list[Row] = [
+    MEASURED | {"quantity": "parameters", "unit": "1", "value": 9.0, "details": ROW},
+    ACCURACY,
+    MEASURED | {"quantity": "tested_on", "unit": "1", "details": {"data": "d", "sha256": "ab"}},
+    *(
+        MEASURED | {"quantity": quantity, "unit": "1", "value": 0.5, "details": details}
+        for quantity, details in {
+            "training_loss": {"data": "d", "row": "pool", "seed": 5, "learning_rate": 0.1},
+            "tuning_accuracy": {"data": "d", "row": "pool", "learning_rate": 0.1},
+            "ceiling": {"data": "d", "of": "oracle", "family": "all"},
+        }.items()
+    ),
+]
+
+
+@pytest.mark.parametrize("row", OF_AN_ABLATION, ids=lambda row: row["quantity"])
+def test_what_a_training_found_is_not_there_twice(tmp_path: Path, row: Row) -> None:
+    again = row | {"task": "another", "value": 0.25}
+    with pytest.raises(UserError, match=rf"jsonl:8: {row['quantity']} of 'another' stands on line \d already"):
+        store.read(written(tmp_path, [*OF_AN_ABLATION, again]))
+
+
+@pytest.mark.parametrize("what", ["study", "row", "family"])
+def test_an_ablation_that_nobody_could_read_is_refused_before_it_is_drawn(tmp_path: Path, what: str) -> None:
+    of = "accuracy" if what == "family" else "parameters"
+    known = next(row for row in OF_AN_ABLATION if row["quantity"] == of)
+    many = [known | {"details": known["details"] | {what: f"number {number}"}} for number in range(400)]
+    with pytest.raises(
+        UserError, match=r"an ablation of 4\d\d (studies|rows in one study|families of questions)"
+    ) as error:
+        page.write(written(tmp_path, [*OF_AN_ABLATION, *many]))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "report.html").exists()

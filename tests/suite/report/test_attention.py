@@ -88,8 +88,10 @@ def test_a_file_of_attention_is_drawn_as_it_was_written(tmp_path: Path) -> None:
     [
         {"places": [[0.0]]}, {"colours": ["red"]}, {"colours": ["ultraviolet"] * 3}, {"image_weights": [["a"] * 3]},
         {"image_weights": []}, {"words": []}, {"question_weights": None}, {"shapes": 3},
+        {"image_weights": [[10**400] * 3]}, {"image_weights": [[0.1] * 3] * 400, "question_weights": [[0.1] * 3] * 400},
+        {"words": ["word"] * 400, "question_weights": [[0.0] * 400]}, {"image_padding": [[0.0] * 4000]},
     ],
-    ids=str,
+    ids=lambda change: str(change)[:40],
 )  # fmt: skip
 def test_what_no_ablation_writes_is_refused_by_file(tmp_path: Path, change: dict[str, object]) -> None:
     with pytest.raises(UserError, match=r"seen.json: expected the attention that an ablation writes"):
