@@ -237,12 +237,12 @@ def _processor() -> str:
 
 
 def _driver() -> str:
-    import pynvml  # only where there is a GPU
-
     try:
+        import pynvml  # only where there is a GPU
+
         pynvml.nvmlInit()
         return str(pynvml.nvmlSystemGetDriverVersion())
-    except pynvml.NVMLError as error:
+    except Exception as error:  # NVML's own errors, or no such module
         return f"unknown: {error}"
 
 

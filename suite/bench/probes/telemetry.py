@@ -33,14 +33,14 @@ class Telemetry:
         self._calls += 1
         if "nvml" in self.missing or self._calls % _EVERY != 1:
             return
-        import pynvml  # only where there is a GPU
-
         try:
+            import pynvml  # only where there is a GPU
+
             if self._handle is None:
                 pynvml.nvmlInit()
                 self._handle = _handle(pynvml)
-        except pynvml.NVMLError as error:
-            self.missing["nvml"] = str(error)
+        except Exception as error:  # NVML's own errors, no such module, or one of another age
+            self.missing["nvml"] = str(error) or type(error).__name__
             return
         handle = self._handle
         self._ask("sm_mhz", lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM), self.sm_mhz.append)

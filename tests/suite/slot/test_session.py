@@ -249,8 +249,16 @@ def bare_door(*arguments: str) -> str:
 
 
 def test_nothing_beside_torch_is_needed_to_begin_and_to_take_numbers(tmp_path: Path) -> None:
-    program = f"{BARE}\nimport suite.slot.session, suite.slot.numbers, suite.slot.gpu_tests, suite.slot.look\n"
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=120)
+    arguments = ("--workload", "tiny[batch=2]", "--seconds", "1", "--only", "tf32")
+    program = (
+        f"{BARE}\nimport suite.slot.session, suite.slot.gpu_tests, suite.slot.look, suite.slot.numbers\n"
+        f"sys.argv = ['numbers', {str(tmp_path)!r}, *{arguments!r}]\n"
+        "suite.slot.numbers.main()\n"
+    )
+    double = os.environ | steps.double() | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=double, check=True, timeout=120)
+    records = (tmp_path / "records.jsonl").read_text()
+    assert all(f'"{word}"' in records for word in ("device", "peak_memory", "no_nvml"))
     door = bare_door("gpu-slot", "--seconds", "3")
     ended = subprocess.run([sys.executable, "-c", door], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert ended.returncode == exits.WRONG_COMMAND

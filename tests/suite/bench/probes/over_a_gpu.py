@@ -122,6 +122,11 @@ def seen() -> dict[str, object]:
         for _ in range(20):
             looking.look()
         found[how] = {**looking.details(), "doubts": list(looking.doubts())}
+    sys.modules["pynvml"] = None  # type: ignore[assignment]  # how Python keeps that there is none
+    looking = telemetry.Telemetry()
+    looking.look()
+    found["uninstalled"] = {**looking.details(), "doubts": list(looking.doubts())}
+    sys.modules["pynvml"] = pynvml
     return found
 
 

@@ -83,6 +83,7 @@ NVML: dict[str, tuple[set[str], set[str], bool]] = {
     # what is there, what is said to be lacking, and whether it is a reason for doubt
     "ok": ({"sm_mhz", "watts", "celsius"}, set(), False),
     "missing": (set(), {"no_nvml"}, False),
+    "uninstalled": (set(), {"no_nvml"}, False),
     "few": ({"celsius", "foreign_processes"}, {"no_sm_mhz", "no_watts", "no_throttled_by"}, False),
     "denied": ({"sm_mhz", "watts"}, {"no_throttled_by", "no_foreign_processes"}, False),
     "container": ({"sm_mhz", "watts"}, {"no_foreign_processes"}, False),
