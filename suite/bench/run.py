@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
@@ -25,6 +26,7 @@ from suite.bench.tasks import About, Comparison, Machine, Task
 from suite.bench.where import HERE, Where
 from suite.core import interrupts, store, user_files
 from suite.core.answer import SPOKEN, Manner
+from suite.core.devices import Device
 from suite.core.errors import UserError, printable
 from suite.core.records import ANCHOR, FAILURES, Description, Measurement, Record, Skip, decode
 from suite.execution import guest, loop
@@ -155,6 +157,7 @@ class Session:
         self._known = list(known)
         self._done = store.finished(known)
         self._console = console
+        self._at_home = executor is None
         self._executor = executor or _here(asked, folder, cache)
         self._began = self._executor.now() if began is None else began
         self._foretold = False
@@ -391,8 +394,9 @@ class Session:
         )
         for line in self._budget_lines(tasks, elapsed_s):
             self._console.print(f"  {line}")
-        if (idle := accelerator()) and all(device.kind == "cpu" for device in self._asked.devices):
-            self._console.print(f"  an accelerator is here and stays idle: --device {idle} measures on it")
+        if self._at_home:
+            for label in idle(self._asked.devices):
+                self._console.print(f"  an accelerator is here and stays idle: --device {label} measures on it")
         for skip in made.skips:
             self._console.print(f"  left out: {skip.variant} on {skip.workload}: {skip.reason}")
         self._console.print(f"  into {self._folder}")
@@ -525,11 +529,32 @@ def _here(asked: Asked, folder: Path, cache: Path) -> Executor:
     """This machine: one job on each of its GPUs, or as many that bear company as it has CPUs for."""
     cores = environment.usable_cores()
     if any(device.kind != "cpu" for device in asked.devices):
-        chosen = asked.devices[0]
         beside = max(1, min(_AUDITS_BESIDE_A_GPU, cores // 2))
-        gpus = visible_gpus(cores // _CORES_BESIDE_A_GPU) if chosen.index is None else [gpu_name(chosen.index)]
-        return Local(folder, cache, beside=beside, gpus=gpus if chosen.kind == "cuda" else ())
+        return Local(folder, cache, beside=beside, gpus=_gpus(asked.devices[0]))
     return Local(folder, cache, beside=min(_LANES, cores))
+
+
+def _gpus(chosen: Device) -> list[str]:
+    """Those that are named to the jobs, one each; none where there is no choice."""
+    if chosen.kind != "cuda":
+        return []
+    cores = environment.usable_cores()
+    return visible_gpus(cores // _CORES_BESIDE_A_GPU) if chosen.index is None else [gpu_name(chosen.index)]
+
+
+def idle(devices: Sequence[Device]) -> list[str]:
+    """Accelerators of this machine on which nothing is measured, as ``--device`` takes them.
+
+    Args:
+        devices: that were chosen.
+    """
+    here, chosen = accelerator(), next((device for device in devices if device.kind != "cpu"), None)
+    if chosen is None:
+        return [here] if here else []
+    if here != "cuda":
+        return []
+    used = _gpus(chosen) or [gpu_name(0)]
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count()) if gpu_name(index) not in used]
 
 
 def _by_our_clock(one: "_Ended", records: list[Record]) -> list[Record]:

@@ -212,6 +212,8 @@ def chosen() -> dict[str, object]:
     for label in ("cuda", "cuda:1"):
         asked = request.understand(request.Request(variants=("parallel",), device=label))
         found[f"nodes of {label}"] = [node.name for node in run._here(asked, Path(), Path()).nodes()]
+        found[f"idle beside {label}"] = run.idle(asked.devices)
+    found["idle beside cpu"] = run.idle([request.device_of("cpu")])
     os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-aa,GPU-bb"
     found["named"] = gpu_name(1)
     return found

@@ -51,4 +51,7 @@ def test_one_of_several_gpus_may_be_chosen_and_all_of_one_kind_are_used_otherwis
     assert "expected cpu, cuda, cuda:1, mps or xpu" in found["tpu"]
     assert found["nodes of cuda:1"] == ["GPU 1"]
     assert found["nodes of cuda"] in (["GPU 0", "GPU 1"], [""]), "as this machine has CPUs for"
+    assert found["idle beside cpu"] == ["cuda"]
+    assert found["idle beside cuda:1"] == ["cuda:0"]
+    assert len(found["nodes of cuda"]) + len(found["idle beside cuda"]) == 2, "each is used, or said to be idle"
     assert found["named"] == "GPU-bb"
