@@ -306,7 +306,7 @@ class Lab:
     @cached_property
     def floor(self) -> float:
         narrow = FLOOR[self.subject.computes_in]
-        allowed = self.subject.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
+        allowed = self.subject.device.type == "cuda" and torch.backends.cuda.matmul.fp32_precision == "tf32"
         tf32 = allowed or self.subject.rounds_to_tf32
         return max(narrow, FLOOR_TF32) if tf32 and self.subject.computes_in == torch.float32 else narrow
 

@@ -1,7 +1,7 @@
 """Less than float32: weights and inputs cast, autocast around float32 weights, or products rounded to TF32."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,28 +45,56 @@ def _autocast(name: str, dtype: torch.dtype) -> Transform:
     )
 
 
-Rounding = tuple[str, bool]
-"""How products of float32 are computed: torch's word for its own, and whether cuDNN's are rounded."""
+Rounding = tuple[str | None, bool | None, tuple[str, ...]]
+"""How products of float32 are computed: torch's older words for its own and for cuDNN's, and its newer one for each
+kind of them. The older ones cannot be read, and are None, where a program has chosen by the newer ones."""
+_EXACT: Rounding = "highest", False, ("ieee",) * 4
+_TO_TF32: Rounding = "high", True, ("tf32",) * 4
+
+
+def _kinds() -> tuple[Any, ...]:
+    backends: Any = torch.backends
+    return backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul
 
 
 def _rounding() -> Rounding:
-    return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    products, layers = None, None
+    with suppress(RuntimeError):
+        products = torch.get_float32_matmul_precision()
+    with suppress(RuntimeError):
+        layers = torch.backends.cudnn.allow_tf32
+    return products, layers, tuple(kind.fp32_precision for kind in _kinds())
 
 
 def _round(how: Rounding) -> None:
-    torch.set_float32_matmul_precision(how[0])
-    torch.backends.cudnn.allow_tf32 = how[1]
+    products, layers, newer = how
+    if products is not None:
+        torch.set_float32_matmul_precision(products)
+    if layers is not None:
+        torch.backends.cudnn.allow_tf32 = layers
+    # said for each kind, since without a word of its own it goes by what is said for all
+    for kind, word in zip(_kinds(), newer, strict=True):
+        kind.fp32_precision = word
 
 
 @contextmanager
-def rounding_to_tf32() -> Iterator[None]:
-    """Within, products of float32 on CUDA round their factors to TF32, those of cuDNN's layers too."""
+def _rounded(how: Rounding) -> Iterator[None]:
     before = _rounding()
-    _round(("high", True))
+    _round(how)
     try:
         yield
     finally:
         _round(before)
+
+
+def rounding_to_tf32() -> AbstractContextManager[None]:
+    """Within, products of float32 on CUDA round their factors to TF32, those of cuDNN's layers too."""
+    return _rounded(_TO_TF32)
+
+
+def rounding_nothing() -> AbstractContextManager[None]:
+    """Within, float32 means float32: cuDNN's layers round to TF32 by default, and products where a program asks it."""
+    return _rounded(_EXACT)
 
 
 class _Backward(torch.autograd.Function):
@@ -79,7 +107,7 @@ class _Backward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, ...]:
         before = _rounding()
-        _round(("high", True))
+        _round(_TO_TF32)
         # when the whole backward pass is over, and not when this one step of it is
         torch.autograd.Variable._execution_engine.queue_callback(lambda: _round(before))
         return cotangents

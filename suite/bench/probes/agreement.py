@@ -218,6 +218,8 @@ def _like(batch: Batch, other: Batch) -> Batch:
 
 def _limit(spec: Spec, kind: str, *, gradient: bool) -> float:
     dtype = str(products_in(spec)).removeprefix("torch.")
-    if rounds_to_tf32(spec) or (dtype == "float32" and kind == "cuda" and torch.backends.cuda.matmul.allow_tf32):
+    if rounds_to_tf32(spec) or (
+        dtype == "float32" and kind == "cuda" and torch.backends.cuda.matmul.fp32_precision == "tf32"
+    ):
         return _TF32_LIMIT
     return (GRADIENT_LIMITS if gradient else LIMITS)[dtype]

@@ -1,7 +1,7 @@
 """The step that is measured: one call of a variant in one phase, on inputs that rotate."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 
 import torch
@@ -12,6 +12,7 @@ from suite.core import devices
 from suite.core.workloads import Phase, Workload
 from variants import Attended, Batch, Variant, build
 from variants.regions import region
+from variants.transforms.precision import rounding_nothing
 
 _INPUT_BYTES = 2**30
 """Inputs rotate as long as they take no more than this together."""
@@ -138,12 +139,8 @@ def running_on(device: str) -> Iterator[devices.Device]:
     parsed = devices.parse(device)
     before = torch.get_num_threads()
     torch.set_num_threads(parsed.threads)
-    rounded = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    if parsed.kind == "cuda":  # cuDNN's LSTM and convolutions would otherwise, and products would not
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
-        yield parsed
+        with rounding_nothing() if parsed.kind == "cuda" else nullcontext():
+            yield parsed
     finally:
         torch.set_num_threads(before)
-        if parsed.kind == "cuda":
-            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = rounded

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,40 @@ def captured() -> dict[str, object]:
     return found
 
 
-def rounding() -> list[bool]:
-    torch.backends.cudnn.allow_tf32 = True
-    with running_on("cuda"):
-        inside = torch.backends.cudnn.allow_tf32
-    return [inside, torch.backends.cudnn.allow_tf32]
+def words() -> list[object]:
+    """How float32 is multiplied, in torch's older words, which it may refuse to read, and in its newer ones."""
+    found: list[object] = []
+    backends: Any = torch.backends
+    for ask in (torch.get_float32_matmul_precision, lambda: backends.cudnn.allow_tf32):
+        try:
+            found.append(ask())
+        except RuntimeError:
+            found.append("refused")
+    return [*found, *(kind.fp32_precision for kind in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn))]
+
+
+def rounding() -> dict[str, object]:
+    """Before, while something is measured, and after, where a program has chosen TF32 in one of torch's ways."""
+    backends: Any = torch.backends
+    ways: dict[str, Callable[[], object]] = {
+        "nothing": lambda: None,
+        "older": lambda: torch.set_float32_matmul_precision("high"),
+        "cuDNN": lambda: setattr(backends.cudnn, "allow_tf32", False),
+        "newer": lambda: setattr(backends.cudnn.conv, "fp32_precision", "ieee"),
+        "products": lambda: setattr(backends.cuda.matmul, "fp32_precision", "ieee"),
+        "all": lambda: setattr(backends, "fp32_precision", "tf32"),
+    }
+    found: dict[str, object] = {}
+    for name, choose in ways.items():
+        choose()
+        before = words()
+        with running_on("cuda"):
+            inside = words()
+            step = prepare("parallel+tf32", TINY, "forward+backward", "cuda")
+            step(0)
+            after_a_call = words()
+        found[name] = [before, inside, after_a_call, words()]
+    return found
 
 
 class Products(TorchDispatchMode):
