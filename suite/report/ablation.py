@@ -116,12 +116,16 @@ def study_table(accuracies: Accuracies, study: str) -> pd.DataFrame:
         ceiling = accuracies.ceilings.get((data, what))
         if not ceiling:
             continue
-        line = {"row": title, "accuracy": f"{100 * ceiling['all']:.1f}"}
-        line |= {family: f"{100 * ceiling[family]:.0f}" for family in accuracies.families if family in ceiling}
-        if longer and (long_data, what) in accuracies.ceilings:
-            line["on longer sets"] = f"{100 * accuracies.ceilings[long_data, what]['all']:.1f}"
+        line = {"row": title, "accuracy": _share(ceiling, "all")}
+        line |= {family: _share(ceiling, family, digits=0) for family in accuracies.families}
+        if longer:
+            line["on longer sets"] = _share(accuracies.ceilings.get((long_data, what), {}), "all")
         lines.append(line)
     return pd.DataFrame(lines).fillna("")
+
+
+def _share(by_family: Mapping[str, float], family: str, *, digits: int = 1) -> str:
+    return f"{100 * by_family[family]:.{digits}f}" if family in by_family else ""
 
 
 def _said_of(gained: Interval, holds: bool) -> str:

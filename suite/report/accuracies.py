@@ -162,13 +162,13 @@ class Accuracies:
     def learnt(self, study: str, row: Trained) -> dict[str, tuple[int, int]]:
         """By family, how many seeds learnt it, and of how many: nearer to all right than to what words alone allow.
 
-        Empty where no ceiling was computed.
+        Without families of which words alone tell all. Empty where no ceiling was computed.
         """
         ceiling = self.ceilings.get((row.data, "question only"), {})
         found = {}
         for family in self.families:
             by_seed = self.of(study, row.label, family=family)
-            if family in ceiling and by_seed:
+            if ceiling.get(family, 1.0) < 1.0 and by_seed:
                 found[family] = sum(value > (ceiling[family] + 1) / 2 for value in by_seed.values()), len(by_seed)
         return found
 

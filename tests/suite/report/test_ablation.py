@@ -455,6 +455,23 @@ def test_a_row_that_learns_a_family_with_some_seeds_is_of_two_kinds_and_one_that
     assert sentence.endswith("of two kinds: `parted` (*pair* 2 of 4).")
 
 
+@pytest.mark.parametrize("families", [("all", "unary", "pair"), ("unary",), ("all",), ("elsewhere",)])
+@pytest.mark.parametrize("most", [0.0, 0.5, 1.0])
+def test_a_ceiling_may_leave_nothing_to_learn_and_be_of_some_families_alone(
+    records: list[Record], families: tuple[str, ...], most: float
+) -> None:
+    kept = [record for record in records if not (isinstance(record, Measurement) and record.quantity == "ceiling")]
+    for family in families:
+        details = {"data": "d", "of": "question only", "family": family}
+        kept.append(Measurement(task="t", quantity="ceiling", unit="1", value=most, details=details))
+    accuracies = Accuracies(kept)
+    line = ablation.study_table(accuracies, "core").set_index("row").loc[ablation.CEILINGS["question only"]]
+    assert line["accuracy"] == (f"{100 * most:.1f}" if "all" in families else "")
+    assert line["unary"] == (f"{100 * most:.0f}" if "unary" in families else "")
+    _, learnt = study.learnt(accuracies, "core")
+    assert bool(learnt) == (most < 1 and "unary" in families)
+
+
 def test_the_change_in_each_family_is_strong_where_it_is_told_and_the_blindfolded_have_none() -> None:
     made: list[Record] = [
         described("pool", ""),
