@@ -188,6 +188,20 @@ def test_no_device_is_called_measured_that_was_not() -> None:
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
+def test_what_is_predicted_for_a_family_is_quicker_by_the_model_than_what_is_safe(family: str) -> None:
+    predicted = json.loads(TABLE.read_text())["predicted"].get(family, {})
+    for key, entry in predicted.items():
+        program, _, bits = key.partition("/")
+        found_s, safe_s = (
+            estimated_s(program, one, int(bits) // 8, family)
+            for one in (Configuration(**entry), configuration(program, int(bits) // 8, "", ""))
+        )
+        assert found_s < safe_s, key
+    keys = {"sm_90": {"scored/16", "scored_backward/16", "sum_over_regions/16"}}
+    assert predicted.keys() >= keys.get(family, set())
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
 @pytest.mark.parametrize("program", tune.PROGRAMS)
 @pytest.mark.parametrize("itemsize", [2, 4])
 def test_a_short_list_has_what_fits_the_quickest_by_estimate_first(family: str, program: str, itemsize: int) -> None:
@@ -345,7 +359,7 @@ def test_what_was_measured_comes_before_what_is_predicted_and_that_before_what_i
         assert configuration("scored", 2, "Another", "sm_90").warps == 4
         assert configuration("scored", 2, "Another", "sm_80") == SAFE
         assert configuration("scored", 2, "Another") == SAFE
-        assert [configurations.predicted(name) for name in ("sm_90", "sm_80", "")] == [True, False, False]
+        assert [configurations.predicted(name) for name in ("sm_90", "sm_80", "")] == ["some", "none", "none"]
     finally:
         monkeypatch.undo()
         configurations._table.cache_clear()

@@ -68,17 +68,21 @@ def measured(device: str) -> Literal["all", "some", "none"]:
     Args:
         device: name of the device as its driver gives it.
     """
-    count = len(_table()["measured"].get(device, {}))
-    return "all" if count == len(_table()["safe"]) else "some" if count else "none"
+    return _how_many("measured", device)
 
 
-def predicted(family: str) -> bool:
-    """Whether the table has entries that a model chose for a family of GPUs, which nobody has timed.
+def predicted(family: str) -> Literal["all", "some", "none"]:
+    """The same of entries that a model chose for a family of GPUs, which nobody has timed.
 
     Args:
         family: such as ``sm_90``.
     """
-    return family in _table()["predicted"]
+    return _how_many("predicted", family)
+
+
+def _how_many(kind: str, of: str) -> Literal["all", "some", "none"]:
+    count = len(_table()[kind].get(of, {}))
+    return "all" if count == len(_table()["safe"]) else "some" if count else "none"
 
 
 def configuration(program: str, itemsize: int, device: str, family: str = "") -> Configuration:

@@ -119,7 +119,11 @@ def _configurations(device: torch.device) -> str:
 
     name = torch.cuda.get_device_name(device)
     family = architecture(*torch.cuda.get_device_capability(device))
-    otherwise = f"predicted for {family} by a model, not measured" if predicted(family) else "safe"
+    otherwise = {
+        "all": f"predicted for {family} by a model, not measured",
+        "some": f"in part predicted for {family} by a model, in part safe, not measured",
+        "none": "safe",
+    }[predicted(family)]
     tune = "python -m variants.tune does that"
     match measured(name):
         case "all":
