@@ -25,6 +25,8 @@ class Label(NamedTuple):
     said: str
     colour: str = style.INK
     weight: str = "normal"
+    about: float | None = None
+    """The end that they are about, where the other end is of something else."""
 
 
 def latency(cells: pd.DataFrame) -> Drawn | None:
@@ -125,7 +127,8 @@ def memory(cells: pd.DataFrame, skips: pd.DataFrame | None = None) -> Drawn | No
                     axes.plot([saved, peak], [line.height] * 2, color=style.FAINT, linewidth=1.4, zorder=1)
                 style.point(axes, peak, line.height, {**row, "trust": ()}, size=5)  # doubts are about times
                 ends = (saved or peak, peak)
-                labels.append(Label(min(ends), max(ends), line.height, units.binary(peak)))
+                about = peak if saved else None
+                labels.append(Label(min(ends), max(ends), line.height, units.binary(peak), about=about))
         _place(axes, labels)
         style.log_axis(axes.xaxis, units.round_binary, base=2)
     kept = Line2D([], [], color=style.INK, marker="|", linestyle="", markersize=8, label="saved for backward")
@@ -146,15 +149,29 @@ def _why_no_memory(row: wording.Row, skips: pd.DataFrame | None) -> str:
     return str(row["skipped"]) or "not measured"
 
 
+_ROOM_OF_WORDS = 0.24
+"""Of the width of all marks, beyond the last of them."""
+
+
 def _place(axes: Axes, labels: Sequence[Label]) -> None:
-    """Words at the right of what stands in the left half, and at the left of the rest; so marks have all the width."""
+    """Words at the right of what stands in the left half, and at the left of the rest; so marks have all the width.
+
+    Words about one end of two stand beside that end, wherever it is.
+    """
     if not labels:
         return
     low, high = min(label.low for label in labels), max(label.high for label in labels)
     span = max(high / low, 4.0)
-    axes.set_xlim(low * span**-0.06, low * span**1.06)
+    room = dict.fromkeys(("left", "right"), 0.06)
+    placed = []
     for label in labels:
         at_left = label.low * label.high > low**2 * span
+        if label.about is not None and label.low < label.high:
+            at_left = label.about == label.low
+            room["left" if at_left else "right"] = _ROOM_OF_WORDS
+        placed.append((label, at_left))
+    axes.set_xlim(low * span ** -room["left"], low * span ** (1 + room["right"]))
+    for label, at_left in placed:
         axes.annotate(
             label.said, (label.low if at_left else label.high, label.height), (-7 if at_left else 7, 0),
             textcoords="offset points", va="center", ha="right" if at_left else "left", color=label.colour,

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from PIL import Image
 
 from suite.core.records import Finding, Record, Skip
@@ -152,6 +152,27 @@ def test_a_row_without_a_measured_peak_says_why(cells: pd.DataFrame, quantity: s
     assert drawn is not None
     texts = [text.get_text() for text in drawn[0].findobj(Text)]
     assert texts.count(said) == 2, "one in each phase"
+
+
+def test_a_peak_is_written_beside_its_own_mark_and_not_beside_what_was_saved(cells: pd.DataFrame) -> None:
+    drawn = rows.memory(cells)
+    assert drawn is not None
+    for axes in drawn[0].axes:
+        marks = {
+            (line.get_ydata()[0], line.get_marker() == "|"): line.get_xdata()[0]  # type: ignore[index]
+            for line in axes.lines
+            if len(line.get_xdata()) == 1  # type: ignore[arg-type]
+        }
+        peaks = [text for text in axes.texts if isinstance(text, Annotation) and text.get_text().endswith("B")]
+        assert peaks
+        for text in peaks:
+            value, height = text.xy
+            assert value == marks[height, False]
+            away = marks.get((height, True), value)
+            assert away == value or (text.get_ha() == "left") == (away < value), text.get_text()
+            box, panel = text.get_window_extent(), axes.get_window_extent()
+            assert panel.x0 <= box.x0
+            assert box.x1 <= panel.x1
 
 
 def test_a_share_of_the_machine_says_where_it_is_doubted_and_spans_tasks(cells: pd.DataFrame) -> None:
