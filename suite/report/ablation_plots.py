@@ -222,7 +222,7 @@ def costs(accuracies: Accuracies, study: str) -> Figure:
     title = f"{worst.label} loses {100 * lost.mean:.1f} points {between(lost)} with {WAYS[way]}"
     if not lost.low > 0:
         title = "no loss to changed padding is told from zero"
-    figure = style.figure(f"{study}: {title}", 1.3 + 0.34 * len(rows))
+    figure = style.figure(f"{study}: {title}", 1.5 + 0.34 * len(rows))
     axes = figure.subplots(1, len(ways), sharey=True, sharex=True, squeeze=False)[0]
     for axis, (key, name) in zip(axes, ways.items(), strict=True):
         for place, row in enumerate(rows):
@@ -236,6 +236,7 @@ def costs(accuracies: Accuracies, study: str) -> Figure:
     axes[0].set_yticks(range(len(rows)), [row.label for row in rows])
     others = f"; {len(trained) - len(rows)} rows that lose nothing are left out" if len(rows) < len(trained) else ""
     axes[len(ways) // 2].set_xlabel(f"points of accuracy lost; a correct mask loses none{others}")
+    _what_colours_say(figure, accuracies, rows)
     return figure
 
 
@@ -245,7 +246,7 @@ def longer(accuracies: Accuracies, study: str) -> Figure:
     rows = _in_bands(accuracies, rows)
     found = {row.label: accuracies.of(study, row.label, evaluation="longer") for row in rows}
     title = f"on longer sets, {_highest(found)}"
-    figure = style.figure(f"{study}: {title}", 1.3 + 0.34 * len(rows))
+    figure = style.figure(f"{study}: {title}", 1.5 + 0.34 * len(rows))
     axis = figure.subplots()
     for place, row in enumerate(rows):
         before = interval(accuracies.of(study, row.label).values()).mean
@@ -260,6 +261,7 @@ def longer(accuracies: Accuracies, study: str) -> Figure:
     axis.set_xlabel(
         "accuracy in %; hollow: on sets as long as in training; filled, with 95 % interval and seeds: longer"
     )
+    _what_colours_say(figure, accuracies, rows)
     return figure
 
 

@@ -184,6 +184,9 @@ def test_what_longer_sets_cost_is_said_tabled_and_drawn(tmp_path: Path) -> None:
 def test_of_many_rows_those_that_lose_nothing_are_counted_not_drawn(records: list[Record]) -> None:
     def names(accuracies: Accuracies) -> list[str]:
         figure = ablation_plots.costs(accuracies, "core")
+        colours = {line.get_color() for axes in figure.axes for line in axes.lines if line.get_marker() in "oDs"}
+        explained = [text for legend in figure.legends for text in legend.get_texts()]
+        assert len(explained) == (len(colours) if len(colours) > 1 else 0), "a colour that nothing explains"
         return [label.get_text() for label in figure.axes[0].get_yticklabels()]
 
     assert names(Accuracies(records)) == ["leaky", "hierarchical"], "whoever loses most comes first"
