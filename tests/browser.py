@@ -20,6 +20,7 @@ import pytest
 PATIENCE_S = 60.0
 _FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",  # no network, whatever the machine has
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
 )
 
@@ -66,10 +67,10 @@ class Browser:
 
     def press(self, key: str, code: str = "") -> None:
         """A key of the keyboard, such as ``Tab`` or ``Enter``."""
-        text = {"Enter": "\r"}.get(key, "")
+        text = {"Enter": "\r", " ": " "}.get(key, "")
         for kind in ("keyDown", "keyUp"):
             event = {"type": kind, "key": key, "code": code or key, "text": text if kind == "keyDown" else ""}
-            event["windowsVirtualKeyCode"] = {"Tab": 9, "Enter": 13, "Escape": 27}.get(key, 0)  # type: ignore[assignment]
+            event["windowsVirtualKeyCode"] = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}.get(key, 0)  # type: ignore[assignment]
             self._ask("POST", "goog/cdp/execute", {"cmd": "Input.dispatchKeyEvent", "params": event})
 
     def complaints(self) -> list[str]:

@@ -5,6 +5,7 @@
   const choice = { place: cells.places[0] || "", phase: cells.phases[0] || "", precision: "all", measure: "latency", traced: (data.traced || [["", ""]])[0]?.[1] || "" };
   let selected = "";
   const views = new Map(); // by figure, what draws it
+  const own = (from, name) => (from && Object.hasOwn(from, name) ? from[name] : undefined); // a variant may be called constructor
   const make = (tag, properties = {}, ...inside) => {
     const made = Object.assign(document.createElement(tag), properties);
     made.append(...inside);
@@ -120,8 +121,16 @@
     show_trace_of(selected);
     tellAll();
   };
-  document.getElementById("selection-none").addEventListener("click", () => choose(selected));
-  document.getElementById("selection-more").addEventListener("click", () => known(selected));
+  const more = document.getElementById("selection-more");
+  let came_from = null; // the button that chose the variant, without a mouse
+  const clear = () => {
+    const inside = bar.contains(document.activeElement);
+    choose(selected);
+    if (inside && came_from && came_from.isConnected) came_from.focus();
+  };
+  document.getElementById("selection-none").addEventListener("click", clear);
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape" && selected && !dialog.open) clear(); });
+  more.addEventListener("click", () => known(selected));
   const dialog = document.getElementById("details");
   const open = (title, ...inside) => {
     document.getElementById("details-title").textContent = title;
@@ -140,9 +149,9 @@
       parts.push(pairs(cells.columns.slice(1).map((column, at) => [column.title, text_of(fields[at + 1])])));
       if (parts.length > 16) break;
     }
-    const findings = Object.entries((data.findings || {})[name] || {}).filter(([, finding]) => finding.verdict !== "holds");
+    const findings = Object.entries(own(data.findings, name) || {}).filter(([, finding]) => finding.verdict !== "holds");
     if (findings.length) parts.push(make("h3", { textContent: "What was found against its masking" }), ...findings.map(([property, finding]) => about_finding(name, property, finding)));
-    const samples = (data.samples || {})[name] || [];
+    const samples = own(data.samples, name) || [];
     const here = samples.filter((one) => (one.place || choice.place) === choice.place && (one.phase || choice.phase) === choice.phase);
     if (here.length && window.vegaEmbed) {
       const chart = make("div", { className: "plot" });
@@ -156,7 +165,7 @@
   const about_finding = (variant, property, finding) => {
     const rows = (finding.failures || []).map((row) => make("tr", {}, ...row.map((cell) => make("td", { textContent: cell }))));
     const parts = [pairs([
-      ["property", `${property}: ${(data.statements || {})[property] || finding.statement || ""}`],
+      ["property", `${property}: ${own(data.statements, property) || finding.statement || ""}`],
       ["verdict", finding.verdict], ["what moved", finding.said], ["by how much", finding.value], ["allowed", finding.limit],
       ["cause", finding.cause], ["its author's defect", finding.defects], ["what to change", finding.remedy],
       ["makes it again", finding.command && make("code", { textContent: finding.command })],
@@ -169,14 +178,37 @@
     if (!cell) return;
     const names = cell.closest("[data-variant]").dataset.variant.split("\n"), property = cell.dataset.property;
     const parts = names.map((name) => {
-      const finding = ((data.findings || {})[name] || {})[property] || { verdict: cell.dataset.verdict };
+      const finding = own(own(data.findings, name), property) || { verdict: cell.dataset.verdict };
       return make("div", {}, make("h3", {}, make("code", { textContent: name })), about_finding(name, property, finding));
     });
-    open(`${property} ${(data.properties || {})[property] || ""}`, ...parts);
+    open(`${property} ${own(data.properties, property) || ""}`, ...parts);
   });
   document.addEventListener("click", (event) => {
     const name = event.target.closest("[data-choose]");
-    if (name) choose(name.dataset.choose);
+    if (!name) return;
+    choose(name.dataset.choose);
+    came_from = event.detail === 0 && selected ? name : null;
+    if (came_from) more.focus(); // without a mouse it would be as far as the end of the page
+  });
+  // one stop of the Tab key in a matrix of hundreds of cells, and arrows from there
+  document.querySelectorAll(".matrix table").forEach((matrix) => {
+    const cells_of = (row) => [...row.querySelectorAll(".v")].filter((cell) => cell.checkVisibility());
+    const stop = (cell) => {
+      matrix.querySelectorAll(".v").forEach((other) => { other.tabIndex = -1; });
+      if (cell) cell.tabIndex = 0;
+    };
+    stop([...matrix.querySelectorAll(".v")].find((cell) => cell.checkVisibility()));
+    matrix.addEventListener("focusin", (event) => { if (event.target.matches(".v")) stop(event.target); });
+    matrix.addEventListener("keydown", (event) => {
+      const [down, right] = { ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1] }[event.key] || [0, 0];
+      if (!(down || right) || !event.target.matches(".v")) return;
+      event.preventDefault();
+      const rows = [...matrix.tBodies[0].rows].map(cells_of).filter((cells) => cells.length), row = rows.findIndex((cells) => cells.includes(event.target));
+      const at = rows[row].indexOf(event.target), next = rows[row + down];
+      const column = event.target.parentElement.cellIndex;
+      const cell = down ? next && (next.find((other) => other.parentElement.cellIndex >= column) || next[next.length - 1]) : rows[row][at + right];
+      if (cell) cell.focus();
+    });
   });
 
   // ---- the table: sorted, filtered, with the columns that are wanted

@@ -149,6 +149,46 @@ def test_all_that_is_clicked_can_be_reached_by_keyboard(window: Browser, folder:
     assert any(name in synthetic.MECHANISMS for name in seen), seen
 
 
+def test_a_variant_is_chosen_read_of_and_let_go_by_keyboard_alone(window: Browser, folder: Path) -> None:
+    see_all(window, folder, 1280)
+    at = "return document.activeElement.dataset.choose || document.activeElement.id"
+    for key in ("Enter", " "):
+        window.run("document.querySelector('.table tbody [data-choose=\"cross\"]').focus()")
+        window.press(key)
+        assert window.until("return !document.getElementById('selection').hidden")
+        assert window.run(at) == "selection-more", "what comes next is as far as the end of the page"
+        window.press("Enter")
+        assert window.until("return document.getElementById('details').open")
+        window.press("Escape")
+        assert window.until("return !document.getElementById('details').open")
+        assert window.run(at) == "selection-more"
+        window.press("Escape")
+        assert window.until("return document.getElementById('selection').hidden")
+        assert window.run(at) == "cross", "the keyboard is where it was"
+
+
+def test_the_matrix_is_one_stop_of_the_tab_key_and_arrows_go_about_in_it(window: Browser, folder: Path) -> None:
+    see_all(window, folder, 1280)
+    stops = "return document.querySelectorAll('.matrix .v[tabindex=\"0\"]').length"
+    assert window.run(stops) == 1
+    window.run("document.querySelector('.matrix .v[tabindex=\"0\"]').focus()")
+    at = (
+        "const cell = document.activeElement.closest('td');"
+        "return [cell.parentElement.rowIndex, cell.cellIndex, getComputedStyle(document.activeElement).outlineStyle]"
+    )
+    row, column, _ = window.run(at)
+    for key in ("ArrowRight", "ArrowDown", "ArrowRight", "ArrowLeft", "ArrowLeft", "ArrowLeft", "ArrowUp", "ArrowUp"):
+        window.press(key)
+    assert window.run(at) == [row, column, "solid"], "a cell is left where there is none on, and it is seen"
+    window.press("ArrowDown")
+    assert window.run(at)[:2] == [row + 1, column]
+    assert window.run(stops) == 1
+    window.press("Enter")
+    assert window.until("return document.getElementById('details').open")
+    window.press("Escape")
+    assert window.run(at)[:2] == [row + 1, column]
+
+
 def test_on_a_telephone_rows_are_cards_that_say_their_columns(window: Browser, folder: Path) -> None:
     see_all(window, folder, 420)
     for part in ("nav ul", ".table .scroll", ".matrix.scroll"):
@@ -162,6 +202,18 @@ def test_on_a_telephone_rows_are_cards_that_say_their_columns(window: Browser, f
     quiet = window.run("return [...document.querySelectorAll('.matrix td.quiet')].map((cell) => cell.offsetWidth)")
     assert quiet
     assert not any(quiet), "what holds is counted and not listed"
+
+
+def test_on_a_telephone_too_no_two_names_of_a_chart_read_alike(window: Browser, folder: Path) -> None:
+    see_all(window, folder, 420)
+    charts = window.run(
+        "return [...document.querySelectorAll('figure:not([hidden]) .plot')].map((plot) =>"
+        "[...plot.querySelectorAll('.role-axis-label text, .role-mark.mark-text text')]"
+        ".map((text) => text.textContent).filter((text) => /^[a-z].*[a-z\\]]$/.test(text)))"
+    )
+    assert any("\N{HORIZONTAL ELLIPSIS}" in name for names in charts for name in names), "no name was too long"
+    for names in charts:
+        assert len(set(names)) == len(names), names
 
 
 def test_printed_charts_are_no_wider_than_the_paper(window: Browser, folder: Path) -> None:
