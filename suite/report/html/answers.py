@@ -22,6 +22,8 @@ class Answer:
     lines: Sequence[Markup | str] = ()
     names: Sequence[tuple[str, str, Sequence[str]]] = ()
     """A glyph, what it stands for, and the variants of which it is said."""
+    folded: Sequence[tuple[Markup | str, Sequence[Markup | str]]] = ()
+    """A line each, and what is read below it by who asks for more."""
     command: str = ""
 
 

@@ -5,6 +5,7 @@ chart has a parameter ``selected``, the variant that was clicked on anywhere on 
 the width of a telephone.
 """
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -133,6 +134,71 @@ def logarithmic(
             "labelOverlap": True,
         },
     }
+
+
+def row_axis(names: Iterable[str], narrow_px: int, wide_px: int, *, small: bool = False) -> Spec:
+    """An axis of names, a row each, in so many pixels of a telephone's screen and of another.
+
+    Args:
+        names: all of them.
+        narrow_px: on a telephone.
+        wide_px: elsewhere.
+        small: with smaller letters on a telephone.
+    """
+    narrow, wide = 9.5 if small else _LETTER_PX, _LETTER_PX
+    letters = [int(room / (size * _LETTER_WIDTH)) for room, size in ((narrow_px, narrow), (wide_px, wide))]
+    return {
+        "title": None, "ticks": False, "domain": False, "grid": True, "gridOpacity": 0.35,
+        "labelFontSize": {"expr": f"narrow ? {narrow} : {wide}"},
+        "labelExpr": shortened("datum.label", list(names), *letters),
+        # letters may be wider than was thought
+        "labelLimit": {"expr": f"narrow ? {1.15 * narrow_px:.0f} : {1.15 * wide_px:.0f}"},
+    }  # fmt: skip
+
+
+_LETTER_PX = 11.5
+"""Height of a label's letters."""
+_LETTER_WIDTH = 0.54
+"""Of its height, in the middle of all letters."""
+
+
+def shortened(text: str, names: Sequence[str], narrow: int, wide: int) -> str:
+    """An expression that shortens what is longer than so many letters, on a telephone and elsewhere.
+
+    Args:
+        text: the expression of a name.
+        names: all that it may be.
+        narrow: letters on a telephone.
+        wide: letters elsewhere.
+    """
+
+    def within(letters: int) -> str:
+        short = without_middles(names, letters)
+        if not short:
+            return text
+        # two lists, since a name may be one that an object has by itself
+        return f"({json.dumps(list(short.values()))}[indexof({json.dumps(list(short))}, {text})] || {text})"
+
+    return f"narrow ? {within(narrow)} : {within(wide)}"
+
+
+def without_middles(names: Iterable[str], letters: int) -> dict[str, str]:
+    """By each name that is longer than so many letters, a beginning and an end of it that no other name is left with.
+
+    Ends tell variants apart as often as beginnings do. Where names differ in a part that is left out whatever is kept
+    of them, they stay alike.
+    """
+    every = list(dict.fromkeys(names))
+    taken = {name for name in every if len(name) <= letters}
+    found: dict[str, str] = {}
+    for name in every:
+        if len(name) <= letters:
+            continue
+        heads = sorted(range(1, letters - 1), key=lambda head: abs(2 * head - letters + 1))
+        made = [f"{name[:head]}\N{HORIZONTAL ELLIPSIS}{name[head + 1 - letters :]}" for head in heads]
+        found[name] = next((short for short in made if short not in taken), made[0] if made else name)
+        taken.add(found[name])
+    return found
 
 
 def ends(numbers: Iterable[float], *, below: float = 0.05, above: float = 0.05) -> tuple[float, float]:

@@ -177,11 +177,13 @@ def _count_spec(values: Sequence[Datum]) -> Spec:
     legend = {"title": None, "orient": "top"}
     x = {"field": "value", "type": "quantitative", "scale": {"domain": [-0.02, 1.02], "nice": False},
          "axis": {"title": "share of trials", "format": ".0%", "values": [0, 0.25, 0.5, 0.75, 1]}}  # fmt: skip
+    sort = {"field": "rank", "op": "min"}
     y = {
-        "field": "name", "type": "nominal", "sort": {"field": "rank", "op": "min"},
-        "axis": {"title": None, "ticks": False, "domain": False, "grid": True, "gridOpacity": 0.35,
-                 "labelLimit": {"expr": "narrow ? 170 : 560"}},
-    }  # fmt: skip
+        "field": "name",
+        "type": "nominal",
+        "sort": sort,
+        "axis": charts.row_axis((value["name"] for value in values), 170, 560),
+    }
     colour, shape = (
         {"field": "told", "type": "nominal", "legend": legend,
          "scale": {"domain": found, "range": [chosen[word] for word in found]}}

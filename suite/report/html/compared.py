@@ -150,12 +150,9 @@ def _spec(values: Sequence[Datum], limit: float) -> Spec:
     ]
     found = [word for word in COLOURS if any(value["told"] == word for value in values)]
     legend = {"title": None, "orient": "top"}
-    y = {
-        "field": "name", "type": "nominal", "sort": {"field": "rank", "op": "min"},
-        "axis": {"title": None, "ticks": False, "domain": False, "grid": True, "gridOpacity": 0.35,
-                 # a phase is what tells two rows of one variant apart, and stands last
-                 "labelLimit": {"expr": "narrow ? 190 : 420"}, "labelFontSize": {"expr": "narrow ? 9.5 : 11.5"}},
-    }  # fmt: skip
+    sort = {"field": "rank", "op": "min"}
+    axis = charts.row_axis((value["name"] for value in values), 190, 420, small=True)
+    y = {"field": "name", "type": "nominal", "sort": sort, "axis": axis}
     colour = {"field": "told", "type": "nominal", "legend": legend,
               "scale": {"domain": found, "range": [COLOURS[word] for word in found]}}  # fmt: skip
     shape = {"field": "told", "type": "nominal", "legend": legend,

@@ -17,6 +17,8 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup, escape
 
+from suite.core.errors import inert
+
 FILE = "report.html"
 VENDORED = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 _FILES = resources.files("suite.report.html")
@@ -75,6 +77,7 @@ def document(page: Page) -> str:
         .get_template("page.html.jinja")
         .render(
             page=page,
+            title=inert(page.title),
             style=Markup(_text("page.css")),
             policy=_policy(scripts),
             data=in_script({"figures": figures, **page.data}),

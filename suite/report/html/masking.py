@@ -177,9 +177,11 @@ def _movement_spec(values: Sequence[Datum]) -> Spec:
             ("===", "datum.value === 0", "left", 9),
         )
     ]
+    sort = {"field": "rank", "op": "min"}
     y = {
-        "field": "name", "type": "nominal", "sort": {"field": "rank", "op": "min"},
-        "axis": {"title": None, "ticks": False, "domain": False, "grid": True, "gridOpacity": 0.35,
-                 "labelLimit": {"expr": "narrow ? 150 : 320"}},
-    }  # fmt: skip
+        "field": "name",
+        "type": "nominal",
+        "sort": sort,
+        "axis": charts.row_axis((value["name"] for value in values), 150, 320),
+    }
     return charts.chart(placed, limit, point, *texts, height={"step": 19}, encoding={"y": y})

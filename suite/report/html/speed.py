@@ -135,11 +135,9 @@ def spec(values: Sequence[Datum], measure: str) -> Spec:
         "field": "name",
         "type": "nominal",
         "sort": {"field": "rank", "op": "min"},
-        "axis": {
-            "title": None, "ticks": False, "domain": False, "labelLimit": {"expr": "narrow ? 150 : 320"},
+        "axis": charts.row_axis((value["name"] for value in values), 150, 320) | {
             "labelFontStyle": {"condition": {"test": _is_band(values), "value": "italic"}, "value": "normal"},
             "labelColor": {"condition": {"test": _is_band(values), "value": charts.QUIET}, "expr": "ink"},
-            "grid": True, "gridOpacity": 0.35,
         },
     }  # fmt: skip
     shown = {"filter": "datum.band || precision === 'all' || datum.precision === precision"}

@@ -139,12 +139,11 @@ def answers(accuracies: Accuracies, studies: Sequence[str]) -> list[Answer]:
 def _short(told: Sequence[Datum]) -> str:
     if not told:
         return "these seeds do not tell"
-    most = max(told, key=lambda gain: abs(float(gain["value"])))
-    return f"{most['name']} {_signed(most['value'])} points"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
+    # what a part is worth is asked, and not what all of them are worth beside another mechanism
+    parts = [gain for gain in told if gain["name"] == gain["row"]]
+    most = max(parts or told, key=lambda gain: abs(float(gain["value"])))
+    change = str(most["points"]).partition(" ")[0].replace("-", "\N{MINUS SIGN}")
+    return f"{most['name']} {change} points"
 
 
 def gains(accuracies: Accuracies, study: str) -> list[Datum]:
@@ -227,7 +226,7 @@ def changes_title(values: Sequence[Datum]) -> str:
 def _changes_spec(values: Sequence[Datum]) -> Spec:
     order = [value["name"] for value in values]
     found = [word for word in COLOURS if any(value["told"] == word for value in values)]
-    y = {"field": "name", "type": "nominal", "sort": order, "axis": _row_axis()}
+    y = {"field": "name", "type": "nominal", "sort": order, "axis": _row_axis(order)}
     x = {"field": "value", "type": "quantitative", "axis": {"title": "change in points of accuracy", "tickCount": 8}}
     legend = {"title": None, "orient": "top", "columns": {"expr": "narrow ? 2 : 6"}}
     each = [
@@ -273,11 +272,8 @@ def _scale(found: Sequence[str], chosen: Mapping[str, str]) -> Spec:
     return {"domain": list(found), "range": [chosen[word] for word in found]}
 
 
-def _row_axis() -> Spec:
-    return {
-        "title": None, "ticks": False, "domain": False, "grid": True, "gridOpacity": 0.35,
-        "labelLimit": {"expr": "narrow ? 190 : 380"}, "labelFontSize": {"expr": "narrow ? 9.5 : 11.5"},
-    }  # fmt: skip
+def _row_axis(names: Sequence[str]) -> Spec:
+    return charts.row_axis(names, 190, 380, small=True)
 
 
 def lost(accuracies: Accuracies, study: str) -> list[Datum]:
@@ -341,7 +337,7 @@ def _losses_spec(values: Sequence[Datum]) -> Spec:
               "scale": {"domain": ways, "range": _WAY_COLOURS}}  # fmt: skip
     shape = {"field": "way", "type": "nominal", "legend": legend,
              "scale": {"domain": ways, "range": _WAY_MARKS}}  # fmt: skip
-    y = {"field": "name", "type": "nominal", "sort": order, "axis": _row_axis()}
+    y = {"field": "name", "type": "nominal", "sort": order, "axis": _row_axis(order)}
     offset = {"field": "way", "type": "nominal", "scale": {"domain": ways}}
     layers: list[Spec] = [
         {

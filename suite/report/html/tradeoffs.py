@@ -129,7 +129,7 @@ def named_points(values: Sequence[Datum], x: Axis, y: Axis, *more: Spec, roofs: 
     y_ends = charts.ends([*(value["y"] for value in values), *roofs], below=0.08, above=0.08)
     placed = with_names(values, y_ends, x_ends, least=(_ROW_PX - 1) / height)
     beside = beside_of([str(value["variant"]) for value in values])
-    joins, names = _names(beside, "variant")
+    joins, names = _names(beside, "variant", values)
     colour = charts.coloured(value["precision"] for value in values)
     quiet = {"condition": {"test": "!datum.best", "value": charts.QUIET}, **colour}
     point = charts.point(
@@ -331,14 +331,18 @@ def _growth_spec(seen: pd.DataFrame, quantity: str, axis: str, slopes: Mapping[s
             "tooltip": charts.tooltip(hover),
         },
     }
-    return charts.chart(values, *_names(beside, "name", data={"values": named}), line, height=height)
+    return charts.chart(values, *_names(beside, "name", named, data={"values": named}), line, height=height)
 
 
 def _with_power(name: str, slopes: Mapping[str, float], symbol: str) -> str:
     return f"{name}  {symbol}^{slopes[name]:.2f}" if name in slopes else name
 
 
-def _names(at: str, text: str, **more: object) -> list[Spec]:
+_NARROW_LETTERS, _WIDE_LETTERS = 26, 96
+"""Of a name in half the width of a telephone, and of another screen."""
+
+
+def _names(at: str, text: str, values: Sequence[Datum], **more: object) -> list[Spec]:
     """A column of names from a width on, and a thin line from each to its point."""
     joins: Spec = {
         "mark": {"type": "rule", "strokeWidth": 0.6},
@@ -348,18 +352,24 @@ def _names(at: str, text: str, **more: object) -> list[Spec]:
             "y": {"field": "y", "type": "quantitative"},
             "y2": {"field": "name_y"},
             "color": {"value": charts.QUIET},
-            "opacity": {"condition": {"test": "datum.variant === selected", "value": 1}, "value": 0.35},
+            "opacity": {
+                "condition": [
+                    {"test": "datum.variant === selected", "value": 1},
+                    {"test": "datum.best && selected === ''", "value": 0.8},
+                ],
+                "value": 0.4,
+            },
         },
     }
+    lettering = charts.shortened(f"datum.{text}", [value[text] for value in values], _NARROW_LETTERS, _WIDE_LETTERS)
     names: Spec = {
         "mark": {
             "type": "text", "align": "left", "dx": 4, "fontSize": 11, "cursor": "pointer",
-            "limit": {"expr": f"width - {at} - 6"},
+            "limit": {"expr": f"width - {at} - 6"}, "text": {"expr": lettering},
         },
         "encoding": {
             "x": {"value": {"expr": at}},
             "y": {"field": "name_y", "type": "quantitative"},
-            "text": {"field": text},
             "color": {"condition": {"test": "datum.best", "value": {"expr": "ink"}}, "value": charts.QUIET},
             "opacity": charts.fades(),
         },

@@ -73,19 +73,22 @@ def cost(made: Tables) -> Answer:
         return Answer(question=question, short="nothing was measured")
     short, mood = _fastest(places[0][1])
     close = _not_told_apart(places[0][1])
-    lines: list[Markup | str] = []
-    for place, here in places[:MOST_PLACES]:
-        said = standing.headline(here)
-        lines.append(Markup("<span class=where>{}</span> {}").format(" · ".join(map(str, place)), inline(said)))
-        lines += _of_machine(here)
+    where = [Markup("<span class=where>{}</span> ").format(" · ".join(map(str, place))) for place, _ in places]
+    said = [[inline(standing.headline(here)), *_of_machine(here)] for _, here in places[:MOST_PLACES]]
+    folded = [
+        (title + _fastest(here)[0], lines)
+        for title, (_, here), lines in zip(where[1:], places[1:], said[1:], strict=False)
+    ]
+    lines: list[Markup | str] = [where[0] + said[0][0], *said[0][1:]]
+    lines += summary.lacking(made.peaks, made.cells)
     if len(places) > MOST_PLACES:
         lines.append(f"{len(places) - MOST_PLACES} more places are in the table below.")
-    lines += summary.lacking(made.peaks, made.cells)
     return Answer(
         question=question,
         short=short,
         mood=mood,
         lines=lines,
+        folded=folded,
         names=[("?", "may be the fastest", _some(close))] if len(close) > 2 else [],
     )
 

@@ -49,6 +49,9 @@ def test_a_page_without_charts_holds_no_library() -> None:
 def test_titles_are_text() -> None:
     assert "<title>a &amp; b</title>" in made()
     assert "The &lt;answer&gt;" in made()
+    # a folder may have any name, also one that turns around what is read after it
+    turned = document.document(Page(title="a\u202eb\n<c>", screens=[Screen(id="x", title="X", body=Markup())]))
+    assert "<title>a\\u202eb &lt;c&gt;</title>" in turned
 
 
 @settings(max_examples=30)

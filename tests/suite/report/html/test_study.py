@@ -1,5 +1,6 @@
 """The page of an ablation draws what changes anything, the largest gain first, and no check as if it were a finding."""
 
+import re
 from dataclasses import replace
 
 from suite.core.records import Measurement, Record
@@ -86,3 +87,13 @@ def test_families_in_which_most_is_told_come_first() -> None:
     made += of_families("told", "base", 0.2, 0.3) + of_families("once", "base", 0, 0.3)
     _, rows = study.by_family(Accuracies(made), "core")
     assert [line[0] for line in rows] == ["`told`", "`once`", "`alike`"]
+
+
+def test_the_short_answer_is_what_a_part_is_worth_in_the_digits_of_its_sentence() -> None:
+    made = row("pool", "", 0) + row("base", "pool", 0.2825)
+    (answer, *_) = study.answers(Accuracies(made), ["core"])
+    (said,) = (line for line in map(str, answer.lines) if "28." in line)
+    assert answer.short == f"base beside pool +{re.findall(r'28[.][0-9]', said)[0]} points"
+    made += row("base-part", "base", 0.1825)
+    (answer, *_) = study.answers(Accuracies(made), ["core"])
+    assert answer.short == "base-part \N{MINUS SIGN}10.0 points"
