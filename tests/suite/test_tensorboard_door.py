@@ -2,10 +2,6 @@
 
 import gzip
 import json
-import re
-import subprocess
-import sys
-import threading
 import time
 import urllib.error
 import urllib.parse
@@ -19,6 +15,7 @@ import pytest
 from suite.bench.probes import trace
 from suite.bench.tasks import Target
 from suite.core.workloads import WORKLOADS
+from tests import board
 
 pytestmark = pytest.mark.slow
 
@@ -41,26 +38,8 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(traces: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(traces), "--host", "127.0.0.1", "--port", "0"]
-    with subprocess.Popen([*command, "--load_fast", "false"], stderr=subprocess.PIPE, text=True) as server:
-        try:
-            yield announced(server)
-        finally:
-            server.terminate()
-
-
-def announced(server: "subprocess.Popen[str]") -> str:
-    """Where TensorBoard says that it listens."""
-    assert server.stderr is not None
-    said = []
-    for line in server.stderr:
-        said.append(line)
-        found = re.search(r"at (http://127\.0\.0\.1:\d+/)", line)
-        if found:
-            # whatever else it says must not fill the pipe
-            threading.Thread(target=server.stderr.read, daemon=True).start()
-            return found[1]
-    raise AssertionError("TensorBoard did not start:\n" + "".join(said))
+    with board.served(traces) as address:
+        yield address
 
 
 def ask(address: str, route: str, **query: str) -> Any:
