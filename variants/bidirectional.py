@@ -4,12 +4,13 @@ from collections.abc import Collection
 
 from torch import Tensor, nn
 
-from variants.heads import split, width_of_heads
-from variants.interface import Attended, Batch, CoAttention, blanked
+from variants.heads import joined, split, width_of_heads
+from variants.interface import Attended, Batch, CoAttention
 from variants.masking import masked_mean, masked_softmax
 from variants.regions import region
 from variants.registry import register
 from variants.scored import scored_pool
+from variants.slots import valid_rows
 
 
 @register("bidirectional")
@@ -60,30 +61,29 @@ class Bidirectional(CoAttention):
         self.question_score = nn.Linear(question_width, 1, bias=False)
 
     def forward(self, batch: Batch) -> Attended:
-        image, question, image_valid, question_valid = blanked(batch)
+        image, question, image_valid, question_valid = batch
         image_reads = "image_attention" not in self.without
         question_reads = "question_attention" not in self.without
-        image_tokens, question_tokens = image, question
+        regions, at_regions = valid_rows(image, image_valid)
+        words, at_words = valid_rows(question, question_valid)
         if image_reads or question_reads:
             with region("affinity"):
-                regions = split(self.image_affinity(image), self.heads)  # [B, h, N, K/h]
-                words = split(self.question_affinity(question), self.heads)  # [B, h, T, K/h]
+                rows = split(at_regions.spread(self.image_affinity(regions)), self.heads)  # [B, h, N, K/h]
+                columns = split(at_words.spread(self.question_affinity(words)), self.heads)  # [B, h, T, K/h]
                 # scaled before the product, which would otherwise be the first to leave the range of fp16
-                affinity = (regions * regions.shape[-1] ** -0.5) @ words.mT  # [B, h, N, T]
+                affinity = (rows * rows.shape[-1] ** -0.5) @ columns.mT  # [B, h, N, T]
         if image_reads:
-            read = self._read(affinity, self.question_value(question), question_valid)
-            image_tokens = image + self.image_merge(read)  # [B, N, V]
+            read = self._read(affinity, at_words.spread(self.question_value(words)), question_valid)  # [B, N, K]
+            tokens = regions + self.image_merge(at_regions.taken(read))
+            image_vector, image_weights = scored_pool(self.image_score, tokens, image_valid, at_regions)
+        else:
+            image_vector, image_weights = masked_mean(image, image_valid)
         if question_reads:
-            read = self._read(affinity.mT, self.image_value(image), image_valid)
-            question_tokens = question + self.question_merge(read)  # [B, T, Q]
-        image_vector, image_weights = (
-            scored_pool(self.image_score, image_tokens, image_valid) if image_reads else masked_mean(image, image_valid)
-        )
-        question_vector, question_weights = (
-            scored_pool(self.question_score, question_tokens, question_valid)
-            if question_reads
-            else masked_mean(question, question_valid)
-        )
+            read = self._read(affinity.mT, at_regions.spread(self.image_value(regions)), image_valid)  # [B, T, K]
+            tokens = words + self.question_merge(at_words.taken(read))
+            question_vector, question_weights = scored_pool(self.question_score, tokens, question_valid, at_words)
+        else:
+            question_vector, question_weights = masked_mean(question, question_valid)
         return Attended(
             image_vector.unsqueeze(1),
             question_vector.unsqueeze(1),
@@ -95,7 +95,7 @@ class Bidirectional(CoAttention):
         """What each slot reads from the valid slots of the other side, ``[B, L, K]``; zeros from none."""
         with region("pooling"):
             weights = masked_softmax(affinity, valid[:, None, None])
-            return (weights @ split(values, self.heads)).transpose(1, 2).flatten(2)
+            return joined(weights @ split(values, self.heads))
 
     def matmul_flops(self, examples: int, regions: int, words: int) -> int:
         each = 0

@@ -10,6 +10,7 @@ from variants.interface import Attended, Batch, CoAttention, blanked, hidden_wid
 from variants.masking import blank, joint_softmax, pool, uniform
 from variants.regions import region
 from variants.registry import register
+from variants.slots import Slots, slots_of
 
 
 class Pooling(nn.Module):
@@ -27,9 +28,10 @@ class Pooling(nn.Module):
         self.question = nn.Linear(question_width, hidden)
         self.update = nn.Linear(hidden, question_width)
 
-    def forward(self, image: Tensor, question: Tensor, weights: Tensor) -> Tensor:
-        """What the words are told, ``[B, Q]``, from weights ``[B, N, T]``."""
-        regions, words = relu_of_own(self.image(image)), relu_of_own(self.question(question))
+    def forward(self, image: Tensor, question: Tensor, weights: Tensor, at_regions: Slots, at_words: Slots) -> Tensor:
+        """What the words are told, ``[B, Q]``, from weights ``[B, N, T]``; the sides may be the slots' rows alone."""
+        regions = at_regions.spread(relu_of_own(self.image(image)))
+        words = at_words.spread(relu_of_own(self.question(question)))
         if regions.shape[1] < words.shape[1]:  # what is multiplied by itself is the shorter side
             pairs = (regions * (weights @ words)).sum(1)
         else:
@@ -105,9 +107,11 @@ class Bilinear(CoAttention):
 
     def forward(self, batch: Batch) -> Attended:
         image, question, image_valid, question_valid = blanked(batch)
+        at_regions, at_words = slots_of(image_valid), slots_of(question_valid)
+        image_rows = at_regions.taken(image)
         with region("affinity"):
-            regions = relu_of_own(self.image_rank(image)).unsqueeze(1)  # [B, 1, N, K]
-            words = relu_of_own(self.question_rank(question)).unsqueeze(1)  # [B, 1, T, K]
+            regions = at_regions.spread(relu_of_own(self.image_rank(image_rows))).unsqueeze(1)  # [B, 1, N, K]
+            words = at_words.spread(relu_of_own(self.question_rank(at_words.taken(question)))).unsqueeze(1)
             maps = self.map.unsqueeze(1)  # [G, 1, K]
             shorter = regions.shape[2] < words.shape[2]
             scores = (regions * maps) @ words.mT if shorter else regions @ (words * maps).mT  # [B, G, N, T]
@@ -119,7 +123,8 @@ class Bilinear(CoAttention):
             told = [question] * self.map.shape[0]
             current = question
             for glimpse, pooling in enumerate(self.poolings):
-                update = pooling(image, current, weights[:, glimpse])  # [B, Q]
+                said = at_words.taken(current)
+                update = pooling(image_rows, said, weights[:, glimpse], at_regions, at_words)  # [B, Q]
                 told[glimpse] = blank(current + update.unsqueeze(1), question_valid)
                 current = told[glimpse] if self.residual else question
             question_vectors = [pool(question_weights[:, glimpse], words) for glimpse, words in enumerate(told)]

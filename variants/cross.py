@@ -5,10 +5,11 @@ from collections.abc import Collection
 from torch import nn
 
 from variants.heads import Heads, width_of_heads
-from variants.interface import Attended, Batch, CoAttention, blanked
+from variants.interface import Attended, Batch, CoAttention
 from variants.masking import masked_mean
 from variants.registry import register
 from variants.scored import scored_pool
+from variants.slots import valid_rows
 
 
 @register("cross")
@@ -51,17 +52,19 @@ class Cross(CoAttention):
         self.question_score = nn.Linear(question_width, 1, bias=False)
 
     def forward(self, batch: Batch) -> Attended:
-        image, question, image_valid, question_valid = blanked(batch)
+        image, question, image_valid, question_valid = batch
+        regions, at_regions = valid_rows(image, image_valid)
+        words, at_words = valid_rows(question, question_valid)
         if "image_attention" in self.without:
             image_vector, image_weights = masked_mean(image, image_valid)  # [B, V], [B, N]
         else:
-            image_tokens = image + self.image_reads(image, question, question_valid)  # [B, N, V]
-            image_vector, image_weights = scored_pool(self.image_score, image_tokens, image_valid)
+            regions_read = regions + self.image_reads(regions, words, question_valid, at_regions, at_words)  # [.., V]
+            image_vector, image_weights = scored_pool(self.image_score, regions_read, image_valid, at_regions)
         if "question_attention" in self.without:
             question_vector, question_weights = masked_mean(question, question_valid)  # [B, Q], [B, T]
         else:
-            question_tokens = question + self.question_reads(question, image, image_valid)  # [B, T, Q]
-            question_vector, question_weights = scored_pool(self.question_score, question_tokens, question_valid)
+            words_read = words + self.question_reads(words, regions, image_valid, at_words, at_regions)  # [.., Q]
+            question_vector, question_weights = scored_pool(self.question_score, words_read, question_valid, at_words)
         return Attended(
             image_vector.unsqueeze(1),
             question_vector.unsqueeze(1),

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from variants.interface import hidden_width
 from variants.masking import masked_softmax
 from variants.regions import region
+from variants.slots import EVERY, Slots
 
 
 def width_of_heads(name: str, heads: int, hidden: int | None, *, image_width: int, question_width: int) -> int:
@@ -35,6 +36,11 @@ def split(projected: Tensor, heads: int) -> Tensor:
     return projected.view(*projected.shape[:-1], heads, -1).transpose(1, 2)
 
 
+def joined(context: Tensor) -> Tensor:
+    """``[B, heads, L, K/heads]`` to ``[B, L, K]``, the inverse of `split`."""
+    return context.transpose(1, 2).flatten(2)
+
+
 class Heads(nn.Module):
     """What slots X read from slots Y (Vaswani et al. 2017, section 3.2).
 
@@ -56,23 +62,34 @@ class Heads(nn.Module):
         self.value = nn.Linear(other_width, hidden, bias=bias)
         self.merge = nn.Linear(hidden, width, bias=bias)
 
-    def forward(self, features: Tensor, other: Tensor, other_valid: Tensor) -> Tensor:
-        """What each slot of ``[B, L, D]`` reads from the valid slots of ``other``; from none, the last map's bias."""
+    def forward(
+        self, features: Tensor, other: Tensor, other_valid: Tensor, own: Slots = EVERY, others: Slots = EVERY
+    ) -> Tensor:
+        """What each slot reads from the valid slots of ``other``; from none, the last map's bias.
+
+        Args:
+            features: ``[B, L, D]``, or the rows of ``own`` alone; so is what comes back.
+            other: ``[B, M, E]``, or the rows of ``others`` alone.
+            other_valid: ``[B, M]`` bool.
+            own: the slots that read.
+            others: the slots that are read.
+        """
         with region("affinity"):
-            query = self.split(self.query(features))  # [B, heads, L, K/heads]
+            query = self.split(own.spread(self.query(features)))  # [B, heads, L, K/heads]
+            key = self.split(others.spread(self.key(other)))
             # scaled before the product, which would otherwise be the first to leave the range of fp16
-            affinity = (query * query.shape[-1] ** -0.5) @ self.split(self.key(other)).mT  # [B, heads, L, M]
+            affinity = (query * query.shape[-1] ** -0.5) @ key.mT  # [B, heads, L, M]
             weights = masked_softmax(affinity, other_valid[:, None, None])
         with region("pooling"):
-            return self.join(weights @ self.split(self.value(other)))
+            return self.join(weights @ self.split(others.spread(self.value(other))), own)
 
     def split(self, projected: Tensor) -> Tensor:
         """As `split`, into its own heads."""
         return split(projected, self.heads)
 
-    def join(self, context: Tensor) -> Tensor:
-        """``[B, heads, L, K/heads]`` to what is read, ``[B, L, D]``."""
-        merged: Tensor = self.merge(context.transpose(1, 2).flatten(2))
+    def join(self, context: Tensor, own: Slots = EVERY) -> Tensor:
+        """``[B, heads, L, K/heads]`` to what is read, ``[B, L, D]`` or the rows of ``own`` alone."""
+        merged: Tensor = self.merge(own.taken(joined(context)))
         return merged
 
     def multiplications(self, slots: int, others: int) -> int:

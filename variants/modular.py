@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from variants.elementwise import relu_of_own
 from variants.heads import Heads
-from variants.interface import Attended, Batch, CoAttention, blanked
+from variants.interface import Attended, Batch, CoAttention
 from variants.masking import masked_softmax
 from variants.regions import region
 from variants.registry import register
+from variants.slots import Slots, valid_rows
 
 
 class Norm(nn.Module):
@@ -59,12 +60,16 @@ class Unit(nn.Module):
         self.contract = nn.Linear(4 * width, width)
         self.forward_norm = Norm(width)
 
-    def forward(self, features: Tensor, valid: Tensor, guide: Tensor, guide_valid: Tensor) -> Tensor:
-        """``[B, L, D]`` to the same; what stands in padded slots is finite and means nothing."""
-        features = self.own_norm(features if self.own is None else features + self.own(features, features, valid))
+    def forward(
+        self, features: Tensor, valid: Tensor, slots: Slots, guide: Tensor, guide_valid: Tensor, guide_slots: Slots
+    ) -> Tensor:
+        """``[B, L, D]``, or the rows of ``slots``, to the same; what stands in padded slots means nothing."""
+        if self.own is not None:
+            features = features + self.own(features, features, valid, slots, slots)
+        features = self.own_norm(features)
         if self.guided_norm is not None:
             if self.guided is not None:
-                features = features + self.guided(features, guide, guide_valid)
+                features = features + self.guided(features, guide, guide_valid, slots, guide_slots)
             features = self.guided_norm(features)
         normed: Tensor = self.forward_norm(features + self.contract(relu_of_own(self.expand(features))))
         return normed
@@ -85,15 +90,15 @@ class Flattening(nn.Module):
         self.score = nn.Linear(width, 1)
         self.merge = nn.Linear(width, 2 * width)
 
-    def forward(self, features: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Vector ``[B, 1, 2 D]`` and weights ``[B, 1, L]``."""
+    def forward(self, features: Tensor, valid: Tensor, slots: Slots) -> tuple[Tensor, Tensor]:
+        """Vector ``[B, 1, 2 D]`` and weights ``[B, 1, L]``, of features as `Unit` takes them."""
         with region("scores"):
-            scores = self.score(relu_of_own(self.hidden(features))).mT  # [B, 1, L]
+            scores = slots.spread(self.score(relu_of_own(self.hidden(features)))).mT  # [B, 1, L]
         with region("pooling"):
             weights = masked_softmax(scores, valid.unsqueeze(1))
             # the bias alone would stand for a side without a valid slot
             empty = ~valid.any(-1)[:, None, None]
-            vector: Tensor = self.merge(weights @ features)
+            vector: Tensor = self.merge(weights @ slots.spread(features))
             return vector.masked_fill(empty, 0), weights
 
 
@@ -156,19 +161,21 @@ class Modular(CoAttention):
         self.question_flattening = Flattening(width)
 
     def forward(self, batch: Batch) -> Attended:
-        image, question, image_valid, question_valid = blanked(batch)
+        image_valid, question_valid = batch.image_valid, batch.question_valid
+        image, at_regions = valid_rows(batch.image, image_valid)
+        question, at_words = valid_rows(batch.question, question_valid)
         if self.image_projection is not None:
             image = self.image_projection(image)  # [B, N, D]
         guides = []
         for unit in self.question_units:
-            question = unit(question, question_valid, question, question_valid)
+            question = unit(question, question_valid, at_words, question, question_valid, at_words)
             guides.append(question)
         if self.arrangement == "encdec":
             guides = [question] * len(guides)
         for unit, guide in zip(self.image_units, guides, strict=True):
-            image = unit(image, image_valid, guide, question_valid)
-        image_vector, image_weights = self.image_flattening(image, image_valid)
-        question_vector, question_weights = self.question_flattening(question, question_valid)
+            image = unit(image, image_valid, at_regions, guide, question_valid, at_words)
+        image_vector, image_weights = self.image_flattening(image, image_valid, at_regions)
+        question_vector, question_weights = self.question_flattening(question, question_valid, at_words)
         return Attended(image_vector, question_vector, image_weights, question_weights)
 
     def guided_weights(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_softmax
 from variants.regions import region
 from variants.registry import register
+from variants.slots import EVERY, Slots, slots_of
 
 
 class Reader(nn.Module):
@@ -41,13 +42,14 @@ class Reader(nn.Module):
         self.expand = nn.Linear(width, 4 * width) if feeds else None
         self.contract = nn.Linear(4 * width, width) if feeds else None
 
-    def forward(self, queries: Tensor, batch: Batch) -> Tensor:
-        """``[B, G, K]`` to the same."""
+    def forward(self, queries: Tensor, batch: Batch, at_regions: Slots, at_words: Slots) -> Tensor:
+        """``[B, G, K]`` to the same; the sides of the batch may be the rows of these slots alone."""
         if self.own is not None and self.own_norm is not None:
             normed = self.own_norm(queries)
             queries = queries + self.own(normed, normed, queries.new_ones(queries.shape[:2], dtype=torch.bool))
-        queries = queries + self.image(self.image_norm(queries), batch.image, batch.image_valid)
-        queries = queries + self.question(self.question_norm(queries), batch.question, batch.question_valid)
+        image, question, image_valid, question_valid = batch
+        queries = queries + self.image(self.image_norm(queries), image, image_valid, EVERY, at_regions)
+        queries = queries + self.question(self.question_norm(queries), question, question_valid, EVERY, at_words)
         if self.expand is not None and self.contract is not None and self.forward_norm is not None:
             queries = queries + self.contract(relu_of_own(self.expand(self.forward_norm(queries))))
         return queries
@@ -121,11 +123,14 @@ class Queries(CoAttention):
     def forward(self, batch: Batch) -> Attended:
         batch = blanked(batch)
         image, question, image_valid, question_valid = batch
+        at_regions, at_words = slots_of(image_valid), slots_of(question_valid)
+        rows = batch._replace(image=at_regions.taken(image), question=at_words.taken(question))
         queries = self.queries.to(image.dtype).repeat(image.shape[0], 1, 1)  # [B, G, K]
         for layer in self.layers:
-            queries = layer(queries, batch)
-        image_weights = self._look(self.image_query(queries), self.image_key(image), image_valid)  # [B, G, N]
-        question_weights = self._look(self.question_query(queries), self.question_key(question), question_valid)
+            queries = layer(queries, rows, at_regions, at_words)
+        keys = at_regions.spread(self.image_key(rows.image)), at_words.spread(self.question_key(rows.question))
+        image_weights = self._look(self.image_query(queries), keys[0], image_valid)  # [B, G, N]
+        question_weights = self._look(self.question_query(queries), keys[1], question_valid)  # [B, G, T]
         with region("pooling"):
             return Attended(image_weights @ image, question_weights @ question, image_weights, question_weights)
 

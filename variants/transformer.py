@@ -1,14 +1,25 @@
 """Co-attentional transformer layers: the sides read each other, then themselves, then each a feed-forward layer."""
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from variants.elementwise import relu_of_own
 from variants.heads import Heads
-from variants.interface import Attended, Batch, CoAttention, blanked
+from variants.interface import Attended, Batch, CoAttention
 from variants.registry import register
 from variants.scored import scored_pool
+from variants.slots import Slots, valid_rows
+
+
+class State(NamedTuple):
+    """One side between layers."""
+
+    features: Tensor
+    """``[B, L, D]``, or the rows of ``slots`` alone; what stands in padded slots is finite and means nothing."""
+    valid: Tensor
+    slots: Slots
 
 
 class Side(nn.Module):
@@ -37,20 +48,23 @@ class Side(nn.Module):
         self.contract = nn.Linear(expansion * width, width) if feeds else None
         self.forward_norm = nn.LayerNorm(width)
 
-    def cross(self, features: Tensor, other: Tensor, other_valid: Tensor, heads: Heads | None) -> Tensor:
-        """The features with what they read in the other side, by its own heads or by those that are given."""
+    def cross(self, side: State, other: State, heads: Heads | None) -> State:
+        """The side with what it reads in the other one, by its own heads or by those that are given."""
         heads = heads if heads is not None else self.other
-        read = features if heads is None else features + heads(features, other, other_valid)
-        normed: Tensor = self.other_norm(read)
-        return normed
+        features = side.features
+        if heads is not None:
+            features = features + heads(features, other.features, other.valid, side.slots, other.slots)
+        return side._replace(features=self.other_norm(features))
 
-    def forward(self, features: Tensor, valid: Tensor) -> Tensor:
-        """The rest of the layer, ``[B, L, D]`` to the same; what stands in padded slots is finite and means nothing."""
-        features = self.own_norm(features if self.own is None else features + self.own(features, features, valid))
+    def forward(self, side: State) -> State:
+        """The rest of the layer."""
+        features = side.features
+        if self.own is not None:
+            features = features + self.own(features, features, side.valid, side.slots, side.slots)
+        features = self.own_norm(features)
         if self.expand is not None and self.contract is not None:
             features = features + self.contract(relu_of_own(self.expand(features)))
-        normed: Tensor = self.forward_norm(features)
-        return normed
+        return side._replace(features=self.forward_norm(features))
 
     def multiplications(self, slots: int, others: int, *, shared: Heads | None) -> int:
         """How many multiply-adds its products take for one example."""
@@ -77,13 +91,10 @@ class Layer(nn.Module):
         self.question = question
         self.shared = shared
 
-    def forward(self, batch: Batch) -> Batch:
-        image, question, image_valid, question_valid = batch
-        regions = self.image.cross(image, question, question_valid, self.shared)
-        words = self.question.cross(question, image, image_valid, self.shared)
-        return Batch(
-            self.image(regions, image_valid), self.question(words, question_valid), image_valid, question_valid
-        )
+    def forward(self, image: State, question: State) -> tuple[State, State]:
+        regions = self.image.cross(image, question, self.shared)
+        words = self.question.cross(question, image, self.shared)
+        return self.image(regions), self.question(words)
 
 
 @register("transformer")
@@ -156,11 +167,14 @@ class Transformer(CoAttention):
         self.question_score = nn.Linear(question_width, 1, bias=False)
 
     def forward(self, batch: Batch) -> Attended:
-        batch = blanked(batch)
+        regions, at_regions = valid_rows(batch.image, batch.image_valid)
+        words, at_words = valid_rows(batch.question, batch.question_valid)
+        image = State(regions, batch.image_valid, at_regions)
+        question = State(words, batch.question_valid, at_words)
         for layer in self.layers:
-            batch = layer(batch)
-        image_vector, image_weights = scored_pool(self.image_score, batch.image, batch.image_valid)
-        question_vector, question_weights = scored_pool(self.question_score, batch.question, batch.question_valid)
+            image, question = layer(image, question)
+        image_vector, image_weights = scored_pool(self.image_score, *image)
+        question_vector, question_weights = scored_pool(self.question_score, *question)
         return Attended(
             image_vector.unsqueeze(1),
             question_vector.unsqueeze(1),

@@ -41,6 +41,12 @@ class Workload:
         changes = ",".join(f"{key}={value}" for key, value in self.overrides)
         return self.name + (f"[{changes}]" if changes else "")
 
+    @property
+    def valid_share(self) -> float:
+        """Mean share of the slots that are valid, of both sides together."""
+        slots = self.regions + self.words
+        return (self.regions * self.image_fill + self.words * self.question_fill) / slots
+
     def lengths(self, side: Literal["image", "question"]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Valid slots per example, ``[batch]``: uniform around the mean fill, at least 1, the first row full."""
         width, fill = (self.regions, self.image_fill) if side == "image" else (self.words, self.question_fill)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from suite.core import stats, workloads
 from suite.core.described import Descriptions
+from suite.core.errors import UserError
 from suite.core.latencies import Latencies, Place, doubts
 from suite.core.records import (
     ANCHOR,
@@ -48,6 +49,8 @@ _MEASURED = {
     "graph_breaks": "graph_breaks",
     "recompiles": "recompiles",
 }
+_MOSTLY = 0.9
+"""Share of valid slots from which on passing over the others saves next to nothing."""
 CELL_COLUMNS = (
     *("workload", "phase", "device", "variant", "mechanism", "role", "form", "precision", "execution", "dtype"),
     *("latency_s", "latency_low_s", "latency_high_s", "spread", "samples", "processes", "examples_per_s"),
@@ -365,13 +368,22 @@ def _task_medians(times: Latencies) -> dict[tuple[Place, str], tuple[float, floa
     return {key: (min(found), max(found)) for key, found in medians.items()}
 
 
+def _mostly_valid(workload: str) -> bool:
+    """Whether nearly all slots of a workload are valid; those of an unknown one are taken to be."""
+    try:
+        return workloads.named(workload).valid_share >= _MOSTLY
+    except UserError:
+        return True
+
+
 def _add_roofline(
     cells: pd.DataFrame, peaks: pd.DataFrame, medians: Mapping[tuple[Place, str], tuple[float, float]]
 ) -> pd.DataFrame:
     """How near each cell comes to the least time that this machine allows by its fastest route to the same function.
 
     What a variant does is itself a measurement of the machine: where one without a doubt exceeds a measured peak, the
-    peak is what it did. So no share exceeds 1; where a doubted time would, there is none.
+    peak is what it did. So no share exceeds 1; where a doubted time would, there is none. Counted are the products of
+    all slots: where many are padding, a variant that passes over them may seem to exceed what it does not.
 
     Returns:
         The peaks, with the variant in ``reached_by`` where one exceeded what was measured.
@@ -384,7 +396,7 @@ def _add_roofline(
     ranges = [medians.get((Place(*key[:3]), key[3]), (math.nan, math.nan)) for key in keys]
     shortest, longest = (np.array([ends[end] for ends in ranges], dtype=float) for end in (0, 1))
     flops, moved = (cells[name].to_numpy(dtype=float) for name in ("matmul_flops", "least_bytes"))
-    sure = (cells["trust"].map(len).eq(0) & (cells["hidden"] == "")).to_numpy()
+    sure = (cells["trust"].map(len).eq(0) & (cells["hidden"] == "") & cells["workload"].map(_mostly_valid)).to_numpy()
     done, copied = flops / shortest, moved / shortest
     for at in np.nonzero(sure)[0]:
         device, variant = devices[at], str(cells["variant"].iloc[at])

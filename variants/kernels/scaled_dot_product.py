@@ -10,6 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from variants.heads import Heads
 from variants.regions import region
+from variants.slots import EVERY, Slots
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -26,20 +27,26 @@ class Reading(nn.Module):
         super().__init__()
         self.heads = heads
 
-    def forward(self, features: Tensor, other: Tensor, other_valid: Tensor) -> Tensor:
+    def forward(
+        self, features: Tensor, other: Tensor, other_valid: Tensor, own: Slots = EVERY, others: Slots = EVERY
+    ) -> Tensor:
         """As `Heads`."""
         heads = self.heads
         with region("affinity"):
             query, key, value = (
-                heads.split(layer(source))
-                for layer, source in ((heads.query, features), (heads.key, other), (heads.value, other))
+                heads.split(slots.spread(layer(source)))
+                for layer, source, slots in (
+                    (heads.query, features, own),
+                    (heads.key, other, others),
+                    (heads.value, other, others),
+                )
             )
             empty = ~other_valid.any(-1)  # [B]
             # backends disagree on rows without a valid slot: they see all, and are emptied below
-            seen = (other_valid | empty.unsqueeze(-1))[:, None, None, :].expand(-1, 1, features.shape[1], -1)
-            with sdpa_kernel(backend(features.device)):
+            seen = (other_valid | empty.unsqueeze(-1))[:, None, None, :].expand(-1, 1, query.shape[2], -1)
+            with sdpa_kernel(backend(query.device)):
                 context = scaled_dot_product_attention(query, key, value, attn_mask=seen)  # [B, heads, L, K/heads]
-            return heads.join(context.masked_fill(empty[:, None, None, None], 0))
+            return heads.join(context.masked_fill(empty[:, None, None, None], 0), own)
 
 
 def has_heads(module: nn.Module) -> bool:

@@ -141,10 +141,12 @@ class GATLayer(nn.Module):
     Args:
         inputs: width of an atom.
         outputs: width of what comes out.
+        slope: of its rectifier, where that is negative.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, slope: float) -> None:
         super().__init__()
+        self.slope = slope
         self.W = nn.Parameter(nn.init.xavier_uniform_(torch.empty(inputs, outputs)))
         self.a = nn.Parameter(nn.init.xavier_uniform_(torch.empty(2 * outputs, 1)))
 
@@ -152,7 +154,7 @@ class GATLayer(nn.Module):
         """``[B, N, outputs]`` of ``[B, N, inputs]``, with ``adjacency`` ``[B, N, N]`` of integers."""
         mapped = atoms @ self.W
         own, others = self.a.chunk(2)
-        scores = nn.functional.leaky_relu(mapped @ own + (mapped @ others).mT, SLOPE)
+        scores = nn.functional.leaky_relu(mapped @ own + (mapped @ others).mT, self.slope)
         scores = torch.where(adjacency > 0, scores, torch.full_like(scores, FILL))
         return torch.softmax(scores, dim=2) @ mapped
 
@@ -167,6 +169,7 @@ class BACPI(Bidirectional):
         fingerprint: bits of a fingerprint.
         width: of all features.
         outputs: 1 for an affinity, 2 for an interaction.
+        slope: of the rectifiers over atoms and residues, where they are negative; those behind them keep theirs.
     """
 
     def __init__(
@@ -178,8 +181,10 @@ class BACPI(Bidirectional):
         fingerprint: int,
         width: int,
         outputs: int,
+        slope: float = SLOPE,
     ) -> None:
         super().__init__(width, outputs)
+        self.slope = slope
         (atoms, comp_dim), (residues, prot_dim) = sizes
         self.heads = gat[1]
         self.embedding_layer_atom = nn.Embedding(atoms, comp_dim)
@@ -187,8 +192,8 @@ class BACPI(Bidirectional):
         self.fp0 = nn.Parameter(torch.empty(fingerprint, width).normal_(std=fingerprint**-0.5))
         self.fp1 = nn.Parameter(torch.empty(width, width).normal_(std=width**-0.5))
         for head in range(self.heads):
-            self.add_module(f"gat_layer_{head}", GATLayer(comp_dim, gat[0]))
-        self.gat_out = GATLayer(gat[0] * self.heads, comp_dim)
+            self.add_module(f"gat_layer_{head}", GATLayer(comp_dim, gat[0], slope))
+        self.gat_out = GATLayer(gat[0] * self.heads, comp_dim, slope)
         self.W_comp = nn.Linear(comp_dim, width)
         # over positions and channels alike, as published
         self.conv_layers = nn.ModuleList(
@@ -215,11 +220,11 @@ class BACPI(Bidirectional):
             for head in range(self.heads)
         ]
         compound = nn.functional.elu(self.gat_out(torch.cat(heads, dim=2), adjacency))
-        compound = nn.functional.leaky_relu(self.W_comp(compound), SLOPE)
+        compound = nn.functional.leaky_relu(self.W_comp(compound), self.slope)
         protein = self.embedding_layer_amino(amino).unsqueeze(1)
         for convolution in self.conv_layers:
-            protein = nn.functional.leaky_relu(convolution(protein), SLOPE)
-        protein = nn.functional.leaky_relu(self.W_prot(protein.squeeze(1)), SLOPE)
+            protein = nn.functional.leaky_relu(convolution(protein), self.slope)
+        protein = nn.functional.leaky_relu(self.W_prot(protein.squeeze(1)), self.slope)
         for weight in (self.fp0, self.fp1):
             fps = nn.functional.leaky_relu(fps @ weight, SLOPE)
         return {"prediction": self.attend(compound, atoms_mask, fps, protein, amino_mask)["prediction"]}
@@ -282,7 +287,7 @@ def bidat_from_checkpoint(checkpoint: Checkpoint) -> BidirectionalAttention:
 
 
 def net_from_checkpoint(checkpoint: Checkpoint) -> BACPI:
-    """The network in the sizes of its weights."""
+    """The network in the sizes of its weights; ``alpha`` (0.1) is the configuration's."""
     heads = checkpoint.count(r"gat_layer_(\d+)\.")
     return BACPI(
         sizes=(
@@ -294,6 +299,7 @@ def net_from_checkpoint(checkpoint: Checkpoint) -> BACPI:
         fingerprint=checkpoint.size("fp0", 0),
         width=checkpoint.size("U.0", 0, config="latent_dim"),
         outputs=checkpoint.size("output.weight", 0),
+        slope=float(str(checkpoint.config.get("alpha", SLOPE))),
     )
 
 

@@ -32,7 +32,7 @@ class NormedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        normed: Tensor = self.weight_g * self.weight_v / self.weight_v.norm()
+        normed: Tensor = self.weight_v * (self.weight_g / self.weight_v.norm())
         return normed
 
     def forward(self, features: Tensor) -> Tensor:
@@ -118,8 +118,10 @@ class BCNet(nn.Module):
     @property
     def matrix(self) -> Tensor:
         """What the ranks of each map are multiplied by, ``[1, G, 1, K]``."""
-        plain: Tensor = self.h_mat if hasattr(self, "h_mat") else self.h_mat_g * self.h_mat_v / self.h_mat_v.norm()
-        return plain
+        if hasattr(self, "h_mat"):
+            return self.h_mat
+        normed: Tensor = self.h_mat_v * (self.h_mat_g / self.h_mat_v.norm())
+        return normed
 
     def pooled(self, v: Tensor, q: Tensor, weights: Tensor) -> Tensor:
         """The products of all ranks, summed over pairs under ``weights`` ``[B, N, T]`` as they come: ``[B, K / k]``."""

@@ -6,7 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from variants.heads import joined, split
 from variants.masking import masked_softmax
+from variants.slots import EVERY, Slots
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": nn.functional.gelu,
@@ -15,16 +17,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 """By the configuration's word; this gelu is the exact one, by the error function."""
 NORM_EPS = 1e-12
-
-
-def split(features: Tensor, heads: int) -> Tensor:
-    """``[B, L, K]`` to ``[B, heads, L, K/heads]``."""
-    return features.reshape(*features.shape[:-1], heads, -1).transpose(1, 2)
-
-
-def joined(context: Tensor) -> Tensor:
-    """``[B, heads, L, K/heads]`` to ``[B, L, K]``."""
-    return context.transpose(1, 2).flatten(2)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -81,14 +73,28 @@ class Reading(nn.Module):
         self.key = nn.Linear(other_width, hidden)
         self.value = nn.Linear(other_width, hidden)
 
-    def forward(self, features: Tensor, other: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What ``[B, L, width]`` reads, ``[B, L, hidden]``, and the weights ``[B, h, L, M]``; mask as in `attend`."""
+    def forward(
+        self, features: Tensor, other: Tensor, mask: Tensor | None, own: Slots = EVERY, others: Slots = EVERY
+    ) -> tuple[Tensor, Tensor]:
+        """What each slot reads, ``[B, L, hidden]``, and the weights ``[B, h, L, M]``.
+
+        Args:
+            features: ``[B, L, width]``, or the rows of ``own`` alone; so is what comes back.
+            other: ``[B, M, other_width]``, or the rows of ``others`` alone.
+            mask: as in `attend`.
+            own: the slots that read; all of them, as published.
+            others: the slots that are read, likewise.
+        """
         query, key, value = (
-            split(linear(read), self.heads)
-            for linear, read in ((self.query, features), (self.key, other), (self.value, other))
+            split(slots.spread(linear(read)), self.heads)
+            for linear, read, slots in (
+                (self.query, features, own),
+                (self.key, other, others),
+                (self.value, other, others),
+            )
         )
         context, weights = attend(query, key, value, mask)
-        return joined(context), weights
+        return own.taken(joined(context)), weights
 
 
 class Output(nn.Module):
@@ -125,9 +131,11 @@ class Attention(nn.Module):
         self.add_module(inner, Reading(width, other_width, width, heads))
         self.output = Output(width, width)
 
-    def forward(self, features: Tensor, other: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The features with what they read, ``[B, L, width]``, and the weights ``[B, h, L, M]``."""
-        context, weights = self.get_submodule(self.inner)(features, other, mask)
+    def forward(
+        self, features: Tensor, other: Tensor, mask: Tensor | None, own: Slots = EVERY, others: Slots = EVERY
+    ) -> tuple[Tensor, Tensor]:
+        """The features with what they read, and the weights ``[B, h, L, M]``; arguments as `Reading.forward`."""
+        context, weights = self.get_submodule(self.inner)(features, other, mask, own, others)
         return self.output(context, features), weights
 
 

@@ -14,6 +14,7 @@ from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import EITHER, known
 from variants.registry import register
 from variants.scored import scored_pool
+from variants.slots import EVERY, Slots, slots_of
 
 
 class QFormerLayer(nn.Module):
@@ -48,7 +49,14 @@ class QFormerLayer(nn.Module):
         self.output_query = Output(intermediate, width)
 
     def rows(
-        self, rows: Tensor, image: Tensor, rows_mask: Tensor | None, image_mask: Tensor | None, queries: int
+        self,
+        rows: Tensor,
+        image: Tensor,
+        rows_mask: Tensor | None,
+        image_mask: Tensor | None,
+        queries: int | None = None,
+        at_rows: Slots = EVERY,
+        at_regions: Slots = EVERY,
     ) -> tuple[Tensor, Tensor | None]:
         """Rows in their own shape, and how the queries read the image, ``[B, h, Q, N]``, where they do.
 
@@ -57,15 +65,17 @@ class QFormerLayer(nn.Module):
             image: ``[B, N, e]``.
             rows_mask: added to scores, ``[B, 1, 1, S]``.
             image_mask: added to scores, ``[B, 1, 1, N]``; the model makes it for all rows.
-            queries: how many of the rows are queries.
+            queries: how many of the rows are queries; None for all.
+            at_rows: the slots whose rows these are; all, as published, or where some are text.
+            at_regions: likewise of the image.
         """
-        rows, _ = self.attention(rows, rows, rows_mask)
-        learned, text = rows[:, :queries], rows[:, queries:]
+        rows, _ = self.attention(rows, rows, rows_mask, at_rows, at_rows)
+        learned, text = (rows, None) if queries is None else (rows[:, :queries], rows[:, queries:])
         weights = None
         if self.crossattention is not None:
-            learned, weights = self.crossattention(learned, image, image_mask)
+            learned, weights = self.crossattention(learned, image, image_mask, at_rows, at_regions)
         learned = self.output_query(self.intermediate_query(learned), learned)
-        if not text.shape[1]:
+        if text is None or not text.shape[1]:
             return learned, weights
         return torch.cat([learned, self.output(self.intermediate(text), text)], dim=1), weights
 
@@ -139,7 +149,14 @@ class QFormer(nn.Module):
         return {"last_hidden_state": rows}
 
     def read(
-        self, rows: Tensor, image: Tensor, rows_mask: Tensor | None, image_mask: Tensor | None, queries: int
+        self,
+        rows: Tensor,
+        image: Tensor,
+        rows_mask: Tensor | None,
+        image_mask: Tensor | None,
+        queries: int | None = None,
+        at_rows: Slots = EVERY,
+        at_regions: Slots = EVERY,
     ) -> tuple[Tensor, Tensor]:
         """The rows behind the last layer, and how the queries read the image at last, ``[B, h, Q, N]``.
 
@@ -149,7 +166,7 @@ class QFormer(nn.Module):
         weights = rows.new_zeros(0)
         for layer in self.encoder.layer:
             assert isinstance(layer, QFormerLayer)
-            rows, looks = layer.rows(rows, image, rows_mask, image_mask, queries)
+            rows, looks = layer.rows(rows, image, rows_mask, image_mask, queries, at_rows, at_regions)
             weights = weights if looks is None else looks
         return rows, weights
 
@@ -228,8 +245,13 @@ class PublishedBlip2(CoAttention):
             valid[:, None, None] if self.corrected else extended(valid, image.dtype)
             for valid in (question_valid, image_valid)
         ]
-        rows, looks = self.network.read(question, image, masks[0], masks[1], question.shape[1])
-        vector, weights = scored_pool(self.score, blank(rows, question_valid), question_valid)
+        at_words = at_regions = EVERY
+        if self.corrected:
+            at_words, at_regions = slots_of(question_valid), slots_of(image_valid)
+        sides = at_words.taken(question), at_regions.taken(image)
+        rows, looks = self.network.read(*sides, masks[0], masks[1], None, at_words, at_regions)
+        rows = blank(at_words.spread(rows), question_valid)
+        vector, weights = scored_pool(self.score, rows, question_valid)
         image_weights = pool(weights, looks.mean(1))  # [B, N]
         if self.corrected:  # without words all regions weigh the same
             even = uniform(image_valid, image.dtype)

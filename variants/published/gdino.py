@@ -5,15 +5,15 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from variants.heads import width_of_heads
-from variants.interface import Attended, Batch, CoAttention, blanked
+from variants.heads import joined, split, width_of_heads
+from variants.interface import Attended, Batch, CoAttention
 from variants.masking import masked_softmax
 from variants.origin import Origin
-from variants.published.bert import joined, split
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import EITHER, EMPTIED, known
 from variants.published.rows import RowScores
 from variants.registry import register
+from variants.slots import EVERY, Slots, valid_rows
 
 SHARED_MAXIMUM = "the largest score of the whole batch is subtracted, so that padding and mates move the last bits"
 REACH = 50000.0
@@ -55,6 +55,8 @@ class BiMultiHeadAttention(nn.Module):
         l: Tensor,  # noqa: E741  # the published name
         mask_v: Tensor | None = None,
         mask_l: Tensor | None = None,
+        at_regions: Slots = EVERY,
+        at_words: Slots = EVERY,
     ) -> dict[str, Tensor]:
         """What each side read in the other, ``v`` ``[B, N, v_dim]`` and ``l`` ``[B, T, l_dim]``.
 
@@ -63,13 +65,20 @@ class BiMultiHeadAttention(nn.Module):
             l: text ``[B, T, l_dim]``.
             mask_v: ``[B, N]`` bool, True on padding.
             mask_l: ``[B, T]`` bool, True on padding.
+            at_regions: the slots whose rows ``v`` is, as given and as read; all, as published.
+            at_words: likewise of ``l``.
         """
         scale = (self.v_proj.out_features // self.num_heads) ** -0.5
-        scores = split(self.v_proj(v) * scale, self.num_heads) @ split(self.l_proj(l), self.num_heads).mT
-        v_looks, l_looks = self.weights(scores, mask_v, mask_l)
-        v_read = v_looks @ split(self.values_l_proj(l), self.num_heads)
-        l_read = l_looks @ split(self.values_v_proj(v), self.num_heads)
-        return {"v": self.out_v_proj(joined(v_read)), "l": self.out_l_proj(joined(l_read))}
+        rows, values_v = (
+            split(at_regions.spread(mapped), self.num_heads)
+            for mapped in (self.v_proj(v) * scale, self.values_v_proj(v))
+        )
+        columns, values_l = (
+            split(at_words.spread(mapped), self.num_heads) for mapped in (self.l_proj(l), self.values_l_proj(l))
+        )
+        v_looks, l_looks = self.weights(rows @ columns.mT, mask_v, mask_l)
+        v_read, l_read = at_regions.taken(joined(v_looks @ values_l)), at_words.taken(joined(l_looks @ values_v))
+        return {"v": self.out_v_proj(v_read), "l": self.out_l_proj(l_read)}
 
     def weights(self, scores: Tensor, mask_v: Tensor | None, mask_l: Tensor | None) -> tuple[Tensor, Tensor]:
         """Of the image over the text ``[B, h, N, T]``, and of the text over the image ``[B, h, T, N]``."""
@@ -124,10 +133,12 @@ class BiAttentionBlock(nn.Module):
         l: Tensor,  # noqa: E741  # the published name
         mask_v: Tensor | None = None,
         mask_l: Tensor | None = None,
+        at_regions: Slots = EVERY,
+        at_words: Slots = EVERY,
     ) -> dict[str, Tensor]:
         """Both sides in their own shapes; arguments as `BiMultiHeadAttention.forward`."""
         image, text = self.layer_norm_v(v), self.layer_norm_l(l)
-        read = self.attn(image, text, mask_v, mask_l)
+        read = self.attn(image, text, mask_v, mask_l, at_regions, at_words)
         return {"v": image + self.gamma_v * read["v"], "l": text + self.gamma_l * read["l"]}
 
 
@@ -181,10 +192,12 @@ class PublishedGdino(CoAttention):
             self.known_defects = ()
 
     def forward(self, batch: Batch) -> Attended:
+        regions, words, at_regions, at_words = batch.image, batch.question, EVERY, EVERY
         if self.corrected:
-            batch = blanked(batch)
-        found = self.network(batch.image, batch.question, ~batch.image_valid, ~batch.question_valid)
-        return self.scores.attended(found["v"], found["l"], batch)
+            regions, at_regions = valid_rows(regions, batch.image_valid)
+            words, at_words = valid_rows(words, batch.question_valid)
+        found = self.network(regions, words, ~batch.image_valid, ~batch.question_valid, at_regions, at_words)
+        return self.scores.attended(at_regions.spread(found["v"]), at_words.spread(found["l"]), batch)
 
     def gain(self, parameter: str) -> float:
         # its channels start at 1e-4, where nothing that is read would show

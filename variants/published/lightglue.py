@@ -5,14 +5,15 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from variants.interface import Attended, Batch, CoAttention, blanked, one_width
+from variants.heads import joined, split
+from variants.interface import Attended, Batch, CoAttention, one_width
 from variants.masking import masked_softmax
 from variants.origin import Origin
-from variants.published.bert import joined, split
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import EITHER, EMPTIED, known
 from variants.published.rows import RowScores
 from variants.registry import register
+from variants.slots import EVERY, Slots, valid_rows
 
 
 def _rotated(features: Tensor, encoding: Tensor) -> Tensor:
@@ -90,16 +91,21 @@ class CrossBlock(nn.Module):
         self.to_out = nn.Linear(width, width, bias=bias)
         self.ffn = _ffn(width)
 
-    def forward(self, x0: Tensor, x1: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, x0: Tensor, x1: Tensor, mask: Tensor | None = None, at0: Slots = EVERY, at1: Slots = EVERY
+    ) -> dict[str, Tensor]:
         """Both sides in their own shapes.
 
         Args:
             x0: ``[B, N, d]``.
             x1: ``[B, T, d]``.
             mask: ``[B, 1, N, T]`` bool, True on pairs of real slots.
+            at0: the slots whose rows ``x0`` is; all, as published.
+            at1: likewise of ``x1``.
         """
-        keys0, keys1 = (split(self.to_qk(x), self.heads) for x in (x0, x1))
-        values0, values1 = (split(self.to_v(x), self.heads) for x in (x0, x1))
+        sides = (x0, at0), (x1, at1)
+        keys0, keys1 = (split(at.spread(self.to_qk(x)), self.heads) for x, at in sides)
+        values0, values1 = (split(at.spread(self.to_v(x)), self.heads) for x, at in sides)
         scores = keys0 @ keys1.mT * keys0.shape[-1] ** -0.5  # [B, h, N, T]
         turned = None if mask is None else mask.mT
         messages = (
@@ -107,8 +113,8 @@ class CrossBlock(nn.Module):
             _repaired(_weights(scores.mT, turned, corrected=self.corrected) @ values0, mask, corrected=self.corrected),
         )
         return {
-            name: x + self.ffn(torch.cat([x, self.to_out(joined(message))], -1))
-            for name, x, message in zip(("x0", "x1"), (x0, x1), messages, strict=True)
+            name: x + self.ffn(torch.cat([x, self.to_out(at.taken(joined(message)))], -1))
+            for name, (x, at), message in zip(("x0", "x1"), sides, messages, strict=True)
         }
 
 
@@ -205,11 +211,13 @@ class PublishedLightglue(CoAttention):
             self.known_defects = ()
 
     def forward(self, batch: Batch) -> Attended:
+        regions, words, at_regions, at_words = batch.image, batch.question, EVERY, EVERY
         if self.corrected:
-            batch = blanked(batch)
+            regions, at_regions = valid_rows(regions, batch.image_valid)
+            words, at_words = valid_rows(words, batch.question_valid)
         pairs = (batch.image_valid.unsqueeze(-1) & batch.question_valid.unsqueeze(-2)).unsqueeze(1)  # [B, 1, N, T]
-        found = self.network(batch.image, batch.question, pairs)
-        return self.scores.attended(found["x0"], found["x1"], batch)
+        found = self.network(regions, words, pairs, at_regions, at_words)
+        return self.scores.attended(at_regions.spread(found["x0"]), at_words.spread(found["x1"]), batch)
 
 
 def crossblock_from_checkpoint(checkpoint: Checkpoint) -> CrossBlock:

@@ -5,13 +5,14 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from variants.interface import Attended, Batch, CoAttention, blanked, one_width
+from variants.interface import Attended, Batch, CoAttention, one_width
 from variants.origin import Origin
 from variants.published.bert import Attention, Intermediate, Output, additive
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import ADDED_MASKS
 from variants.published.rows import RowScores
 from variants.registry import register
+from variants.slots import EVERY, Slots, valid_rows
 
 
 class LXRTXLayer(nn.Module):
@@ -37,7 +38,13 @@ class LXRTXLayer(nn.Module):
         self.visn_output = Output(intermediate_size, hidden_size)
 
     def forward(
-        self, lang: Tensor, visn: Tensor, lang_mask: Tensor | None = None, visn_mask: Tensor | None = None
+        self,
+        lang: Tensor,
+        visn: Tensor,
+        lang_mask: Tensor | None = None,
+        visn_mask: Tensor | None = None,
+        at_words: Slots = EVERY,
+        at_regions: Slots = EVERY,
     ) -> dict[str, Tensor]:
         """Both sides in their own shapes.
 
@@ -46,11 +53,13 @@ class LXRTXLayer(nn.Module):
             visn: regions ``[B, N, d]``.
             lang_mask: ``[B, 1, 1, T]``, added to scores: 0 on real words, -10000 on padding; or as `bert.attend`.
             visn_mask: ``[B, 1, 1, N]``, likewise.
+            at_words: the slots whose rows ``lang`` is; all, as published.
+            at_regions: likewise of ``visn``.
         """
-        lang_found, _ = self.visual_attention(lang, visn, visn_mask)
-        visn_found, _ = self.visual_attention(visn, lang, lang_mask)
-        lang, _ = self.lang_self_att(lang_found, lang_found, lang_mask)
-        visn, _ = self.visn_self_att(visn_found, visn_found, visn_mask)
+        lang_found, _ = self.visual_attention(lang, visn, visn_mask, at_words, at_regions)
+        visn_found, _ = self.visual_attention(visn, lang, lang_mask, at_regions, at_words)
+        lang, _ = self.lang_self_att(lang_found, lang_found, lang_mask, at_words, at_words)
+        visn, _ = self.visn_self_att(visn_found, visn_found, visn_mask, at_regions, at_regions)
         return {
             "lang": self.lang_output(self.lang_inter(lang), lang),
             "visn": self.visn_output(self.visn_inter(visn), visn),
@@ -94,13 +103,15 @@ class PublishedLxmert(CoAttention):
             self.known_defects = ()
 
     def forward(self, batch: Batch) -> Attended:
+        regions, words, at_regions, at_words = batch.image, batch.question, EVERY, EVERY
         if self.corrected:
-            batch = blanked(batch)
             masks = [valid[:, None, None] for valid in (batch.question_valid, batch.image_valid)]
+            regions, at_regions = valid_rows(regions, batch.image_valid)
+            words, at_words = valid_rows(words, batch.question_valid)
         else:
             masks = [additive(valid, batch.image.dtype) for valid in (batch.question_valid, batch.image_valid)]
-        found = self.network(batch.question, batch.image, *masks)
-        return self.scores.attended(found["visn"], found["lang"], batch)
+        found = self.network(words, regions, *masks, at_words, at_regions)
+        return self.scores.attended(at_regions.spread(found["visn"]), at_words.spread(found["lang"]), batch)
 
 
 def xlayer_from_checkpoint(checkpoint: Checkpoint) -> LXRTXLayer:

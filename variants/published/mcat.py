@@ -5,10 +5,10 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
+from variants.heads import joined, split
 from variants.interface import Attended, Batch, CoAttention, blanked
 from variants.masking import masked_softmax, pool, uniform
 from variants.origin import Origin
-from variants.published.bert import joined, split
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import NO_MASKS
 from variants.registry import register

@@ -5,10 +5,10 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
+from variants.heads import joined, split
 from variants.interface import Attended, Batch, CoAttention, blanked, one_width
 from variants.masking import blank, masked_softmax, pool
 from variants.origin import Origin
-from variants.published.bert import joined, split
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import EITHER, NO_MASKS, known
 from variants.registry import register

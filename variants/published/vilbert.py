@@ -6,14 +6,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from variants.heads import width_of_heads
-from variants.interface import Attended, Batch, CoAttention, blanked
+from variants.heads import joined, split, width_of_heads
+from variants.interface import Attended, Batch, CoAttention
 from variants.origin import Origin
-from variants.published.bert import NORM_EPS, Intermediate, additive, attend, joined, split
+from variants.published.bert import NORM_EPS, Intermediate, additive, attend
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import ADDED_MASKS
 from variants.published.rows import RowScores
 from variants.registry import register
+from variants.slots import EVERY, Slots, valid_rows
 
 
 class BertLayerNorm(nn.Module):
@@ -65,7 +66,15 @@ class BertBiAttention(nn.Module):
         self.query1, self.key1, self.value1 = (nn.Linear(v_width, hidden) for _ in range(3))
         self.query2, self.key2, self.value2 = (nn.Linear(t_width, hidden) for _ in range(3))
 
-    def forward(self, v: Tensor, v_mask: Tensor, t: Tensor, t_mask: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self,
+        v: Tensor,
+        v_mask: Tensor,
+        t: Tensor,
+        t_mask: Tensor,
+        at_regions: Slots = EVERY,
+        at_words: Slots = EVERY,
+    ) -> dict[str, Tensor]:
         """``context1`` ``[B, T, hidden]`` and ``attn1`` ``[B, h, T, N]``: words on regions; with 2, regions on words.
 
         The number is that of the side whose values are read.
@@ -75,12 +84,19 @@ class BertBiAttention(nn.Module):
             v_mask: ``[B, 1, 1, N]``, added to scores: 0 on real regions, -10000 on padding.
             t: words ``[B, T, t_width]``.
             t_mask: ``[B, 1, 1, T]``, likewise.
+            at_regions: the slots whose rows ``v`` and ``context2`` are; all, as published.
+            at_words: likewise of ``t`` and ``context1``.
         """
-        query1, key1, value1 = (split(linear(v), self.heads) for linear in (self.query1, self.key1, self.value1))
-        query2, key2, value2 = (split(linear(t), self.heads) for linear in (self.query2, self.key2, self.value2))
+        query1, key1, value1 = (
+            split(at_regions.spread(linear(v)), self.heads) for linear in (self.query1, self.key1, self.value1)
+        )
+        query2, key2, value2 = (
+            split(at_words.spread(linear(t)), self.heads) for linear in (self.query2, self.key2, self.value2)
+        )
         context1, attn1 = attend(query2, key1, value1, v_mask)
         context2, attn2 = attend(query1, key2, value2, t_mask)
-        return {"context1": joined(context1), "context2": joined(context2), "attn1": attn1, "attn2": attn2}
+        contexts = {"context1": at_words.taken(joined(context1)), "context2": at_regions.taken(joined(context2))}
+        return contexts | {"attn1": attn1, "attn2": attn2}
 
 
 class BertBiOutput(nn.Module):
@@ -133,9 +149,17 @@ class BertConnectionLayer(nn.Module):
         self.t_intermediate = Intermediate(t_width, t_intermediate, t_activation)
         self.t_output = Output(t_intermediate, t_width)
 
-    def forward(self, v: Tensor, v_mask: Tensor, t: Tensor, t_mask: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self,
+        v: Tensor,
+        v_mask: Tensor,
+        t: Tensor,
+        t_mask: Tensor,
+        at_regions: Slots = EVERY,
+        at_words: Slots = EVERY,
+    ) -> dict[str, Tensor]:
         """``v`` and ``t`` in their own shapes; arguments as `BertBiAttention.forward`."""
-        found = self.biattention(v, v_mask, t, t_mask)
+        found = self.biattention(v, v_mask, t, t_mask, at_regions, at_words)
         v, t = self.biOutput(found["context2"], v, found["context1"], t)
         return {"v": self.v_output(self.v_intermediate(v), v), "t": self.t_output(self.t_intermediate(t), t)}
 
@@ -195,13 +219,15 @@ class PublishedVilbert(CoAttention):
                     module.safe = True
 
     def forward(self, batch: Batch) -> Attended:
+        regions, words, at_regions, at_words = batch.image, batch.question, EVERY, EVERY
         if self.corrected:
-            batch = blanked(batch)
             masks = [valid[:, None, None] for valid in (batch.image_valid, batch.question_valid)]
+            regions, at_regions = valid_rows(regions, batch.image_valid)
+            words, at_words = valid_rows(words, batch.question_valid)
         else:
             masks = [additive(valid, batch.image.dtype) for valid in (batch.image_valid, batch.question_valid)]
-        found = self.network(batch.image, masks[0], batch.question, masks[1])
-        return self.scores.attended(found["v"], found["t"], batch)
+        found = self.network(regions, masks[0], words, masks[1], at_regions, at_words)
+        return self.scores.attended(at_regions.spread(found["v"]), at_words.spread(found["t"]), batch)
 
 
 def biattention_from_checkpoint(checkpoint: Checkpoint, prefix: str = "") -> BertBiAttention:
