@@ -3,6 +3,7 @@
 import re
 import statistics
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
-from suite.core import store
-from suite.report import ablation, standing, tables, units, wording
+from suite.core import folders, store
+from suite.report import ablation, escape, page, published, selfcheck, standing, tables, units, wording
 from suite.report.accuracies import Accuracies, change, interval, points
 
 ROOT = Path(__file__).parents[1]
@@ -154,3 +155,34 @@ def test_figures_over_several_runs_are_what_their_records_say() -> None:
         r"by (\d\.\d)(?: points)?",
         "".join(it.text for it in paragraphs(READMES[1]) if it.title.endswith("on phrases")),
     )
+
+
+RUNS = sorted(path.parent for path in REFERENCES.rglob(store.FILE))
+
+
+def pages(run: Path) -> dict[str, str]:
+    """What today's program writes of a committed run's records, by file; without its pictures, which take long."""
+    records = store.read(run)
+    if ablation.is_ablation(records):
+        pictures = {"attention": ["plots/"]} if (run / "attention").exists() else {}
+        return {"REPORT.md": ablation._page(Accuracies(records), pictures, title=run.name)}
+    if selfcheck.is_selfcheck(records):
+        return {}
+    made = escape.tables(tables.make(records))
+    long = page._long(made, published.section(made.cells, map(escape.record, records)))
+    text = page._page(made, [], long, folders.environment(run), title=run.name)
+    return {"REPORT.md": text} | {f"tables/{name}.md": text for name, (_, text) in long.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.relative_to(REFERENCES).as_posix())
+def test_the_numbers_of_a_committed_page_are_those_that_are_said_of_its_records_today(run: Path) -> None:
+    """Where they are not: python run_all.py report RUN."""
+
+    def said_in(text: str) -> Counter[str]:
+        lines = [line for line in text.splitlines() if "](plots/" not in line]
+        return Counter(number for line in lines for number in numbers(line))
+
+    for name, text in pages(run).items():
+        kept = (run / name).read_text(encoding="utf-8")
+        assert said_in(text) == said_in(kept), name

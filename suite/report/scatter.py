@@ -60,7 +60,7 @@ def error(cells: pd.DataFrame) -> Drawn | None:
 def _gains(shown: pd.DataFrame) -> str:
     """How many points gain; the transform with the largest median gain, of all and of those as exact as float32."""
     told = int(((shown["verdict"] == "faster") & ~wording.doubted(shown)).sum())
-    text = f"{told} of {len(shown)} points are told faster than eager float32"
+    text = f"{told} of {len(shown)} points {'is' if told == 1 else 'are'} told faster than eager float32"
     exact = shown[shown["agreement_error"] < LIKE_FLOAT32]
     named = ""
     for some, where in ((shown, "largest median gain"), (exact, "and at an error like float32")):

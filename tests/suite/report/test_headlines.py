@@ -328,7 +328,8 @@ def test_the_plot_of_errors_counts_its_points_and_spans_all_of_the_transform_tha
         shown = cells[(cells["hidden"] == "") & (cells["speedup"] > 0) & (cells["agreement_error"] > 0)]
         assert len(points) == len(shown)
         told = int(((shown["verdict"] == "faster") & (shown["trust"].map(len) == 0)).sum())
-        assert title.startswith(f"{told} of {len(points)} points are told faster than eager float32")
+        are = "is" if told == 1 else "are"
+        assert title.startswith(f"{told} of {len(points)} points {are} told faster than eager float32")
         for name, span, count in re.findall(r": (\+\S+), (×.*?) over (\d+)", title):
             own = shown[[variant.partition("+")[2] == name[1:] for variant in shown["variant"]]]
             if f"like float32: {name}," in title:

@@ -107,7 +107,7 @@ def test_titles_are_findings(drawn: dict[str, tuple[Figure, str]]) -> None:
     assert titles["latency"].startswith("Latency, forward: 3 mechanisms not told apart as the fastest; ")
     assert "parallel+bf16+compile and alternating+bf16+compile not told apart" in titles["latency"]
     assert titles["memory"].startswith("Peak memory, forward: from pool")
-    assert "points are told faster than eager float32; largest median gain: +bf16+compile, ×4" in titles["error"]
+    assert "told faster than eager float32; largest median gain: +bf16+compile, ×4" in titles["error"]
     assert "of what this machine can do" in titles["roofline"]
     assert titles["growth"].startswith("Latency goes with N to the power")
     counts = "; broken: dense+compile; 3 with known defects; 8 unclear"
