@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from typing import Any
 
 import pytest
@@ -42,10 +43,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 
-def pytest_collection_finish() -> None:
+_settled = 0
+"""How many modules are loaded that stay."""
+
+
+def _settle() -> None:
     """What is loaded by now stays: Python need not look through all of it whenever a test or a probe tidies up."""
+    global _settled
     gc.collect()
     gc.freeze()
+    _settled = len(sys.modules)
+
+
+def pytest_runtest_setup() -> None:
+    if len(sys.modules) > _settled + 50:  # such as torch's compiler, which the first test that needs it has loaded
+        _settle()
+
+
+def pytest_collection_finish() -> None:
+    _settle()
+    from suite.execution import guest  # which loads nothing
+
+    # many a guest of the tests trains, and each would load it for itself where the first guest needed none
+    guest.PRELOADED.append(guest.COMPILER)
 
 
 @pytest.hookimpl(tryfirst=True)

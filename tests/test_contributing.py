@@ -3,11 +3,11 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import warm
 
 ROOT = Path(__file__).parents[1]
 
@@ -276,7 +276,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_addition_works_at_as_many_places_as_are_told(tree: Path) -> None:
     told = places()
     assert {what: len(edits) for what, edits in ADDED.items()}.items() <= told.items()
-    done = subprocess.run([sys.executable, "-c", SEEN], cwd=tree, capture_output=True, text=True, check=False)
+    done = warm.run("-c", SEEN, cwd=tree)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
     assert seen.keys() == ADDED.keys()

@@ -1,14 +1,14 @@
 """Who may import whom is part of the design; these tests read the imports."""
 
 import ast
-import subprocess
-import sys
 from functools import cache
 from graphlib import TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from tests import warm
 
 ROOT = Path(__file__).parents[1]
 
@@ -159,4 +159,4 @@ assert state() == before, "suite"
 import variants
 assert state() == before, "variants"
 """
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+    warm.run("-c", program).check_returncode()

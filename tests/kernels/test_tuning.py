@@ -13,6 +13,7 @@ import torch
 
 pytest.importorskip("triton")
 
+from tests import warm
 from variants import tune
 from variants.kernels import configurations
 from variants.kernels.configurations import TABLE, Configuration, configuration, measured, trying
@@ -368,8 +369,6 @@ def test_what_was_measured_comes_before_what_is_predicted_and_that_before_what_i
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
 def test_without_a_device_the_script_says_so() -> None:
-    found = subprocess.run(
-        [sys.executable, "-m", "variants.tune"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    found = warm.run("-m", "variants.tune")
     assert found.returncode == 1
     assert "there is none here" in found.stderr

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests import warm
+
 ROOT = Path(__file__).parents[2]
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 
@@ -21,23 +23,38 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 class Terminal:
     """A command at work in a terminal of its own, whose foreground process group it is."""
 
-    def __init__(self, *arguments: str | Path, columns: int = 80, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str | Path,
+        columns: int = 80,
+        environment: Mapping[str, str] | None = None,
+        cold: bool = False,
+    ) -> None:
+        """Start it.
+
+        Args:
+            arguments: of the command line.
+            columns: of the terminal.
+            environment: beside that of this process.
+            cold: whether it loads its libraries itself, for seconds, as it does for everybody who types it.
+        """
         self.columns = columns
         self._seen = b""
         self._ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (40, columns))
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _IN_FRONT, *map(str, arguments)],
-            cwd=ROOT,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            # a size that the tests were started with comes before that of the terminal
-            env={name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-            | {"TERM": "xterm-256color"}
-            | (environment or {}),
-        )
+        # a size that the tests were started with comes before that of the terminal
+        env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        env |= {"TERM": "xterm-256color"} | (environment or {})
+        self.process: subprocess.Popen[bytes] | warm.Process
+        if cold:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _IN_FRONT, *map(str, arguments)],
+                cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, env=env,
+            )  # fmt: skip
+        else:
+            self.process = warm.Process(
+                "run_all.py", *arguments, stdin=theirs, stdout=theirs, stderr=theirs, terminal=True, env=env
+            )
         os.close(theirs)
 
     def __enter__(self) -> Self:

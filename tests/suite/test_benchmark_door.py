@@ -2,25 +2,23 @@
 
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
 
+from tests import warm
+
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 ASKED = ("--benchmark-variant", "parallel", "--benchmark-variant", "parallel+bf16", "--benchmark-workload", "tiny")
 
 
 def run(*arguments: str) -> str:
-    command = [sys.executable, "-m", "pytest", "tests/benchmarks", "-q", "-p", "no:cacheprovider", *arguments]
+    command = ["-m", "pytest", "tests/benchmarks", "-q", "-p", "no:cacheprovider", *arguments]
     # pytest-benchmark times nothing in what it takes for one of several processes of a test run
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    done = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, check=False)
+    done = warm.run(*command, env=own)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

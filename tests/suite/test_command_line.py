@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import suite
@@ -13,6 +15,7 @@ from suite import cli
 from suite.core import exits
 from suite.core.errors import UserError
 from suite.core.records import Measurement, Record
+from tests import warm
 from variants import mechanisms
 
 ROOT = Path(__file__).parents[2]
@@ -30,14 +33,8 @@ def python(program: str) -> str:
 
 
 def test_the_flags_of_run_are_frozen() -> None:
-    found = json.loads(
-        python(
-            "import json, typer, run_all\n"
-            "command = typer.main.get_command(run_all.app).commands['run']\n"
-            "print(json.dumps([option.opts[0] for option in command.params]))"
-        )
-    )
-    assert set(found) == FLAGS
+    command: Any = typer.main.get_command(cli.app)
+    assert {option.opts[0] for option in command.commands["run"].params} == FLAGS
 
 
 def test_help_imports_nothing_that_takes_long() -> None:
@@ -67,7 +64,7 @@ def fail(**_):
 cli.app = fail
 cli.main()
 """
-    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    ended = warm.run("-c", program)
     assert ended.returncode == code
     assert ("Traceback" in ended.stderr) == (code == 70)
     assert ("please report it" in ended.stderr) == (code == 70)
@@ -156,15 +153,13 @@ def refused(error: OSError, monkeypatch: pytest.MonkeyPatch) -> int:
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        pytest.param(("list", "--json"), 0, marks=pytest.mark.slow),
+        (("list", "--json"), 0),
         pytest.param(("run", "nosuch", "--json"), 2, marks=pytest.mark.slow),
         (("--json", "--version"), 2),
     ],
 )
 def test_a_program_gets_one_object_whatever_happens(arguments: tuple[str, ...], code: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "run_all.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=250
-    )
+    done = warm.run("run_all.py", *arguments)
     answer = json.loads(done.stdout)
     assert done.returncode == answer["exit_code"] == code, done.stderr
     assert ("error" in answer) == (code != 0)

@@ -95,7 +95,7 @@ def test_the_list_fits_the_terminal() -> None:
 
 @pytest.mark.slow
 def test_a_run_shows_its_progress_in_a_narrow_terminal_and_ends_well(tmp_path: Path) -> None:
-    with Terminal(*RUN, "--out", tmp_path / "run", columns=40) as terminal:
+    with Terminal(*RUN, "--out", tmp_path / "run", columns=40, cold=True) as terminal:
         assert terminal.end() == 0, terminal.screen
         assert " left" in terminal.screen
         assert "Traceback" not in terminal.screen
@@ -167,7 +167,7 @@ def test_every_command_ends_at_ctrl_c_in_its_first_seconds_without_a_traceback(
     }
     for after_s in MOMENTS_S[command]:
         environment = {"TMPDIR": str(temporary)}
-        with Terminal(command, *arguments.get(command, ()), environment=environment) as terminal:
+        with Terminal(command, *arguments.get(command, ()), environment=environment, cold=True) as terminal:
             if not terminal.listens() or not terminal.read_for(after_s):
                 continue  # it came to its end before
             terminal.press_ctrl_c()

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from tests import warm
 
 TESTS = Path(__file__).parents[1]
 FILES = sorted((TESTS / "golden").glob("*.npz"))
@@ -55,7 +56,7 @@ def meta(**changes: Any) -> Any:
 
 @pytest.mark.slow
 def test_every_golden_file_is_matched() -> None:
-    done = subprocess.run([sys.executable, TESTS / "golden.py", *FILES], capture_output=True, text=True, check=False)
+    done = warm.run(TESTS / "golden.py", *FILES)
     lines = done.stdout.splitlines()
     assert len(lines) == len(FILES) == 114
     assert [line for line in lines if not line.startswith("ok ")] == []

@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +24,7 @@ from suite.core.records import Measurement, Record, Skip, encode
 from suite.execution.jobs import Ending, Job, News, Node
 from suite.report import ablation
 from suite.report.accuracies import Accuracies
+from tests import warm
 from variants import canonical, mechanisms
 
 pytestmark = pytest.mark.slow
@@ -331,8 +330,8 @@ session.start(session.Request(seeds=2, epochs=2), out=Path(sys.argv[1]))
 
 def test_a_killed_study_leaves_no_process_and_resumes_to_the_same_accuracies(unbroken: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    done = subprocess.run([sys.executable, "-c", KILLED, str(folder)], cwd=ROOT, capture_output=True, check=False)
-    assert done.returncode == -9, done.stderr.decode()
+    done = warm.run("-c", KILLED, folder)
+    assert done.returncode == -9, done.stderr
     children = [int(pid) for pid in (folder / "children").read_text().split()]
     deadline = time.monotonic() + 20
     while any(map(psutil.pid_exists, children)) and time.monotonic() < deadline:

@@ -1,8 +1,6 @@
 """What the READMEs tell a user to write passes the audit that they praise."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ import pytest
 from suite.audit.properties import PROPERTIES
 from suite.core import store
 from suite.core.records import Finding
+from tests import warm
 
 ROOT = Path(__file__).parents[3]
 
@@ -23,8 +22,7 @@ def test_every_property_is_explained_in_the_words_of_the_audit() -> None:
 
 @pytest.mark.slow
 def test_the_example_mechanisms_are_audited_and_found_sound(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "run_all.py"), "run", "--probe", "masking", "--budget", "0"]
-    command += ["--out", str(tmp_path / "run")]
+    command = ["run", "--probe", "masking", "--budget", "0", "--out", str(tmp_path / "run")]
     names = []
     for readme in ("README.md", "variants/README.md"):
         blocks = re.findall(r"```python\n(.*?)```", (ROOT / readme).read_text(), re.DOTALL)
@@ -33,7 +31,7 @@ def test_the_example_mechanisms_are_audited_and_found_sound(tmp_path: Path) -> N
         file = tmp_path / f"{names[-1]}.py"
         file.write_text(source.replace('@register("gated")', f'@register("{names[-1]}")'))
         command += [names[-1], "--with", str(file)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = warm.run(ROOT / "run_all.py", *command, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     records = store.read(tmp_path / "run")
     for name in names:

@@ -20,6 +20,7 @@ from suite.core import exits, store
 from suite.core.errors import UserError
 from suite.core.records import Finding, Measurement, Record, Skip
 from suite.core.workloads import WORKLOADS
+from tests import warm
 
 pytestmark = pytest.mark.slow
 
@@ -27,12 +28,8 @@ ROOT = Path(__file__).parents[3]
 PLANTED = Path(__file__).with_name("planted.py")
 
 
-def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, str(ROOT / "run_all.py"), *map(str, arguments)]
-
-
 def run_all(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=250)
+    return warm.run("run_all.py", *arguments)
 
 
 def refusal(*arguments: str | Path) -> str:
@@ -112,9 +109,7 @@ def test_a_comparison_is_measured_again_without_what_broke_it(failures: tuple[in
 def test_a_killed_run_leaves_no_worker_and_is_resumed_without_measuring_twice(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = ("run", "cross", "pool", "alternating", *SHORT, "--probe", "timing", "--probe", "cost", "--out", folder)
-    process = subprocess.Popen(
-        command(*arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    process = warm.Process("run_all.py", *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, session=True)
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
         time.sleep(0.05)
@@ -148,23 +143,19 @@ def test_a_killed_run_leaves_no_worker_and_is_resumed_without_measuring_twice(tm
 def test_an_interrupted_run_leaves_a_folder_that_can_be_read(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = ("run", "planted_hang", "--with", PLANTED, *SHORT, "--out", folder)
-    process = subprocess.Popen(
-        command(*arguments),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # a shell has its background jobs ignore Ctrl-C, and they would hand that down
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    said = (tmp_path / "said").open("w+")
+    process = warm.Process("run_all.py", *arguments, stdout=subprocess.DEVNULL, stderr=said.fileno())
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline and not ((folder / store.FILE).exists() and store.finished(store.read(folder))):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     try:
-        _, error = process.communicate(timeout=60)
+        process.wait(60)
     finally:
         process.kill()
+    with said:
+        said.seek(0)
+        error = said.read()
     assert process.returncode == exits.INTERRUPTED, error
     assert f"python run_all.py --resume {folder} --with {PLANTED}\n" in error, "the line works as it stands"
     assert (folder / "REPORT.md").exists()
@@ -227,7 +218,8 @@ def test_a_disk_that_is_full_when_the_page_is_made_costs_the_page_alone(tmp_path
         "--out",
         tmp_path / "run",
     )
-    limited = ["bash", "-c", 'ulimit -f 12 && exec "$@"', "bash", *command(*arguments)]
+    command = [sys.executable, ROOT / "run_all.py", *arguments]
+    limited = ["bash", "-c", 'ulimit -f 12 && exec "$@"', "bash", *command]
     done = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, timeout=250)
     assert done.returncode == exits.CELLS_FAILED, done.stderr
     assert "the page could not be written; every record is stored" in done.stderr

@@ -18,6 +18,7 @@ from suite.report import slot as pages
 from suite.slot import archive, session, steps
 from suite.slot.session import ARCHIVE, Ended
 from suite.slot.steps import Step
+from tests import warm
 
 ROOT = Path(__file__).parents[3]
 
@@ -267,10 +268,8 @@ def test_nothing_beside_torch_is_needed_to_begin_and_to_take_numbers(tmp_path: P
 
 @pytest.mark.slow
 def test_without_a_device_the_command_says_so_in_one_line(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "run_all.py", "gpu-slot", "--out", str(tmp_path / "out")],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-    )  # fmt: skip
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    ended = warm.run("run_all.py", "gpu-slot", "--out", tmp_path / "out", env=env)
     assert ended.returncode == exits.WRONG_COMMAND
     assert "--rehearse" in ended.stderr.splitlines()[-1]
     assert not (tmp_path / "out" / ARCHIVE).exists()
