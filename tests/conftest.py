@@ -36,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_save_data |= config.option.benchmark
     # the project's own settings turn timing off, so that a plain `pytest` does not time
     config.option.benchmark_enable |= config.option.benchmark_only
+    gc.disable()  # until all is loaded, of which nothing is garbage
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,6 +51,7 @@ _settled = 0
 def _settle() -> None:
     """What is loaded by now stays: Python need not look through all of it whenever a test or a probe tidies up."""
     global _settled
+    gc.enable()
     gc.collect()
     gc.freeze()
     _settled = len(sys.modules)
@@ -60,12 +62,13 @@ def pytest_runtest_setup() -> None:
         _settle()
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     _settle()
-    from suite.execution import guest  # which loads nothing
+    if any(item.get_closest_marker("slow") for item in session.items):
+        from suite.execution import guest  # which loads nothing
 
-    # many a guest of the tests trains, and each would load it for itself where the first guest needed none
-    guest.PRELOADED.append(guest.COMPILER)
+        # many a guest of the slow tests trains, and each would load it for itself where the first guest needed none
+        guest.PRELOADED.append(guest.COMPILER)
 
 
 @pytest.hookimpl(tryfirst=True)
