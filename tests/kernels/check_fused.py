@@ -156,14 +156,15 @@ def test_float32_is_good_to_its_rounding(name: str) -> None:
     assert largest_error(found, expected) < 2.4e-5
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+# each program in both types: the programs of three levels are those of one, and a type is a width and a rounding
 @pytest.mark.parametrize(
-    ("name", "entries"),
+    ("name", "entries", "dtype"),
     [
-        ("parallel", {}),
-        ("parallel", all_programs(Configuration(64, 32, 64, 32, 4, 1, standing=True))),
-        ("alternating", {}),
-        *((name, {}) for name in OVER_ONE_IMAGE),
+        ("parallel", {}, torch.float16),
+        ("parallel", all_programs(Configuration(64, 32, 64, 32, 4, 1, standing=True)), torch.bfloat16),
+        ("alternating", {}, torch.bfloat16),
+        ("hierarchical", {}, torch.bfloat16),
+        ("hierarchical[inner=alternating]", {}, torch.float16),
     ],
 )
 def test_narrow_types_err_no_more_than_the_mechanism_does(

@@ -28,14 +28,14 @@ def by_name(found: list[Finding]) -> dict[str, Finding]:
 @pytest.mark.slow
 def test_a_path_that_takes_its_process_along_costs_itself_alone() -> None:
     lanes = {"one": ["works", "crashes", "fails", "skipped", "crashes too", "works too"], "two": ["hangs", "never"]}
-    rows = by_name(list(device.walked(lanes, go, within_s=30.0)))
+    rows = by_name(list(device.walked(lanes, go, within_s=15.0)))
     assert {name: row.verdict for name, row in rows.items()} == {
         "works": "holds", "works too": "holds", "fails": "broken", "skipped": "not applicable",
         "crashes": "broken", "crashes too": "broken", "hangs": "unclear", "never": "unclear",
     }  # fmt: skip
     assert "SIGABRT" in rows["crashes"].summary
-    assert rows["hangs"].summary.startswith("no end within 30 s")
-    assert rows["never"].summary.startswith("not reached within 30 s")
+    assert rows["hangs"].summary.startswith("no end within 15 s")
+    assert rows["never"].summary.startswith("not reached within 15 s")
 
 
 def test_every_transform_and_every_mechanism_has_a_path() -> None:
