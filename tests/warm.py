@@ -9,7 +9,7 @@ Each is a process like any that a shell starts: with streams, a folder, an envir
 and with none of this project's modules loaded. It is forked off a server that has loaded the libraries, which this
 process of tests starts with the first of them; the program's own fork server is forked off the program. Where it
 matters how the program is loaded, or what Python or a library reads of its environment meanwhile, tests start
-``sys.executable``.
+``sys.executable``; so do those of the quick lane, which the server would take longer than they do.
 """
 
 import atexit

@@ -64,7 +64,7 @@ def fail(**_):
 cli.app = fail
 cli.main()
 """
-    ended = warm.run("-c", program)
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == code
     assert ("Traceback" in ended.stderr) == (code == 70)
     assert ("please report it" in ended.stderr) == (code == 70)
@@ -150,11 +150,12 @@ def refused(error: OSError, monkeypatch: pytest.MonkeyPatch) -> int:
     return cli._code([], False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
         (("list", "--json"), 0),
-        pytest.param(("run", "nosuch", "--json"), 2, marks=pytest.mark.slow),
+        (("run", "nosuch", "--json"), 2),
         (("--json", "--version"), 2),
     ],
 )
@@ -170,6 +171,7 @@ def test_a_quiet_list_is_names_alone_which_a_script_can_ask_for() -> None:
     assert set(done.stdout.split()) == set(done.stdout.splitlines()) == set(mechanisms())
 
 
+@pytest.mark.slow
 def test_a_plan_of_everything_does_not_load_torchs_compiler() -> None:
     """It takes seconds, in which nothing is measured."""
     loaded = python(

@@ -238,6 +238,7 @@ def test_an_ordinary_sentence_is_left_as_it_is() -> None:
     assert escape.prose("1. a") == "1\\. a"
 
 
+@pytest.mark.slow
 def test_every_committed_run_is_read_and_written_back_the_same() -> None:
     assert REFERENCES
     for folder in REFERENCES:
@@ -258,6 +259,7 @@ VALUES = st.recursive(
 FIELDS = sorted({name for row in BASE for name in row} | {"severity", "limit", "rounds", "zzz"})
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, len(BASE) - 1), name=st.sampled_from(FIELDS), value=VALUES, drop=st.booleans())
 @example(at=0, name="workload", value=None, drop=True)

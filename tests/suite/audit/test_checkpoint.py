@@ -325,6 +325,7 @@ def test_an_index_that_leads_to_an_index_or_to_itself_is_refused(tmp_path: Path)
             checkpoint.read(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_a_small_file_cannot_fill_the_memory_or_take_for_ever(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -211,6 +211,7 @@ def test_a_mask_on_the_softmax_alone_is_named_in_the_assertion() -> None:
         assert_masked(SoftmaxOnly)
 
 
+@pytest.mark.slow
 def test_vectors_without_names_belong_to_the_side_that_their_weights_pool() -> None:
     sides = [output.side for output in understand(UnnamedSides).subject.outputs]
     assert sides == ["image", "question", "image", "question"]

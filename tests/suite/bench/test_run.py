@@ -54,7 +54,7 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[Record
     names = ["sound", "segfault", "hang", "hunger", "kill", "exit", "timer", "raise", "nan", "mode", "mode+bf16"]
     done = run_all(
         "run", *(f"planted_{name}" for name in names), "--with", PLANTED, *SHORT,
-        "--probe", "timing", "--probe", "agreement", "--timeout", "15", "--out", folder,
+        "--probe", "timing", "--probe", "agreement", "--timeout", "10", "--out", folder,
     )  # fmt: skip
     return done.returncode, store.read(folder), done.stdout + done.stderr
 

@@ -65,6 +65,7 @@ def test_looking_again_and_again_neither_loses_coverage_nor_raises_alarms(noise:
     assert _alarms([result.verdict for result in results]) <= 0.005
 
 
+@pytest.mark.slow
 def test_stopping_at_the_first_verdict_would_raise_alarms() -> None:
     """The rule that `narrow_enough` is not: without it, the same looks call noise a difference."""
     generator = np.random.default_rng(2)

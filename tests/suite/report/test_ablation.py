@@ -396,6 +396,7 @@ def drawn(rng: np.random.Generator, changes: Sequence[float], *, seeds: int = 8,
     return Accuracies(made)
 
 
+@pytest.mark.slow
 def test_of_studies_in_which_nothing_differs_one_in_twenty_tells_something_together() -> None:
     rng = np.random.default_rng(5)
     false = sum(bool(drawn(rng, [0.0] * 12).told_together("core")) for _ in range(200))

@@ -50,6 +50,7 @@ def test_the_schema_that_is_shipped_is_that_of_the_records() -> None:
     assert json.loads((ROOT / "suite/core/records.schema.json").read_text()) == schema()
 
 
+@pytest.mark.slow
 def test_every_committed_line_is_as_the_schema_says() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     validator = jsonschema.Draft202012Validator(schema())

@@ -74,6 +74,7 @@ def test_what_does_not_fit_alone_is_skipped(monkeypatch: pytest.MonkeyPatch) -> 
         list(capacity.largest(Target("modular", WORKLOADS["tiny"], "forward", "cpu", task="t")))
 
 
+@pytest.mark.slow
 def test_a_real_mechanism_is_foretold_as_it_grows() -> None:
     fixed, each = capacity._needs("modular", WORKLOADS["tiny"], "forward", "cpu")
     measured = capacity._peak("modular", capacity._at(WORKLOADS["tiny"], 24), "forward", "cpu")

@@ -2,24 +2,29 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import warm
+
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[4]
 
 
+PROGRAM = f"""
+import runpy, sys, warnings
+sys.path.insert(0, {str(ROOT / "tests" / "doubles")!r})
+import gpu
+gpu.install()
+warnings.simplefilter("ignore")
+runpy.run_module("tests.suite.bench.probes.over_a_gpu", run_name="__main__")
+"""
+
+
 def over_a_gpu(*asked: str, gpu: str = "h100") -> dict[str, Any]:
-    path = os.pathsep.join((str(ROOT / "tests" / "doubles"), str(ROOT)))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.suite.bench.probes.over_a_gpu", *asked],
-        env=os.environ | {"GPU_DOUBLE": gpu, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        cwd=ROOT, capture_output=True, text=True, timeout=500,
-    )  # fmt: skip
+    done = warm.run("-c", PROGRAM, *asked, env=os.environ | {"GPU_DOUBLE": gpu}, timeout=500)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
