@@ -209,6 +209,8 @@ def _serve(asking: socket.socket) -> tuple[dict[str, Any], Sequence[int]]:
             continue
         _, given, _, _ = socket.recv_fds(asking, 1, 5)
         if not given:  # whom it worked for has ended
+            for pid in told:
+                os.kill(pid, signal.SIGKILL)
             os._exit(0)
         request, tell, *streams = given
         pid = os.fork()
@@ -309,8 +311,9 @@ def _as_at_first(number: int) -> None:
 
 def _spread() -> None:
     """Have a fork server forked off the program: started anew it would load the libraries once more."""
-    from multiprocessing import util
+    from multiprocessing import process, util
 
+    process.ORIGINAL_DIR = os.getcwd()  # which guests have on their path, and which was looked up by the server
     start = util.spawnv_passfds
 
     def fork_off(path: bytes, arguments: Sequence[Any], kept: Sequence[int]) -> int:

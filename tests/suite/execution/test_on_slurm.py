@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from suite.core.errors import UserError
 from suite.execution import on_slurm, parts
 from suite.execution.jobs import Announcement, Ending, Job, News, Node, Site
 from suite.execution.relay import Check, Told
+from tests import warm
 
 ROOT = Path(__file__).parents[3]
 NODE = Node(name="", beside=9, queue=True)
@@ -258,9 +258,9 @@ def test_a_relay_tells_nothing_of_a_job_that_is_preempted_and_says_that_its_time
         """What is left of a job all of whose processes get a signal."""
         at = parts.stem(tmp_path, f"one {number} {warned_after_s} {restarted}")
         at.parent.mkdir(exist_ok=True)
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "SLURM_RESTART_COUNT": str(int(restarted))}
-        command = [sys.executable, "-c", "import far_end; far_end.main()", at, str(takes_s), str(warned_after_s)]
-        run = subprocess.Popen(command, env=environment)
+        environment = {**os.environ, "SLURM_RESTART_COUNT": str(int(restarted))}
+        program = f"import sys; sys.path.append({str(tmp_path)!r}); import far_end; far_end.main()"
+        run = warm.Process("-c", program, at, str(takes_s), str(warned_after_s), env=environment)
         while run.poll() is None and not parts.progress(at):
             time.sleep(0.05)
         for process in (*psutil.Process(run.pid).children(recursive=True), run) if number else ():
