@@ -248,7 +248,7 @@ def texts_of(change: Change) -> dict[str, str]:
         "new / old (95 %)": f"{ratio.estimate:.3f}{interval}",
         "verdict": f"{_said(change)}{verdict}",
         "through": change.through,
-        "doubt": "; ".join(change.trust) or units.MISSING,
+        "doubt": wording.reasons(change.trust) or units.MISSING,
     }
 
 
@@ -332,8 +332,8 @@ def _unsure_anchors(changes: tuple[Change, ...]) -> list[str]:
                 ends = [_bound(end) for end in (anchor.ratio.low, anchor.ratio.high)]
                 by = "" if set(ends) == {"?"} else f", by {' to '.join(ends)}"
                 lines.append(
-                    f"{_label(anchor.place)} may itself have changed{by}: the {len(through)} times compared through it "
-                    "hold beside it alone"
+                    f"{_label(anchor.place)} may itself have changed{by}: what was compared through it, "
+                    f"{len(through)} of the times, holds beside it alone"
                 )
     return lines
 

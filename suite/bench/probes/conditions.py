@@ -143,7 +143,8 @@ def doubts(
     if not math.isnan(shared_spread):
         details["shared_spread"] = round(shared_spread, 4)
     if spread > MOST_SPREAD:
-        in_step = "" if math.isnan(shared_spread) else f", {shared_spread:.0%} of it in step with the others"
+        shared = min(shared_spread, spread)  # what others share among each other may be more than this one has
+        in_step = "" if math.isnan(shared_spread) else f", by {shared:.0%} in step with the others"
         reasons.append(f"samples spread by {spread:.0%}{in_step}")
     if cpu_s:
         share = sum(cpu_s) / sum(samples)

@@ -8,7 +8,7 @@ from typing import Any
 from suite.core import folders
 from suite.core.compare import Change, Comparison
 from suite.core.records import Measurement, Record
-from suite.report import changes, units
+from suite.report import changes, units, wording
 from suite.report.html import charts, raw
 from suite.report.html.answers import Answer, screen_of
 from suite.report.html.charts import Datum, Spec
@@ -120,7 +120,7 @@ def points(latencies: Sequence[Change]) -> list[Datum]:
                 "high": charts.rounded(ratio.high) if math.isfinite(ratio.high) else None,
                 "told": ratio.verdict,
                 "again": [charts.rounded(one.estimate) for one in change.again],
-                "doubt": "; ".join(change.trust),
+                "doubt": wording.reasons(change.trust),
             }
             | {title: text for title, text in changes.texts_of(change).items() if title in ("old", "new", "verdict")}
         )

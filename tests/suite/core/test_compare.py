@@ -196,7 +196,10 @@ def test_an_anchor_that_was_measured_again_takes_along_what_stands_through_it() 
 
 def test_an_anchor_in_doubt_is_said(tmp_path: Path) -> None:
     page = changes.write(with_unclear_anchor(), tmp_path, old="a", new="b").read_text()
-    assert "parallel · tiny · forward · cpu may itself have changed, by 0.687 to 1.545: the 2 times" in page
+    assert (
+        "parallel · tiny · forward · cpu may itself have changed, by 0.687 to 1.545: what was compared through it, 2 of"
+        in page
+    )
 
 
 def test_ctrl_c_keeps_what_was_measured_again(capsys: pytest.CaptureFixture[str]) -> None:

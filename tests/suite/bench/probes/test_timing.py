@@ -1,13 +1,14 @@
 """Comparisons take their samples as they say, and prove what ran."""
 
 import gc
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 
-from suite.bench.probes import timing
+from suite.bench.probes import conditions, timing
 from suite.bench.probes.step import make_inputs, prepare
 from suite.core.records import Finding, Measurement, Record, Skip
 from suite.core.workloads import PHASES, Phase, Workload
@@ -215,3 +216,13 @@ def test_time_that_is_to_be_spent_is_spent_although_all_is_known(
         )
         stopped = {str(latency.details["stopped"]) for latency in measured(records, "latency").values()}
         assert stopped == {"budget" if until_spent else "interval"}
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.05, 3.0])
+def test_no_more_of_a_spread_is_in_step_with_the_others_than_there_is(shared: float) -> None:
+    mark = conditions.Mark(waited_s=None, stolen_s=None)
+    samples = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2)
+    ((reason,), _) = conditions.doubts(samples, (), 0, before=mark, after=mark, wall_s=12.0, shared_spread=shared)
+    spread, in_step = (int(number) for number in re.findall(r"\d+", reason))
+    assert spread == 38
+    assert in_step == min(spread, round(100 * shared))
