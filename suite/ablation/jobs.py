@@ -56,6 +56,11 @@ class Training:
         return False
 
     @property
+    def model(self) -> str:
+        """Any model of device will do: which one it was stands in the records."""
+        return ""
+
+    @property
     def name(self) -> str:
         """The unit of loss and of resume."""
         what = f"seed {self.seed}"

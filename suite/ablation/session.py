@@ -123,7 +123,7 @@ def start(
             store.claim(folder)
         if cluster is not None:
             # an accuracy is of the sources and versions; which device reached it stands in its record
-            found = nodes.survey(cluster, of_one_kind=False, say=console.print)
+            found = nodes.survey(cluster, say=console.print).machines
             described |= {"nodes": found} if resume is not None else environment.describe(RunRequest(), found)
         if resume is None:
             environment.write(folder, described)

@@ -3,12 +3,12 @@
 import json
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from suite.bench import environment
-from suite.core import folders
+from suite.core import devices, folders
 from suite.core.errors import UserError
 from suite.core.records import Measurement, Record
 from suite.execution.jobs import Announcement, Executor, Job, Node, Site, Ticket
@@ -44,24 +44,36 @@ class Cluster(Executor, Protocol):
 
     check: Check
     identities: dict[str, Mapping[str, Any]]
+    models: dict[str, str]
+    """Of the device of each node, where jobs are sent to several models."""
 
 
-def survey(executor: Cluster, *, of_one_kind: bool, say: Callable[[str], object]) -> dict[str, Mapping[str, Any]]:
-    """Ask every node what it is; where a scheduler chooses nodes, the first one that it chooses.
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What the nodes have said."""
+
+    machines: Mapping[str, Mapping[str, Any]]
+    """By what each machine is called."""
+    nodes: Mapping[str, Mapping[str, Any]]
+    """The same by the name of the node, behind which a queue has any machine."""
+
+
+def survey(executor: Cluster, *, say: Callable[[str], object]) -> Survey:
+    """Ask every node what it is; where a scheduler chooses machines, the first one that it chooses.
 
     Args:
         executor: where jobs will run.
-        of_one_kind: whether all have to have the same device; from now on, then.
         say: told why a node is waited for.
 
     Raises:
         UserError: one does not answer, or is not as it has to be; says which, and in what it differs.
     """
     asked: dict[Ticket, Node] = {}
+    found: dict[str, Mapping[str, Any]] = {}
     whys: set[str] = set()
     try:
         for node in executor.nodes():
-            asked[executor.start(executor.check.job, node)] = node
+            asked[executor.start(replace(executor.check.job, name=f"identity {node.name}".strip()), node)] = node
         began_s = executor.now()
         while asked:
             for news in executor.wait(1.0):
@@ -71,26 +83,49 @@ def survey(executor: Cluster, *, of_one_kind: bool, say: Callable[[str], object]
                 if news.ending is not None and news.ending.way != "done":
                     raise UserError(f"the node {news.node} cannot be used: {news.ending.reason}")
                 if news.ending is not None:
-                    del asked[news.ticket]
+                    found[asked.pop(news.ticket).name] = executor.identities[news.node]
             if executor.now() - began_s > executor.patience_s:
                 silent = next(iter(asked.values())).name or "that the queue was asked for"
                 raise UserError(f"the node {silent} does not answer within {executor.patience_s:g} s")
     finally:
         for ticket in asked:
             executor.cancel(ticket)
-    found = executor.identities
-    first = next(iter(found))
-    kind = {key: found[first][key] for key in folders.OF_ONE_KIND}
-    for name, it in found.items() if of_one_kind else ():
+    return Survey(machines=dict(executor.identities), nodes=found)
+
+
+def models(executor: Cluster, found: Survey) -> dict[str, Mapping[str, Any]]:
+    """Which models of device there are, and what a node has to be for the times of each: they get tables of their own.
+
+    From now on, the executor tells the nodes of several apart. A node that comes later has to be like the others where
+    there is one model alone; where there are several, it gets nothing that is for one of them.
+
+    Args:
+        executor: where jobs will run.
+        found: what its nodes have said.
+
+    Returns:
+        By model, as labels have it; by nothing where there is one alone.
+
+    Raises:
+        UserError: two nodes have the same model and are not alike all the same, as with two drivers.
+    """
+    first: dict[str, str] = {}
+    kinds: dict[str, Mapping[str, Any]] = {}
+    of: dict[str, str] = {}
+    for name, it in found.nodes.items():
+        of[name] = model = devices.model_named(str(it["device"]))
+        kind = kinds.setdefault(model, {key: it[key] for key in folders.OF_ONE_KIND})
         differs = differences(kind, it)
         if differs:
             raise UserError(
-                f"the node {name} is not as {first}: {'; '.join(differs)}; times of both would stand in one table: "
-                "name one kind in the file of --cluster"
+                f"the node {name} is not as {first[model]}: {'; '.join(differs)}; times of both would stand in one "
+                "table: leave one of them out"
             )
-    if of_one_kind:
-        executor.check = replace(executor.check, expected={**executor.check.expected, **kind})
-    return dict(found)
+        first.setdefault(model, name)
+    if len(kinds) == 1:
+        return {"": next(iter(kinds.values()))}
+    executor.models = of
+    return kinds
 
 
 def record(folder: Path, executor: Cluster) -> None:

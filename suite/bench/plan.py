@@ -11,7 +11,7 @@ from suite.bench.estimate import COMPILER_S, Speed, awaits_a_compiler, dtype_of
 from suite.bench.probes import EXAMINATIONS, LARGEST_BATCH, PROBES
 from suite.bench.request import Asked, Wanted
 from suite.bench.tasks import Audit, Comparison, Examination, Machine, Task
-from suite.core import user_files
+from suite.core import devices, user_files
 from suite.core.devices import Device
 from suite.core.records import ANCHOR, Skip
 from suite.core.stats import FEWEST_ROUNDS
@@ -151,10 +151,10 @@ def command(asked: Asked, variant: str, workload: Workload, device: str) -> str:
     else:
         parts.append(f"--workload {workload.name}")
         parts += [f"--set {key}={value}" for key, value in workload.overrides]
-    kind, _, threads = device.partition("[threads=")
-    parts.append(f"--device {kind}")
-    if threads:
-        parts.append(f"--threads {threads.rstrip(']')}")
+    where = devices.parse(device)
+    parts.append(f"--device {replace(where, threads=1, model='')}")
+    if where.threads > 1:
+        parts.append(f"--threads {where.threads}")
     parts += [f"--with {shlex.quote(user_files.shown(Path(path)))}" for path in asked.files]
     return " ".join(parts)
 

@@ -121,6 +121,11 @@ class Pair:
         """Nothing may run beside what is timed."""
         return True
 
+    @property
+    def model(self) -> str:
+        """It is measured on this machine alone."""
+        return ""
+
 
 class _Pairs:
     """What becomes of the pairs of one suspect: one that is lost leaves nothing to be learnt from the others."""

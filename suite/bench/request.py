@@ -82,6 +82,10 @@ class Asked:
     largest_batch: bool
     files: tuple[str, ...]
 
+    def on_models(self, models: Iterable[str]) -> "Asked":
+        """The same on each of these models of its device; an empty one is the only one, and is not named."""
+        return replace(self, devices=tuple(replace(device, model=model) for model in models for device in self.devices))
+
 
 def kind_of(device: str | None, *, elsewhere: bool = False) -> Literal["cpu", "cuda"]:
     """The kind of device that was asked for, or the best there is.

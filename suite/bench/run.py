@@ -5,11 +5,11 @@ import importlib
 import shlex
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -91,6 +91,7 @@ def start(
     resuming = _continuing(folder, request, where)
     with contextlib.ExitStack() as stack:
         cluster, described = None, environment.describe(request)
+        kinds: Mapping[str, Mapping[str, Any]] = {}
         if not where.here:
             device = asked.devices[0].kind
             cluster = stack.enter_context(
@@ -99,8 +100,10 @@ def start(
         if resume is None:
             store.claim(folder)
         if cluster is not None:
-            found = nodes.survey(cluster, of_one_kind=True, say=manner.console().print)
-            described = environment.describe(request, found)
+            found = nodes.survey(cluster, say=manner.console().print)
+            kinds = nodes.models(cluster, found)
+            asked = asked.on_models(kinds)
+            described = environment.describe(request, found.machines)
         if resume is not None:
             changed = environment.changes(before, described)
             if changed:
@@ -113,7 +116,9 @@ def start(
 
         def work() -> int:
             with interrupts.temporary_folder() as cache, store.Writer(folder) as writer:
-                session = Session(asked, folder, cache, writer, known, manner.console(), began=began, executor=cluster)
+                session = Session(
+                    asked, folder, cache, writer, known, manner.console(), began=began, executor=cluster, kinds=kinds
+                )
                 interrupted = session.run()
             if cluster is not None:
                 nodes.record(folder, cluster)
@@ -149,7 +154,22 @@ class Session:
         *,
         began: float | None = None,
         executor: Executor | None = None,
+        kinds: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
+        """Begin nothing yet.
+
+        Args:
+            asked: what to measure.
+            folder: of the run.
+            cache: for what may be thrown away.
+            writer: of its records.
+            known: records of the sessions that it continues.
+            console: where progress is shown.
+            began: as that of `start`.
+            executor: where its tasks run; this machine if left out.
+            kinds: what a node has to be for the times of each model of device, as `suite.bench.nodes.models` has them.
+        """
+        self._kinds = kinds or {}
         self._asked = asked
         self._folder = folder
         self._cache = cache
@@ -241,6 +261,7 @@ class Session:
             alone=task.alone,
             room=task.room,
             expected_s=task.planned_s,
+            needs=self._kinds.get(task.model, {}),
             limit_s=self._asked.timeout_s or max(_LEAST_PATIENCE_S, _PATIENCE * task.planned_s),
         )
 

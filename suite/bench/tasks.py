@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple, TypedDict
 
 from suite.bench.probes import PROBES
+from suite.core import devices
 from suite.core.workloads import Phase, Workload
 
 
@@ -168,6 +169,11 @@ class Task:
     def work_s(self) -> float:
         """Of what is planned, what takes longer on a machine that is slower than thought."""
         return self.planned_s - self.sampling_s - self.compiling_s
+
+    @property
+    def model(self) -> str:
+        """Of the device that it runs on, where the run is on several."""
+        return devices.parse(self.device).model
 
     @property
     def alone(self) -> bool:

@@ -145,6 +145,10 @@ _TYPES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "int": (lambda value: _number(value) and isinstance(value, int), "a whole number above 0"),
     "float": (_number, "a number above 0"),
     "str": (lambda value: isinstance(value, str), "a text in quotes"),
+    "str | tuple[str, ...]": (
+        lambda value: isinstance(value, str) or (bool(value) and _TYPES["tuple"][0](value)),
+        "a text in quotes, or a list of them",
+    ),
     "tuple": (
         lambda value: isinstance(value, list) and all(isinstance(it, str) for it in value),
         'a list of texts, such as ["module load cuda"]',

@@ -92,10 +92,11 @@ def environment(folder: Path) -> dict[str, Any]:
 
 
 def kind_of_nodes(described: Mapping[str, object]) -> Mapping[str, object] | None:
-    """What the nodes have in common whose times stand in one table; None where a run was of one machine."""
+    """What the nodes have in common whose times stand in one table, of each kind; None where it was one machine."""
     nodes = described.get("nodes")
-    first = next(iter(nodes.values()), None) if isinstance(nodes, Mapping) else None
-    return {key: first.get(key) for key in OF_ONE_KIND} if isinstance(first, Mapping) else None
+    if not (isinstance(nodes, Mapping) and nodes and all(isinstance(node, Mapping) for node in nodes.values())):
+        return None
+    return {key: ", ".join(sorted({str(it.get(key) or "") for it in nodes.values()})) for key in OF_ONE_KIND}
 
 
 def changed_settings(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:

@@ -3,7 +3,7 @@
 This module imports neither torch nor a probe nor a page, so that an executor can be tried without them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -56,6 +56,8 @@ class Job:
     than they do. Empty where a job needs a process that has run nothing before."""
     limit_s: float = float("inf")
     """After so many seconds, counted from when it began, it counts as hung."""
+    needs: Mapping[str, Any] = field(default_factory=dict)
+    """What its node has to be, beside what every node has to be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,8 @@ class Node:
     """How many jobs that bear company it takes at once."""
     queue: bool = False
     """Whether it keeps jobs that have to be alone apart by itself."""
+    model: str = ""
+    """Of its device, as labels have it, where jobs are sent to several models; empty where it does not matter."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,9 @@ It knows order, places, waiting, hung and lost jobs, and the end of all. What is
 what is shown is its user's policy; where jobs run is the executor's.
 """
 
+import itertools
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -25,6 +26,10 @@ class Item(Protocol):
     @property
     def alone(self) -> bool:
         """Whether nothing may run beside it."""
+
+    @property
+    def model(self) -> str:
+        """Of the device of the nodes that it may go to; empty where any will do."""
 
 
 T = TypeVar("T", bound=Item)
@@ -109,6 +114,37 @@ class Stranded(Exception):
     """There is no node left for what is still to be done, and none has come back; the message says so on one line."""
 
 
+class _Pending(Generic[T]):
+    """What is still to be done: a queue for each model of device, which nothing that waits in another one holds up."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._queues: dict[str, deque[T]] = {}
+        for item in items:
+            self.of(item.model).append(item)
+
+    def of(self, model: str) -> deque[T]:
+        """Those that go to this model, in order."""
+        return self._queues.setdefault(model, deque())
+
+    def models(self) -> list[str]:
+        """Those that something goes to."""
+        return [model for model, queue in self._queues.items() if queue]
+
+    def first(self, items: Iterable[T]) -> None:
+        """Put these before all others."""
+        for item in reversed(list(items)):
+            self.of(item.model).appendleft(item)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._queues.values()))
+
+    def __iter__(self) -> Iterator[T]:
+        return itertools.chain.from_iterable(self._queues.values())
+
+    def __contains__(self, item: object) -> bool:
+        return any(item in queue for queue in self._queues.values())
+
+
 def work(items: Iterable[T], executor: Executor, policy: Policy[T]) -> None:
     """Work through items in their order, as many at once as there are places, whatever becomes of their jobs.
 
@@ -124,12 +160,13 @@ class _Loop(Generic[T]):
     def __init__(self, items: Iterable[T], executor: Executor, policy: Policy[T]) -> None:
         self._executor = executor
         self._policy = policy
-        self._pending = deque(items)
+        self._pending = _Pending(items)
         self._running: dict[Ticket, Running[T]] = {}
         self._losses: dict[str, int] = {}
-        self._places = Places(executor.nodes())
+        self._places: dict[str, Places] = {}
+        """By the model of their device."""
         self._looked_s = float("-inf")
-        self._renewed_s = executor.now()
+        self._renew()
         self._without_nodes_s: float | None = None
 
     def work(self) -> None:
@@ -155,12 +192,18 @@ class _Loop(Generic[T]):
 
     def _begin(self) -> None:
         """Begin what there is a place for: in order, but for what waits for a node that it needs for itself."""
-        if not self._places.changed:
-            return
+        for model, places in self._places.items():
+            if places.changed:
+                # what needs this model first, then what any will do for
+                for wanted in dict.fromkeys((model, "")):
+                    self._fill(places, self._pending.of(wanted))
+                places.release()
+
+    def _fill(self, places: "Places", queue: deque[T]) -> None:
         waiting: list[T] = []
-        while self._pending and not self._places.full:
-            item = self._pending.popleft()
-            node = self._places.find(item.alone)
+        while queue and not places.full:
+            item = queue.popleft()
+            node = places.find(item.alone)
             if node is None:
                 waiting.append(item)
                 continue
@@ -168,12 +211,11 @@ class _Loop(Generic[T]):
             if job is None:
                 continue
             ticket = self._executor.start(job, node)
-            self._places.take(ticket, node, alone=item.alone)
+            places.take(ticket, node, alone=item.alone)
             self._running[ticket] = Running(
                 item=item, job=job, node=node, place=node.name, executor=self._executor, asked_s=self._executor.now()
             )
-        self._pending.extendleft(reversed(waiting))
-        self._places.release()
+        queue.extendleft(reversed(waiting))
 
     def _look_around(self) -> None:
         """End what is over, hung, or does not begin."""
@@ -187,18 +229,24 @@ class _Loop(Generic[T]):
         now = self._executor.now()
         if now - self._renewed_s >= NODES_S:
             self._renew()
-        if self._places.nodes:
+        with_nodes = {model for model, places in self._places.items() if places.nodes}
+        if with_nodes and (self._running or "" in self._pending.models() or with_nodes & {*self._pending.models()}):
             self._without_nodes_s = None
             return
         self._without_nodes_s = now if self._without_nodes_s is None else self._without_nodes_s
         without_s = now - self._without_nodes_s
         if without_s > self._executor.patience_s:
-            raise Stranded(f"no node is left, and none came back within {without_s:.0f} s")
+            of = f" of {' or '.join(self._pending.models())}" if with_nodes else ""
+            raise Stranded(f"no node{of} is left, and none came back within {without_s:.0f} s")
 
     def _renew(self) -> None:
         """Ask which nodes there are: some are lost, and some come."""
         self._renewed_s = self._executor.now()
-        self._places.renew(self._executor.nodes())
+        found: dict[str, list[Node]] = {model: [] for model in self._places}
+        for node in self._executor.nodes():
+            found.setdefault(node.model, []).append(node)
+        for model, here in found.items():
+            self._places.setdefault(model, Places(())).renew(here)
 
     def _verdict(self, running: Running[T]) -> Ending | None:
         if self._policy.over(running):
@@ -214,15 +262,15 @@ class _Loop(Generic[T]):
 
     def _end(self, ticket: Ticket) -> None:
         running = self._running.pop(ticket)
-        self._places.leave(ticket)
+        self._places[running.node.model].leave(ticket)
         assert running.ending is not None
         if running.ending.way == "lost":
             self._renew()
             losses = self._losses[running.job.name] = self._losses.get(running.job.name, 0) + 1
             if losses <= MOST_LOSSES:
-                self._pending.appendleft(running.item)
+                self._pending.first([running.item])
                 return
-        self._pending.extendleft(reversed(list(self._policy.ended(running))))
+        self._pending.first(self._policy.ended(running))
 
 
 class Places:

@@ -113,6 +113,7 @@ class Ray:
         self.check = check
         self.identities: dict[str, Mapping[str, Any]] = {}
         """What each node is on which a job has ended."""
+        self.models: dict[str, str] = {}
         self._folder = folder
         self._gpu, self._beside, self._kind = gpu, beside, kind
         self.patience_s = wait_s
@@ -172,7 +173,11 @@ class Ray:
             else:
                 self._machines[name] = machine
         return [
-            Node(name=name, beside=1 if self._gpu else max(1, min(self._beside, int(machine.cpus))))
+            Node(
+                name=name,
+                beside=1 if self._gpu else max(1, min(self._beside, int(machine.cpus))),
+                model=self.models.get(name, ""),
+            )
             for name, machine in self._machines.items()
         ]
 
@@ -238,7 +243,7 @@ class Ray:
 
     def _heard(self, ticket: Ticket, stream: Any) -> News:
         """One thing that a relay has told, or what became of it."""
-        _, _, name = self._at_work[ticket]
+        _, job, name = self._at_work[ticket]
         errors = self._ray.exceptions
         try:
             told: Told = self._ray.get(next(stream))
@@ -255,7 +260,7 @@ class Ray:
         except errors.RayError as error:  # its worker, its node, or what it had said is gone
             reason = f"lost with its node or its worker there: {_first_line(error)}"
             return News(ticket=ticket, node=name, ending=Ending(way="lost", reason=reason, cause="killed"))
-        if self._fit and told.news.ending is not None and relay.is_unfit(told, self.check):
+        if self._fit and told.news.ending is not None and relay.is_unfit(told, self.check.of(job)):
             self._shun(name, float("inf"))
             ending = replace(told.news.ending, way="lost")
             return replace(told.news, ticket=ticket, node=name, ending=ending)

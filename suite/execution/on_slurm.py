@@ -5,6 +5,7 @@ outlive this program: resumed, it takes in what has ended meanwhile, and finds w
 """
 
 import contextlib
+import itertools
 import math
 import os
 import shlex
@@ -63,9 +64,10 @@ class Table:
     qos: str = ""
     time: int = 60
     """Minutes that Slurm gives a job."""
-    gres: str = ""
-    """Such as ``gpu:h100:1``; of a GPU of any kind where ``--device cuda`` is given without it."""
-    constraint: str = ""
+    gres: str | tuple[str, ...] = ""
+    """Such as ``gpu:h100:1``; of a GPU of any kind where ``--device cuda`` is given without it. Of several, as of
+    constraints, each is asked for."""
+    constraint: str | tuple[str, ...] = ""
     cpus: int = 2
     memory: str = ""
     """Such as ``16G``; the partition's own if left out."""
@@ -87,13 +89,17 @@ def opened(table: Table, opening: Opening) -> "Slurm":
         "partition": table.partition,
         "account": table.account,
         "qos": table.qos,
-        "gres": table.gres or ("gpu:1" if opening.gpu else ""),
-        "constraint": table.constraint,
         "mem": table.memory,
     }
     parameters: dict[str, Any] = {name: value for name, value in asked.items() if value}
     parameters |= {"time": table.time, "cpus_per_task": table.cpus, "setup": list(table.setup)}
     parameters |= {"signal_delay_s": min(90, 15 * table.time), "additional_parameters": {"requeue": True}}
+    kinds = {
+        " ".join(filter(None, kind)): {name: it for name, it in zip(("gres", "constraint"), kind, strict=True) if it}
+        for kind in itertools.product(_each(table.gres or ("gpu:1" if opening.gpu else "")), _each(table.constraint))
+    }
+    if len(kinds) == 1:  # and needs no name
+        kinds = {"": next(iter(kinds.values()))}
     return Slurm(
         opening.folder,
         check=opening.check,
@@ -101,7 +107,12 @@ def opened(table: Table, opening: Opening) -> "Slurm":
         at_once=table.at_once,
         wait_s=table.wait_s,
         parameters=parameters,
+        kinds=kinds,
     )
+
+
+def _each(asked: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (asked,) if isinstance(asked, str) else asked
 
 
 @dataclass(kw_only=True)
@@ -111,6 +122,8 @@ class _Submitted:
     job: Job
     at: Path
     """Of its part files."""
+    kind: str = ""
+    """Of node that is asked for."""
     id: str = ""
     """Slurm's, once it is submitted."""
     began: bool = False
@@ -130,6 +143,7 @@ class Slurm:
         at_once: int,
         wait_s: float,
         parameters: Mapping[str, Any],
+        kinds: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """Look for the scheduler.
 
@@ -140,6 +154,7 @@ class Slurm:
             at_once: jobs that may be in the queue at the same time.
             wait_s: how long a job may be waited for; infinite for however long it takes.
             parameters: of submitit, for every job.
+            kinds: of node, by name, and what of submitit asks for each; one without a name if left out.
 
         Raises:
             UserError: submitit is not installed, or Slurm does not answer.
@@ -151,6 +166,8 @@ class Slurm:
         self._submitit: Any = submitit
         self.check = check
         self.identities: dict[str, Mapping[str, Any]] = {}
+        self.models: dict[str, str] = {}
+        self._kinds = kinds or {"": {}}
         self.patience_s = wait_s
         self._folder = folder.resolve()
         self._gpu, self._at_once, self._parameters = gpu, at_once, parameters
@@ -161,8 +178,8 @@ class Slurm:
         self._taken: list[Path] = []
         self._fit = False
         """Whether a node was as it has to be."""
-        self._unfit: set[str] = set()
-        """Names of nodes that were not, and are asked for no more once there is one that was."""
+        self._unfit: dict[str, set[str]] = {kind: set() for kind in self._kinds}
+        """By kind, names of nodes that were not, and are asked for no more once there is one that was."""
         self._looked_s = float("-inf")
         self._lost = False
         self._silent_since_s: float | None = None
@@ -172,13 +189,14 @@ class Slurm:
             raise UserError(f"--executor slurm: squeue does not answer: {printable(str(error))}") from error
 
     def nodes(self) -> Sequence[Node]:
-        return [Node(name="", beside=self._at_once, queue=True)]
+        most = max(1, self._at_once // len(self._kinds))
+        return [Node(name=name, beside=most, queue=True, model=self.models.get(name, "")) for name in self._kinds]
 
     def start(self, job: Job, node: Node) -> Ticket:
         ticket = job.name
         at = parts.stem(self._folder, job.name)
         at.parent.mkdir(parents=True, exist_ok=True)
-        submitted = _Submitted(job=job, at=at)
+        submitted = _Submitted(job=job, at=at, kind=node.name)
         self._jobs[ticket] = submitted
         with contextlib.suppress(OSError):  # there is one where a head before this one was lost
             submitted.id = _id_file(at).read_text().strip()
@@ -242,22 +260,27 @@ class Slurm:
             (self._folder / parts.FOLDER).rmdir()
 
     def _submit(self) -> None:
-        """Hand over what is new: an array of what has to be alone, and one of what bears company."""
+        """Hand over what is new: for each kind of node an array of what has to be alone, and one of what need not."""
         if self._silent_since_s is not None:
             return
         new, self._new = self._new, []
         path = f"export PYTHONPATH={shlex.quote(str(ROOT))}:$PYTHONPATH"
-        for alone in (True, False):
-            tickets = [ticket for ticket in new if self._jobs[ticket].job.alone == alone]
+        for kind, alone in itertools.product(self._kinds, (True, False)):
+            tickets = [ticket for ticket in new if (it := self._jobs[ticket]).kind == kind and it.job.alone == alone]
             if not tickets:
                 continue
             logs = self._folder / parts.FOLDER / "logs"
             executor = self._submitit.SlurmExecutor(folder=logs)
             whole: dict[str, Any] = {"exclusive": True} if alone and not self._gpu else {}
-            if self._unfit:
-                whole["exclude"] = ",".join(sorted(self._unfit))
+            if self._unfit[kind]:
+                whole["exclude"] = ",".join(sorted(self._unfit[kind]))
             executor.update_parameters(
-                **{**self._parameters, **whole, "setup": [path, *self._parameters.get("setup", ())]},
+                **{
+                    **self._parameters,
+                    **self._kinds[kind],
+                    **whole,
+                    "setup": [path, *self._parameters.get("setup", ())],
+                },
                 job_name="coattention",
                 array_parallelism=self._at_once,
             )
@@ -271,7 +294,7 @@ class Slurm:
                 if self._answer() is None:
                     self._new += tickets
                     continue
-                but = f" (without {whole['exclude']}, not as they have to be)" if self._unfit else ""
+                but = f" (without {whole['exclude']}, not as they have to be)" if self._unfit[kind] else ""
                 raise UserError(f"--executor slurm: Slurm refuses the jobs{but}: {printable(str(error))}") from error
             for ticket, job in zip(tickets, handed, strict=True):
                 self._jobs[ticket].id = job.job_id
@@ -287,9 +310,9 @@ class Slurm:
         if told is not None:
             if queue.get(it.id, ("", ""))[0] in _WAITS:  # put back in the moment that it had ended
                 self._unwanted.append(it.id)
-            if self._fit and relay.is_unfit(told, self.check):
+            if self._fit and relay.is_unfit(told, self.check.of(it.job)):
                 assert told.news.ending is not None
-                self._unfit.add(told.news.node)
+                self._unfit[it.kind].add(told.news.node)
                 parts.remove(it.at)
                 it.id, it.began = "", False
                 self._new.append(ticket)

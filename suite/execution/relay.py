@@ -35,6 +35,10 @@ class Check:
     expected: Mapping[str, Any]
     """Of that object, what has to be so."""
 
+    def of(self, job: Job) -> "Check":
+        """With what the node of a job has to be beside."""
+        return replace(self, expected={**self.expected, **job.needs})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
@@ -82,7 +86,7 @@ _known: dict[str, Mapping[str, Any]] = {}
 
 def parcel(job: Job, folder: Path | None, check: Check) -> Parcel:
     """A job, ready to travel."""
-    return Parcel(job=job, folder=folder, threads=os.environ.get(_THREADS), check=check)
+    return Parcel(job=job, folder=folder, threads=os.environ.get(_THREADS), check=check.of(job))
 
 
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
@@ -95,7 +99,12 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
 
 
 def is_unfit(told: Told, check: Check) -> bool:
-    """Whether a job was refused because its node is not as it has to be."""
+    """Whether a job was refused because its node is not as it has to be.
+
+    Args:
+        told: of the job.
+        check: of the job.
+    """
     ending, found = told.news.ending, told.identity
     refused = ending is not None and ending.way == "refused"
     return refused and found is not None and bool(differences(check.expected, found))

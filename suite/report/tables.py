@@ -5,13 +5,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from itertools import chain
 from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from suite.core import stats, workloads
+from suite.core import devices, stats, workloads
 from suite.core.described import Descriptions
 from suite.core.errors import UserError
 from suite.core.latencies import Latencies, Place, doubts
@@ -268,7 +269,7 @@ class _Judgements:
             finding
             for finding in (*self._of.get((variant, ""), ()), *self._of.get((variant, place.workload), ()))
             if finding.phase in ("", place.phase)
-            and finding.device.partition("[")[0] in ("", place.device.partition("[")[0])
+            and _whatever_threads(finding.device) in ("", _whatever_threads(place.device))
         ]
         broken = [finding for finding in here if finding.verdict == "broken"]
         return {
@@ -277,6 +278,12 @@ class _Judgements:
             "hidden": "; ".join(dict.fromkeys(_sentence(finding) for finding in broken)),
             "known": "; ".join(dict.fromkeys(_sentence(finding) for finding in here if finding.verdict == "known")),
         }
+
+
+@cache
+def _whatever_threads(device: str) -> str:
+    """The label of a device without its threads: what is wrong there is wrong with any number of them."""
+    return str(devices.parse(device).whatever_threads) if device else ""
 
 
 def _sentence(finding: Finding) -> str:

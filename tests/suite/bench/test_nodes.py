@@ -1,18 +1,28 @@
 """What nodes are is asked before work: several kinds of device stand in no table together."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from suite.bench import environment, nodes
+from suite.bench import environment, nodes, run
+from suite.bench import where as locations
 from suite.bench.request import Request
+from suite.bench.where import Where
+from suite.core import exits, store
+from suite.core.answer import Manner
+from suite.core.compare import check_machines
 from suite.core.errors import UserError
+from suite.core.latencies import Latencies
+from suite.core.records import Measurement
 from suite.execution.jobs import Ending, Job, News, Node, Ticket
+from suite.execution.local import Local
 from suite.execution.relay import Check
+from suite.report import tables
 
 
 @dataclass
@@ -25,6 +35,7 @@ class Cluster:
     patience_s: float = 3.0
     check: Check = field(default_factory=nodes.check)
     identities: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     time_s: float = 0.0
@@ -62,29 +73,112 @@ class Cluster:
 H100, A100 = {"device": "H100", "driver": "570.1"}, {"device": "A100", "driver": "570.1"}
 
 
-def test_two_kinds_of_device_are_refused_where_times_are_compared_and_named() -> None:
-    with pytest.raises(UserError, match="b is not as a: device is A100 and not H100; times of both would stand in one"):
-        nodes.survey(Cluster({"a": H100, "b": A100}), of_one_kind=True, say=print)
-    assert nodes.survey(Cluster({"a": H100, "b": A100}), of_one_kind=False, say=print).keys() == {"a", "b"}
-
-
-def test_two_drivers_are_two_kinds() -> None:
-    with pytest.raises(UserError, match=r"driver is 580\.2 and not 570\.1"):
-        nodes.survey(Cluster({"a": H100, "b": H100 | {"driver": "580.2"}}), of_one_kind=True, say=print)
-
-
-def test_a_node_that_comes_later_has_to_be_of_the_kind_of_the_first() -> None:
+def test_nodes_of_one_kind_are_no_models_and_those_that_come_later_have_to_be_like_them() -> None:
     cluster = Cluster({"a": H100, "b": H100})
-    nodes.survey(cluster, of_one_kind=True, say=print)
-    assert cluster.check.expected["device"] == "H100"
-    assert cluster.check.expected["sources"] == environment.sources(())
+    assert nodes.models(cluster, nodes.survey(cluster, say=print)) == {"": H100}
+    assert cluster.models == {}
+
+
+def test_two_models_of_device_are_told_apart_for_tables_of_their_own() -> None:
+    cluster = Cluster({"a": H100, "b": A100, "c": H100})
+    assert nodes.models(cluster, nodes.survey(cluster, say=print)) == {"h100": H100, "a100": A100}
+    assert cluster.models == {"a": "h100", "b": "a100", "c": "h100"}
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            H100 | {"driver": "580.2"},
+            r"b is not as a: driver is 580\.2 and not 570\.1; times of both would stand in one",
+        ),
+        (H100 | {"device": "h-100"}, None),
+        (H100 | {"device": "H100."}, r"device is H100\. and not H100"),
+    ],
+)
+def test_two_kinds_that_a_label_would_not_tell_apart_are_refused(other: dict[str, str], message: str | None) -> None:
+    cluster = Cluster({"a": H100, "b": other})
+    found = nodes.survey(cluster, say=print)
+    if message is None:
+        assert len(nodes.models(cluster, found)) == 2
+        return
+    with pytest.raises(UserError, match=message):
+        nodes.models(cluster, found)
+
+
+class Two(Local):
+    """Two nodes that are this machine and call their devices as they were told to."""
+
+    def __init__(self, folder: Path, called: Mapping[str, str]) -> None:
+        super().__init__(folder, folder / "cache")
+        self.check = nodes.check()
+        self.identities: dict[str, Mapping[str, Any]] = {}
+        self.models: dict[str, str] = {}
+        self.called = called
+        self.at: dict[Ticket, str] = {}
+
+    def nodes(self) -> Sequence[Node]:
+        return [Node(name=name, model=self.models.get(name, "")) for name in self.called]
+
+    def start(self, job: Job, node: Node) -> Ticket:
+        ticket = super().start(job, node)
+        self.at[ticket] = node.name
+        assert not job.needs or job.needs["device"] == self.called[node.name]
+        return ticket
+
+    def wait(self, seconds: float) -> Sequence[News]:
+        told = [replace(news, node=self.at[news.ticket]) for news in super().wait(seconds)]
+        for news in told:
+            if news.lines and news.node not in self.identities:
+                self.identities[news.node] = json.loads(news.lines[0]) | {"device": self.called[news.node]}
+        return told
+
+
+@pytest.mark.slow
+def test_a_run_on_two_models_has_a_table_for_each_and_no_ratio_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def opened(_where: Where, folder: Path, **_: object) -> Iterator[Two]:
+        made = Two(folder, {"first": "NVIDIA H100 80GB", "second": "AMD EPYC (64 cores)"})
+        yield made
+        made.close()
+
+    monkeypatch.setattr(locations, "opened", opened)
+    probes = ("timing", "masking")
+    request = Request(variants=("pool",), workloads=("tiny",), phases=("forward",), probes=probes, device="cpu")
+    folder = tmp_path / "run"
+    assert run.start(request, out=folder, manner=Manner(quiet=True), where=Where(executor="ray")) == exits.DONE
+    labels = {"cpu[model=nvidia-h100-80gb]": "first", "cpu[model=amd-epyc-64-cores]": "second"}
+    records = store.read(folder)
+    timed = [record for record in records if isinstance(record, Measurement) and record.quantity == "task_time"]
+    assert {(record.device, record.details["node"]) for record in timed if record.device} == {*labels.items()}
+    cells = tables.make(records).cells
+    assert {(cell.device, cell.variant) for cell in cells.itertuples()} == {
+        (label, variant) for label in labels for variant in ("parallel", "pool")
+    }
+    assert set(cells["masking"]) == {"holds"}
+    for pool in cells[cells["variant"] == "pool"].itertuples():
+        alone = Latencies([record for record in records if record.device == pool.device])
+        (place,) = alone.places
+        ratio = alone.ratio(place, "pool", "parallel")
+        assert ratio is not None
+        assert pool.over_anchor == pytest.approx(1 / ratio.estimate)
+    page = (folder / "REPORT.md").read_text()
+    assert all(label in page for label in labels)
+    one = tmp_path / "one"
+    one.mkdir()
+    described = environment.read(folder)
+    environment.write(one, described | {"nodes": {"first": described["nodes"]["first"]}})
+    with pytest.raises(UserError, match="device was 'NVIDIA H100 80GB' and is 'AMD EPYC"):
+        check_machines(one, folder)
 
 
 def test_a_node_that_does_not_answer_is_named_and_what_it_waits_for_was_said() -> None:
     said: list[str] = []
     cluster = Cluster({"a": H100, "b": H100}, dumb=["b"])
     with pytest.raises(UserError, match="the node b does not answer within 3 s"):
-        nodes.survey(cluster, of_one_kind=True, say=said.append)
+        nodes.survey(cluster, say=said.append)
     assert said == ["waiting for a node: Resources"]
     assert cluster.cancelled == ["b"]
 

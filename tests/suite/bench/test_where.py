@@ -32,6 +32,8 @@ def test_what_goes_with_nothing_is_one_line(where: Where, device: str | None, me
         ("[ray]\nbeside = 'many'", "beside = many: expected a whole number above 0"),
         ("[ray]\nbeside = 0", "beside = 0: expected a whole number above 0"),
         ("[ray]\nbeside = true", "beside = True: expected a whole number above 0"),
+        ("[slurm]\ngres = []", "gres = .*: expected a text in quotes, or a list of them"),
+        ("[slurm]\nconstraint = ['fast', 3]", "constraint = .*: expected a text in quotes, or a list of them"),
         ("[slurm]\nsetup = 'module load cuda'", "setup = module load cuda: expected a list of texts"),
         ("[pbs]\nqueue = 'gpu'", r"'pbs' is none of its tables: expected \[ray\] or \[slurm\]"),
         ("beside = 3", "'beside' is none of its tables"),
@@ -47,7 +49,7 @@ def test_what_is_wrong_in_the_file_is_named(text: str, message: str, tmp_path: P
 
 def test_a_file_may_hold_tables_of_several_executors(tmp_path: Path) -> None:
     path = tmp_path / "cluster.toml"
-    path.write_text("[ray]\nwait_s = 30\n[slurm]\npartition = 'gpu'\nsetup = ['module load cuda']\ntime = 20\n")
+    path.write_text("[ray]\nwait_s = 30\n[slurm]\ngres = ['gpu:h100:1', 'gpu:a100:1']\nsetup = ['module load cuda']\n")
     locations.check(Where(executor="slurm", file=path), "cuda")
 
 

@@ -4,7 +4,7 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ class Piece:
     name: str
     takes_s: float
     alone: bool = False
+    model: str = ""
 
 
 @dataclass(kw_only=True)
@@ -42,12 +43,15 @@ class Cluster:
     """How often the job of each of these names is killed halfway."""
     never: set[str] = field(default_factory=set)
     """Names of those that never begin."""
+    models: dict[str, str] = field(default_factory=dict)
+    """Of the devices of these nodes."""
     time_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.at_work: dict[Ticket, tuple[Job, str]] = {}
         self.company: dict[str, list[Job]] = {}
         self.begun: list[str] = []
+        self.places: list[tuple[str, str]] = []
         self.cancelled: list[str] = []
         self.busy_s = 0.0
         self._events: list[tuple[float, int, Ticket, News]] = []
@@ -60,7 +64,7 @@ class Cluster:
         heapq.heappush(self._events, (when, self._count, ticket, news))
 
     def nodes(self) -> Sequence[Node]:
-        return [Node(name=name, beside=self.beside) for name in self.up]
+        return [Node(name=name, beside=self.beside, model=self.models.get(name, "")) for name in self.up]
 
     def start(self, job: Job, node: Node) -> Ticket:
         assert node.name in self.up
@@ -70,6 +74,7 @@ class Cluster:
         assert len(there) <= self.beside
         ticket = str(len(self.begun))
         self.begun.append(job.name)
+        self.places.append((job.name, node.name))
         self.at_work[ticket] = job, node.name
         if job.name not in self.never:
             took_s, ending = job.what, Ending(way="done")
@@ -177,6 +182,33 @@ def test_ten_thousand_pieces_on_two_hundred_nodes_end_within_a_tenth_of_the_idea
     ideal_s = sum(piece.takes_s if piece.alone else piece.takes_s / cluster.beside for piece in made) / 200
     assert cluster.time_s <= 1.1 * max(ideal_s, max(piece.takes_s for piece in made))
     assert Counter(session.taken) == Counter(piece.name for piece in made)
+
+
+def test_pieces_for_one_model_of_device_go_to_its_nodes_alone_and_hold_up_no_others() -> None:
+    models = {name: ("h100", "a100")[number % 2] for number, name in enumerate(nodes(20))}
+    drawn = pieces(1200, alone=0.3)
+    # three times as many for one as for the other, and some that any node will do for
+    wanted = [
+        replace(piece, model=("a100", "h100", "h100", "h100", "", "")[number % 6]) for number, piece in enumerate(drawn)
+    ]
+    made = sorted(wanted, key=lambda piece: -piece.takes_s)
+    cluster, session = Cluster(up=nodes(20), models=models), Session()
+    loop.work(made, cluster, session)
+    asked = {piece.name: piece.model for piece in made}
+    assert all(asked[piece] in ("", models[node]) for piece, node in cluster.places)
+    assert Counter(session.taken) == Counter(piece.name for piece in made)
+    assert {models[node] for piece, node in cluster.places if not asked[piece]} >= {"a100"}
+    busiest_s = sum(piece.takes_s / (1 if piece.alone else 2) for piece in made if piece.model == "h100") / 10
+    assert cluster.time_s <= 1.1 * busiest_s, "whatever any node does is done where there is time for it"
+
+
+def test_pieces_whose_model_of_device_is_lost_strand_when_all_others_are_done() -> None:
+    made = [replace(piece, model=("h100", "a100")[number % 2]) for number, piece in enumerate(pieces(40, alone=0.0))]
+    models = {"one": "h100", "other": "a100"}
+    cluster, session = Cluster(up=["one", "other"], models=models, dies={"other": 5.0}, patience_s=60.0), Session()
+    with pytest.raises(Stranded, match="no node of a100 is left"):
+        loop.work(made, cluster, session)
+    assert {piece.name for piece in made if piece.model == "h100"} <= {*session.taken}
 
 
 def test_on_one_node_everything_goes_in_its_order() -> None:

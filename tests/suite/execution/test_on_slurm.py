@@ -17,7 +17,7 @@ import pytest
 from suite.core.errors import UserError
 from suite.execution import on_slurm, parts
 from suite.execution.jobs import Announcement, Ending, Job, News, Node, Site
-from suite.execution.relay import Check, Told
+from suite.execution.relay import Check, Opening, Told
 from tests import warm
 
 ROOT = Path(__file__).parents[3]
@@ -44,12 +44,14 @@ class Submitit:
         self.refuses = False
         self.handed = 0
         self.asked: Mapping[str, object] = {}
+        self.all_asked: list[Mapping[str, object]] = []
 
     def SlurmExecutor(self, folder: Path) -> "Submitit":  # its name
         return self
 
     def update_parameters(self, **asked: object) -> None:
         self.asked = asked
+        self.all_asked.append(asked)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -169,6 +171,25 @@ def test_a_node_that_is_not_as_it_has_to_be_is_asked_for_no_more_once_there_is_o
     (news,) = queue.wait(0.0)
     assert news.ending == Ending(way="done")
     assert set(queue.identities) == {"with H100", "with A100"}
+
+
+def test_of_several_kinds_of_node_each_is_asked_for_by_itself(
+    submitit: Submitit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_slurm.Slurm, "_queue", lambda _: {})
+    opening = Opening(folder=tmp_path, check=Check(job=JOB, expected={}), gpu=True, beside=2)
+    made = on_slurm.opened(on_slurm.Table(gres=("gpu:h100:1", "gpu:a100:1"), constraint="fast"), opening)
+    assert [(node.name, node.beside) for node in made.nodes()] == [("gpu:h100:1 fast", 50), ("gpu:a100:1 fast", 50)]
+    made.models = {"gpu:h100:1 fast": "h100", "gpu:a100:1 fast": "a100"}
+    for node in made.nodes():
+        made.start(replace(JOB, name=f"for {node.model}"), node)
+    made.wait(0.0)
+    assert [(asked["gres"], asked["constraint"]) for asked in submitit.all_asked] == [
+        ("gpu:h100:1", "fast"),
+        ("gpu:a100:1", "fast"),
+    ]
+    (one,) = on_slurm.opened(on_slurm.Table(), opening).nodes()
+    assert one.name == ""
 
 
 def test_a_job_that_has_left_the_queue_is_submitted_again_on_resume(queue: Queue, submitit: Submitit) -> None:
