@@ -9,6 +9,7 @@ from typing import Any, Literal
 from scipy import stats as scipy_stats
 
 from suite.core import stats, store, trained
+from suite.core.described import Descriptions
 from suite.core.errors import UserError
 from suite.core.records import Artifact, Measurement, Record, Skip
 from suite.report import escape
@@ -61,6 +62,8 @@ class Trained:
     is_control: bool
     """Mean pooling, or a blindfold."""
     is_blindfolded: bool
+    is_form_of_parent: bool
+    """Whether it is its parent but for what its own label names: a removed part, a blindfold, another width."""
 
 
 class Accuracies:
@@ -110,6 +113,7 @@ class Accuracies:
         for (what, most), count in zip(MOST.items(), (len(self.rows), rows, len(self.families)), strict=True):
             if count > most:
                 raise UserError(f"an ablation of {count} {what}: expected {most} at most; make a folder of each part")
+        self._relate(Descriptions(records))
 
     def of(self, study: str, row: str, *, family: str = "all", evaluation: str = "as_is") -> BySeed:
         """Accuracy by seed; empty where nothing was measured."""
@@ -210,7 +214,18 @@ class Accuracies:
             width=one.width,
             is_control=one.sight != "both" or record.variant == "pool",
             is_blindfolded=one.sight != "both",
+            is_form_of_parent=False,  # known when all rows are
         )
+
+    def _relate(self, described: Descriptions) -> None:
+        """See which rows are forms of their parents."""
+        for rows in self.rows.values():
+            for row in rows.values():
+                parent = rows.get(row.parent)
+                if parent is not None:
+                    own, base = described[row.variant], described[parent.variant]
+                    same = (own.mechanism, own.options) == (base.mechanism, base.options)
+                    rows[row.label] = replace(row, is_form_of_parent=same)
 
 
 def interval(values: Iterable[float]) -> Interval:

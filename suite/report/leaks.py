@@ -42,6 +42,7 @@ def movement_points(records: Iterable[Record]) -> list[dict[str, Any]]:
             "limit": finding.limit,
             "wrong": finding.verdict if finding.verdict != "holds" else "holds",
             "short": finding.quantity,
+            "property": _property(finding),
             "said": f"{_property(finding)}: {_output(finding)} {units.moved(finding.value or 0.0)}",
             "summary": finding.summary,
             "doubt": "",
@@ -74,9 +75,7 @@ def movement_title(values: Sequence[Mapping[str, Any]]) -> str:
     if not wrong:
         return f"When padding changes, the {most}"
     first = max(wrong, key=lambda value: float(value["value"]))
-    text = (
-        f"Padding moves {first['variant']} most, by {units.moved(first['value'])} ({first['said'].partition(':')[0]})"
-    )
+    text = f"Padding moves {first['variant']} most, by {units.moved(first['value'])} ({first['property']})"
     return f"{text}; the {most}" if most else text
 
 

@@ -74,18 +74,18 @@ def words(records: Sequence[Record]) -> list[RenderableType]:
     rows = latest(records)
     failed = [row for row in rows if row.verdict == "broken"]
     named = [f"{row.details.get('check')}: {row.details.get('count')} of {row.details.get('trials')}" for row in failed]
-    return [literal(line) for line in (verdict(rows), *(f"  {name}" for name in named))]
+    return [literal(line) for line in (" ".join(filter(None, verdict(rows))), *(f"  {name}" for name in named))]
 
 
-def verdict(rows: Sequence[Finding]) -> str:
-    """How many rows hold of those that have a limit, or how many fail; and how many had no trials."""
+def verdict(rows: Sequence[Finding]) -> tuple[str, str]:
+    """How many rows hold of those that have a limit, or how many fail; and how many had no trials, or nothing."""
     failed = sum(row.verdict == "broken" for row in rows)
     judged = sum(row.verdict in ("holds", "broken") and bool(row.details.get("limit")) for row in rows)
     untried = sum(row.verdict == "unclear" for row in rows)
     said = f"All {judged} rows that were tried hold." if judged else "No row was tried."
     if failed:
         said = f"{failed} of {judged} rows that were tried fail."
-    return said + (f" {untried} had no trials." if untried else "")
+    return said, f"{untried} had no trials." if untried else ""
 
 
 def ratios(records: Sequence[Record]) -> dict[str, list[stats.Ratio]]:
@@ -135,8 +135,8 @@ def plot_title(pairs: Mapping[str, Sequence[stats.Ratio]]) -> str:
 def opening(folder: Path, records: Sequence[Record], rows: Sequence[Finding]) -> list[str]:
     parts = [record.value for record in records if isinstance(record, Measurement) and record.task == "selfcheck"]
     took = sum(part for part in parts if part is not None) if parts else None
-    counted, _, untried = verdict(rows).partition(". ")
-    bold = f"**{counted.removesuffix('.')}.**" + (f" {untried}" if untried else "")
+    counted, untried = verdict(rows)
+    bold = f"**{counted}**" + (f" {untried}" if untried else "")
     environment = folders.environment_or_nothing(folder)
     said = [
         escape.prose(f"{key}: {environment[key]}")

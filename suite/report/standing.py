@@ -179,7 +179,7 @@ def _without_contenders(cells: pd.DataFrame) -> str:
     said += [f"{row['variant']} takes {_time(row)}" for row in wording.rows(shown.head(1))]
     if timed.empty:
         said.append("no time was taken")
-    for column, holds in (("agreement", "agree with float64"), ("masking", "are masked correctly")):
+    for column, holds in (("agreement_verdict", "agree with float64"), ("masking_verdict", "are masked correctly")):
         said += _counted(cells, column, holds)
     text = "; ".join(said)
     return f"{text[0].upper()}{text[1:]}."
@@ -192,8 +192,7 @@ def _counted(cells: pd.DataFrame, column: str, holds: str) -> list[str]:
         return []
     said = [f"{int((examined[column] == 'holds').sum())} of {len(examined)} {holds}"]
     others = examined[examined[column] != "holds"]
-    verdicts = others[column].map(lambda text: str(text).partition(":")[0])
-    said += [f"{verdict}: {_names(group)}" for verdict, group in others.groupby(verdicts, sort=False)]
+    said += [f"{verdict}: {_names(group)}" for verdict, group in others.groupby(column, sort=False)]
     return [", ".join(said)]
 
 

@@ -167,8 +167,8 @@ def _time(row: Row) -> str:
 
 
 def _masking(forms: pd.DataFrame) -> str:
-    said = [str(text).partition(":")[0] for text in forms.drop_duplicates("variant")["masking"] if text]
-    judged = [word for word in said if word != "not applicable"]
+    said = forms.drop_duplicates("variant")["masking_verdict"]
+    judged = [str(verdict) for verdict in said if verdict not in ("", "not applicable")]
     if not judged:
         return units.MISSING
     if len(set(judged)) == 1:

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import chain
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -59,7 +59,8 @@ CELL_COLUMNS = (
     *("over_anchor", "over_anchor_low", "over_anchor_high", "over_anchor_rounds", "over_anchor_verdict"),
     *_MEASURED.values(),
     *("flop_per_s", "of_machine", "of_machine_low", "of_machine_high", "bound"),
-    *("masking", "agreement", "hidden", "known", "trust", "skipped", "remedy", "ours", "nearest"),
+    *("masking_verdict", "masking", "agreement_verdict", "agreement", "hidden_by", "hidden", "known"),
+    *("trust", "skipped", "remedy", "ours", "nearest"),
 )
 
 GROWTH_COLUMNS = (
@@ -196,7 +197,8 @@ def _cells(
         row["trust"] = tuple(dict.fromkeys(trust))
         rows.append(row)
     cells = pd.DataFrame(rows, columns=list(CELL_COLUMNS))
-    texts = ["masking", "agreement", "hidden", "known", "skipped", "remedy", "verdict", "over_anchor_verdict"]
+    texts = ["masking_verdict", "masking", "agreement_verdict", "agreement", "hidden_by", "hidden", "known"]
+    texts += ["skipped", "remedy", "verdict", "over_anchor_verdict"]
     cells[texts] = cells[texts].astype(object).fillna("")
     numbers = [name for name in cells.columns if name.endswith(("_s", "_bytes", "flops"))]
     numbers += ["speedup", "speedup_low", "speedup_high", "over_anchor", "over_anchor_low", "over_anchor_high"]
@@ -272,9 +274,14 @@ class _Judgements:
             and _whatever_threads(finding.device) in ("", _whatever_threads(place.device))
         ]
         broken = [finding for finding in here if finding.verdict == "broken"]
+        masking = _worst([finding for finding in here if finding.quantity.startswith("P")])
+        agreement = _worst([finding for finding in here if finding.quantity == "agreement"])
         return {
-            "masking": _said([finding for finding in here if finding.quantity.startswith("P")]),
-            "agreement": _said([finding for finding in here if finding.quantity == "agreement"]),
+            "masking_verdict": masking.verdict,
+            "masking": masking.text,
+            "agreement_verdict": agreement.verdict,
+            "agreement": agreement.text,
+            "hidden_by": f"{broken[0].quantity} {broken[0].verdict}" if broken else "",
             "hidden": "; ".join(dict.fromkeys(_sentence(finding) for finding in broken)),
             "known": "; ".join(dict.fromkeys(_sentence(finding) for finding in here if finding.verdict == "known")),
         }
@@ -290,15 +297,27 @@ def _sentence(finding: Finding) -> str:
     return f"{finding.quantity} {finding.verdict}" + (f": {finding.summary}" if finding.summary else "")
 
 
-def _said(findings: Sequence[Finding]) -> str:
-    """``holds``, or the worst verdict and the properties that have it, such as ``broken: P1, P3``."""
+class _Worst(NamedTuple):
+    """The verdict that must be seen first, and the properties that have it."""
+
+    verdict: str
+    """Empty where nothing was examined."""
+    properties: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """``holds``, or with its properties, such as ``broken: P1, P3``."""
+        if self.verdict in ("", "holds", "not applicable"):
+            return self.verdict
+        return f"{self.verdict}: {', '.join(self.properties)}"
+
+
+def _worst(findings: Sequence[Finding]) -> _Worst:
     for verdict in WORST_FIRST:
         names = {finding.quantity for finding in findings if finding.verdict == verdict}
-        if names and verdict in ("holds", "not applicable"):
-            return verdict
         if names:
-            return f"{verdict}: {', '.join(sorted(names, key=property_order))}"
-    return ""
+            return _Worst(verdict, tuple(sorted(names, key=property_order)))
+    return _Worst("", ())
 
 
 def _rank(mechanism: str, role: str) -> int:

@@ -84,7 +84,7 @@ def _table(cells: pd.DataFrame, phases: Sequence[str]) -> Columns:
         texts += [
             literal(units.binary(wording.number(last, "peak_memory_bytes"))),
             literal(units.error(wording.number(last, "agreement_error"))),
-            _masking(str(last["masking"])),
+            _masking(str(last["masking_verdict"]), str(last["masking"])),
             literal(" ".join(dict.fromkeys(flag for row in here for flag in wording.flags(row, letters)))),
         ]
         lines.append(texts)
@@ -95,16 +95,15 @@ def _time(row: wording.Row | None) -> Text:
     if row is None:
         return literal(units.MISSING)
     if row["hidden"]:
-        return literal(str(row["hidden"]).split(":")[0], style="red")
+        return literal(str(row["hidden_by"]), style="red")
     if wording.number(row, "latency_s") is None:
         return literal("skipped" if row["skipped"] else units.MISSING, style="dim")
     return literal(units.seconds(wording.number(row, "latency_s")))
 
 
-def _masking(said: str) -> Text:
+def _masking(verdict: str, said: str) -> Text:
     styles = {"broken": "red", "known": "yellow", "unclear": "yellow", "not judged": "yellow", "holds": "green"}
-    style = styles.get(said.partition(":")[0], "")
-    return literal(said or units.MISSING, style=style)
+    return literal(said or units.MISSING, style=styles.get(verdict, ""))
 
 
 def _masking_alone(masking: pd.DataFrame) -> Columns:
@@ -114,7 +113,7 @@ def _masking_alone(masking: pd.DataFrame) -> Columns:
         verdicts = {str(name): str(verdict) for name, verdict in row.items() if name != "variant" and verdict}
         worst = min(verdicts.values(), key=WORST_FIRST.index)
         which = ", ".join(name for name, verdict in verdicts.items() if verdict == worst)
-        lines.append([literal(row["variant"]), _masking(worst if worst == "holds" else f"{worst}: {which}")])
+        lines.append([literal(row["variant"]), _masking(worst, worst if worst == "holds" else f"{worst}: {which}")])
     return Columns([Column(title="variant"), Column(title="masking", words=True)], lines)
 
 

@@ -169,7 +169,7 @@ def _gain(row: Trained, gained: Interval, accuracies: Accuracies, study: str) ->
     ]
     parent, own = accuracies.of(study, row.parent), accuracies.of(study, row.label)
     return {
-        "name": row.label if row.parent in row.label else f"{row.label} beside {row.parent}",
+        "name": row.label if row.is_form_of_parent else f"{row.label} beside {row.parent}",
         "row": row.label,
         "variant": row.label,
         "value": round(100 * gained.mean, 2),

@@ -73,7 +73,7 @@ def test_a_report_of_a_self_check_is_that_of_a_self_check(tmp_path: Path) -> Non
     ],
 )
 def test_the_verdict_counts_rows_that_have_a_limit(rows: list[Finding], said: str) -> None:
-    assert selfcheck.verdict(rows) == said
+    assert " ".join(filter(None, selfcheck.verdict(rows))) == said
 
 
 def planted(count: int) -> list[Finding]:
