@@ -24,7 +24,7 @@ from suite.bench import request
 from suite.bench.probes.clocks import clock_of
 from suite.bench.probes.step import prepare, running_on
 from suite.core import interrupts, stats, user_files, workloads
-from suite.core.compare import Comparison, Place, Remeasuring
+from suite.core.compare import Comparison, CellKey, Remeasuring
 from suite.core.errors import UserError
 from suite.execution import loop
 from suite.execution.jobs import Announcement, Job, Site
@@ -82,32 +82,32 @@ def suspects(
 def _one_by_one(
     comparison: Comparison, trees: tuple[Path, Path], budget_s: float, timeout_s: float, files: Sequence[Path]
 ) -> Iterator[Remeasuring]:
-    seen: set[Place] = set()
+    seen: set[CellKey] = set()
     while True:
-        waiting = tuple(change.place for change in comparison.suspects if change.place not in seen)
+        waiting = tuple(change.cell for change in comparison.suspects if change.cell not in seen)
         yield Remeasuring(comparison, waiting)
         if not waiting:
             return
-        place = waiting[0]
-        seen.add(place)
+        cell = waiting[0]
+        seen.add(cell)
         pair = Pair(
-            place=place, trees=trees, margin=comparison.fail_above, budget_s=budget_s, timeout_s=timeout_s,
+            cell=cell, trees=trees, margin=comparison.fail_above, budget_s=budget_s, timeout_s=timeout_s,
             files=tuple(map(str, files)),
         )  # fmt: skip
         pairs = _Pairs()
         with interrupts.temporary_folder() as cache:
             loop.work([replace(pair, number=number) for number in range(PAIRS)], Local(cache, cache), pairs)
         if pairs.lost:
-            comparison = comparison.with_doubt(place, f"could not be measured again: {pairs.lost[0]}")
+            comparison = comparison.with_doubt(cell, f"could not be measured again: {pairs.lost[0]}")
         else:
-            comparison = comparison.with_again(place, tuple(pairs.ratios))
+            comparison = comparison.with_again(cell, tuple(pairs.ratios))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
     """A fresh pair of processes, one of each tree."""
 
-    place: Place
+    cell: CellKey
     trees: tuple[Path, Path]
     margin: float
     budget_s: float
@@ -138,7 +138,7 @@ class _Pairs:
         if self.lost:
             return None
         return Job(
-            name=f"{item.place} {item.number}", work=measure, what=item, files=item.files, alone=True,
+            name=f"{item.cell} {item.number}", work=measure, what=item, files=item.files, alone=True,
             expected_s=item.budget_s,
         )  # fmt: skip
 
@@ -200,7 +200,7 @@ class Lost(Exception):
 class _Side:
     """One tree's process; it ends with this one, whose end closes its input."""
 
-    def __init__(self, tree: Path, place: Place, timeout_s: float, files: Sequence[str]) -> None:
+    def __init__(self, tree: Path, cell: CellKey, timeout_s: float, files: Sequence[str]) -> None:
         self._tree = tree
         self._timeout_s = timeout_s
         self._errors = TemporaryFile("w+")  # noqa: SIM115  # closed with the process; a pipe might fill up
@@ -214,7 +214,7 @@ class _Side:
             process_group=0 if _POSIX else None,
             preexec_fn=end_with_starter if _POSIX else None,
         )
-        self._wanted = json.dumps(place._asdict() | {"files": list(files)})
+        self._wanted = json.dumps(cell._asdict() | {"files": list(files)})
 
     def __enter__(self) -> Self:
         return self
@@ -260,8 +260,8 @@ def _pair(pair: Pair, files: Sequence[str]) -> stats.Ratio:
     """New over old, from a fresh process of each that take turns in random order."""
     margin = pair.margin
     with (
-        _Side(pair.trees[0], pair.place, pair.timeout_s, files) as old,
-        _Side(pair.trees[1], pair.place, pair.timeout_s, files) as new,
+        _Side(pair.trees[0], pair.cell, pair.timeout_s, files) as old,
+        _Side(pair.trees[1], pair.cell, pair.timeout_s, files) as new,
     ):
         sides = (old, new)
         for side in sides:

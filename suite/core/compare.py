@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from suite.core import exits, folders, stats
 from suite.core.errors import UserError
 from suite.core.latencies import Latencies, doubts
-from suite.core.latencies import Place as Where
+from suite.core.latencies import Place
 from suite.core.records import ANCHOR, FAILURES, Cell, Finding, Measurement, Record, Skip
 
 EXACT = ("peak_memory", "saved_for_backward", "graph_breaks", "recompiles")
@@ -28,20 +28,25 @@ Route = Literal["anchor", "moved anchor", "tasks", "counts"]
 Standing = Literal["", "suspect", "regression"]
 
 
-class Place(NamedTuple):
-    """Where a number was taken."""
+class CellKey(NamedTuple):
+    """Of what a number is, and where it was taken."""
 
     variant: str
     workload: str
     phase: str
     device: str
 
+    @property
+    def place(self) -> Place:
+        """Where other variants stand beside it."""
+        return Place(self.workload, self.phase, self.device)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
     """One number of two runs."""
 
-    place: Place
+    cell: CellKey
     quantity: str
     unit: str
     old: float
@@ -79,11 +84,11 @@ class Comparison:
     changes: tuple[Change, ...]
     broken: tuple[Finding, ...]
     """Findings of the new run that are broken, and were not in the old one."""
-    lost: tuple[tuple[Place, str], ...]
+    lost: tuple[tuple[CellKey, str], ...]
     """Cells that the new run has no time of, and why."""
     failed: bool
     """Whether one of these was lost to a failure, and not by choice."""
-    added: tuple[Place, ...]
+    added: tuple[CellKey, ...]
     """Cells that the old run does not know."""
     fail_above: float
     settings: tuple[str, ...] = ()
@@ -98,7 +103,7 @@ class Comparison:
         They are slower or seem to be, with an interval too wide to say so, which is more than what is suspected. An
         anchor that others were compared through is one already where it is not known to have stayed the same.
         """
-        through = {change.place._replace(variant=ANCHOR) for change in self.changes if change.through == "anchor"}
+        through = {change.cell._replace(variant=ANCHOR) for change in self.changes if change.through == "anchor"}
         found = [
             change
             for change in self.changes
@@ -107,34 +112,34 @@ class Comparison:
                 change.regressed
                 or change.ratio.verdict == "slower"
                 or (change.ratio.verdict == "unclear" and change.ratio.estimate > 1 + self.fail_above)
-                or (change.ratio.verdict == "unclear" and change.place in through)
+                or (change.ratio.verdict == "unclear" and change.cell in through)
             )
         ]
-        return tuple(sorted(found, key=lambda change: change.place.variant != ANCHOR))
+        return tuple(sorted(found, key=lambda change: change.cell.variant != ANCHOR))
 
-    def with_again(self, place: Place, again: tuple[stats.Ratio, ...]) -> "Comparison":
+    def with_again(self, cell: CellKey, again: tuple[stats.Ratio, ...]) -> "Comparison":
         """With what came of measuring a time once more.
 
         Where the anchor turns out to have changed, what was compared through it is taken times its change, so that a
         slower anchor makes nothing faster.
         """
-        moved = _moved(again) if place.variant == ANCHOR else None
+        moved = _moved(again) if cell.variant == ANCHOR else None
         changes = []
         for change in self.changes:
-            if change.place == place and change.quantity == "latency":
+            if change.cell == cell and change.quantity == "latency":
                 together = stats.across(again, self.scatter, margin=self.fail_above)
                 change = replace(change, again=again, together=together)
-            elif moved is not None and change.through == "anchor" and change.place._replace(variant=ANCHOR) == place:
+            elif moved is not None and change.through == "anchor" and change.cell._replace(variant=ANCHOR) == cell:
                 ratio = stats.product(change.ratio, moved, margin=self.fail_above)
                 change = replace(change, ratio=ratio, through="moved anchor")
             changes.append(change)
         return replace(self, changes=_judged(changes, self.fail_above) if moved is not None else tuple(changes))
 
-    def with_doubt(self, place: Place, doubt: str) -> "Comparison":
+    def with_doubt(self, cell: CellKey, doubt: str) -> "Comparison":
         """With a reason against believing a time."""
         changes = (
             replace(change, trust=(*change.trust, doubt))
-            if change.place == place and change.quantity == "latency"
+            if change.cell == cell and change.quantity == "latency"
             else change
             for change in self.changes
         )
@@ -156,7 +161,7 @@ class Remeasuring(NamedTuple):
     """Where measuring suspects again stands."""
 
     comparison: Comparison
-    waiting: tuple[Place, ...]
+    waiting: tuple[CellKey, ...]
     """Suspects that are still to be measured, the next one first."""
 
 
@@ -173,20 +178,20 @@ def compare(
     """
     sides = Latencies(old), Latencies(new)
     cells = tuple(_cells(side) for side in sides)
-    shared = [place for place in cells[1] if place in cells[0]]
+    shared = [cell for cell in cells[1] if cell in cells[0]]
     scatter = stats.believed(*(stats.pooled(*learnt) for learnt in zip(*(side.learnt for side in sides), strict=True)))
     rates = _machine_change(old, new)
     changes = _latency_changes(shared, *sides, scatter, rates, fail_above)
     changes += _exact_changes(old, new, fail_above)
-    gone = [place for place in cells[0] if place not in cells[1]]
-    skips = {_place(item): item for item in new if isinstance(item, Skip) and item.quantity in ("latency", "")}
-    reasons = [skips[place].reason if place in skips else "the new run has no time of it" for place in gone]
+    gone = [cell for cell in cells[0] if cell not in cells[1]]
+    skips = {_key(item): item for item in new if isinstance(item, Skip) and item.quantity in ("latency", "")}
+    reasons = [skips[cell].reason if cell in skips else "the new run has no time of it" for cell in gone]
     return Comparison(
         changes=_judged(changes, fail_above),
         broken=tuple(_newly_broken(old, new)),
         lost=tuple(zip(gone, reasons, strict=True)),
-        failed=any(place in skips and skips[place].cause in FAILURES for place in gone),
-        added=tuple(place for place in cells[1] if place not in cells[0]),
+        failed=any(cell in skips and skips[cell].cause in FAILURES for cell in gone),
+        added=tuple(cell for cell in cells[1] if cell not in cells[0]),
         fail_above=fail_above,
         settings=settings,
         scatter=scatter,
@@ -245,11 +250,11 @@ def share(text: str) -> float:
     return value
 
 
-def _cells(times: Latencies) -> tuple[Place, ...]:
+def _cells(times: Latencies) -> tuple[CellKey, ...]:
     """Every cell that a run timed."""
     found = (
-        Place(variant, *where)
-        for where, tasks in times.places.items()
+        CellKey(variant, *place)
+        for place, tasks in times.places.items()
         for members in tasks.values()
         for variant in members
     )
@@ -257,71 +262,71 @@ def _cells(times: Latencies) -> tuple[Place, ...]:
 
 
 def _latency_changes(
-    shared: Sequence[Place],
+    shared: Sequence[CellKey],
     old: Latencies,
     new: Latencies,
     scatter: stats.Scatter,
     rates: Mapping[str, float],
     margin: float,
 ) -> list[Change]:
-    routes = {place: _route(place, old, new, rates, margin) for place in shared}
-    through = [place for place, route in routes.items() if route == "anchor"]
+    routes = {cell: _route(cell, old, new, rates, margin) for cell in shared}
+    through = [cell for cell, route in routes.items() if route == "anchor"]
     # what processes differ by is seen best in the changes themselves: most cells of two runs are the same code
-    alone = {place: _through_anchor(place, old, new, stats.NONE, margin) for place in through}
+    alone = {cell: _through_anchor(cell, old, new, stats.NONE, margin) for cell in through}
     between = stats.among(list(alone.values()), alike=new.beside_anchor())
     changes = []
-    for place in shared:
-        if routes[place] != "anchor":
-            ratio = _between_tasks(place, old, new, rates, margin)
+    for cell in shared:
+        if routes[cell] != "anchor":
+            ratio = _between_tasks(cell, old, new, rates, margin)
         elif between is not None:
-            ratio = stats.across([alone[place]], between, margin=margin)
+            ratio = stats.across([alone[cell]], between, margin=margin)
         else:
-            ratio = _through_anchor(place, old, new, scatter, margin)
-        where = Where(*place[1:])
-        timed = old.timed(where, place.variant), new.timed(where, place.variant)
+            ratio = _through_anchor(cell, old, new, scatter, margin)
+        place = cell.place
+        timed = old.timed(place, cell.variant), new.timed(place, cell.variant)
         reasons = [reason for side in timed for record in side for reason in record.trust]
         reasons += [reason for side in timed for reason in doubts(side)]
         changes.append(
             Change(
-                place=place,
+                cell=cell,
                 quantity="latency",
                 unit="s",
-                old=old.time(where, place.variant).estimate,
-                new=new.time(where, place.variant).estimate,
+                old=old.time(place, cell.variant).estimate,
+                new=new.time(place, cell.variant).estimate,
                 ratio=ratio,
-                through=routes[place],
+                through=routes[cell],
                 trust=tuple(dict.fromkeys(reasons)),
             )
         )
     return changes
 
 
-def _route(place: Place, old: Latencies, new: Latencies, rates: Mapping[str, float], margin: float) -> Route:
-    where = Where(*place[1:])
-    if place.variant == ANCHOR or any(side.ratio(where, place.variant, ANCHOR) is None for side in (old, new)):
+def _route(cell: CellKey, old: Latencies, new: Latencies, rates: Mapping[str, float], margin: float) -> Route:
+    place = cell.place
+    if cell.variant == ANCHOR or any(side.ratio(place, cell.variant, ANCHOR) is None for side in (old, new)):
         return "tasks"
     # an anchor that changed would pass its own change on to everything measured against it
-    moved = _between_tasks(place._replace(variant=ANCHOR), old, new, rates, margin).verdict in ("faster", "slower")
+    moved = _between_tasks(cell._replace(variant=ANCHOR), old, new, rates, margin).verdict in ("faster", "slower")
     return "tasks" if moved else "anchor"
 
 
-def _through_anchor(place: Place, old: Latencies, new: Latencies, scatter: stats.Scatter, margin: float) -> stats.Ratio:
-    before, after = (side.ratio(Where(*place[1:]), place.variant, ANCHOR, scatter=scatter) for side in (old, new))
+def _through_anchor(cell: CellKey, old: Latencies, new: Latencies, scatter: stats.Scatter, margin: float) -> stats.Ratio:
+    before, after = (side.ratio(cell.place, cell.variant, ANCHOR, scatter=scatter) for side in (old, new))
     assert before is not None
     assert after is not None
     return stats.relative(after, before, margin=margin)
 
 
 def _between_tasks(
-    place: Place, old: Latencies, new: Latencies, rates: Mapping[str, float], margin: float
+    cell: CellKey, old: Latencies, new: Latencies, rates: Mapping[str, float], margin: float
 ) -> stats.Ratio:
     """As timed, and with the change of the machine's own matrix product taken out: the interval spans both."""
     before, after = (
-        [stats.summarise(record.samples).median for record in side.timed(Where(*place[1:]), place.variant)]
+        [stats.summarise(record.samples).median for record in side.timed(cell.place, cell.variant)]
         for side in (old, new)
     )
     timed = stats.apart(after, before, margin=margin)
-    machine_change = rates.get(place.device)
+    machine_change = rates.get(cell.device)
     if machine_change is None:
         return timed
     low, high = min(timed.low, timed.low / machine_change), max(timed.high, timed.high / machine_change)
@@ -385,20 +390,20 @@ def _moved(again: Sequence[stats.Ratio]) -> stats.Ratio | None:
 def _exact_changes(old: Iterable[Record], new: Iterable[Record], margin: float) -> list[Change]:
     before, after = (
         {
-            (_place(record), record.quantity): record
+            (_key(record), record.quantity): record
             for record in records
             if isinstance(record, Measurement) and record.quantity in EXACT and record.value is not None
         }
         for records in (old, new)
     )
     changes = []
-    for (place, quantity), record in after.items():
-        if (place, quantity) in before:
-            was, now = before[place, quantity].value or 0.0, record.value or 0.0
+    for (cell, quantity), record in after.items():
+        if (cell, quantity) in before:
+            was, now = before[cell, quantity].value or 0.0, record.value or 0.0
             factor = now / was if was else (math.inf if now else 1.0)
             changes.append(
                 Change(
-                    place=place,
+                    cell=cell,
                     quantity=quantity,
                     unit=record.unit,
                     old=was,
@@ -419,7 +424,7 @@ def _exact_changes(old: Iterable[Record], new: Iterable[Record], margin: float) 
 def _newly_broken(old: Iterable[Record], new: Iterable[Record]) -> list[Finding]:
     """Each broken finding whose like the old run saw, and did not see broken."""
     before = {
-        (_place(item), item.quantity): item.verdict == "broken"
+        (_key(item), item.quantity): item.verdict == "broken"
         for item in sorted(
             (item for item in old if isinstance(item, Finding)), key=lambda item: item.verdict == "broken"
         )
@@ -427,9 +432,9 @@ def _newly_broken(old: Iterable[Record], new: Iterable[Record]) -> list[Finding]
     return [
         item
         for item in new
-        if isinstance(item, Finding) and item.verdict == "broken" and before.get((_place(item), item.quantity)) is False
+        if isinstance(item, Finding) and item.verdict == "broken" and before.get((_key(item), item.quantity)) is False
     ]
 
 
-def _place(record: Cell) -> Place:
-    return Place(record.variant, record.workload, record.phase, record.device)
+def _key(record: Cell) -> CellKey:
+    return CellKey(record.variant, record.workload, record.phase, record.device)

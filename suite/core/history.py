@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from suite.core import stats
-from suite.core.compare import Place
+from suite.core.compare import CellKey
 from suite.core.latencies import Latencies
-from suite.core.latencies import Place as Where
+from suite.core.latencies import Place
 from suite.core.records import ANCHOR, Record
 
 FAMILY = 0.01
@@ -63,7 +63,7 @@ class Move(NamedTuple):
 class Series:
     """One time through all runs that have it."""
 
-    place: Place
+    cell: CellKey
     points: tuple[Point, ...]
     moves: tuple[Move, ...] = ()
 
@@ -96,18 +96,18 @@ def history(runs: Sequence[tuple[Run, Iterable[Record]]], *, fail_above: float) 
         runs: what to call each, and its records.
         fail_above: changes within this share, such as 0.05, are drawn and not counted.
     """
-    found: dict[Place, list[Point]] = {}
+    found: dict[CellKey, list[Point]] = {}
     for at, (_, records) in enumerate(runs):
-        for place, point in _points(at, Latencies(records)):
-            found.setdefault(place, []).append(point)
-    series = [Series(place=place, points=tuple(points)) for place, points in found.items()]
-    ours = [one for one in series if one.place.variant != ANCHOR]
-    anchors = [one for one in series if one.place.variant == ANCHOR]
+        for cell, point in _points(at, Latencies(records)):
+            found.setdefault(cell, []).append(point)
+    series = [Series(cell=cell, points=tuple(points)) for cell, points in found.items()]
+    ours = [one for one in series if one.cell.variant != ANCHOR]
+    anchors = [one for one in series if one.cell.variant == ANCHOR]
     # the anchor has the machine's pace in it, and so a noise of its own
     noise = _noise(ours)
     level = FAMILY / max(len(series), 1)
     told = [
-        Series(place=one.place, points=one.points, moves=tuple(moves(one.points, factor, freedom=freedom, level=level)))
+        Series(cell=one.cell, points=one.points, moves=tuple(moves(one.points, factor, freedom=freedom, level=level)))
         for group, (factor, freedom) in ((anchors, _noise(anchors)), (ours, noise))
         for one in group
     ]
@@ -116,16 +116,16 @@ def history(runs: Sequence[tuple[Run, Iterable[Record]]], *, fail_above: float) 
     )
 
 
-def _points(at: int, times: Latencies) -> Iterator[tuple[Place, Point]]:
-    for where, tasks in times.places.items():
+def _points(at: int, times: Latencies) -> Iterator[tuple[CellKey, Point]]:
+    for place, tasks in times.places.items():
         for variant in dict.fromkeys(name for members in tasks.values() for name in members):
-            ratio = _said(times, where, variant)
+            ratio = _said(times, place, variant)
             if ratio is not None and _usable(ratio):
-                yield Place(variant, *where), Point(at, ratio.estimate, ratio.low, ratio.high, ratio.error)
+                yield CellKey(variant, *place), Point(at, ratio.estimate, ratio.low, ratio.high, ratio.error)
 
 
-def _said(times: Latencies, where: Where, variant: str) -> stats.Ratio | None:
-    return times.time(where, ANCHOR) if variant == ANCHOR else times.ratio(where, variant, ANCHOR)
+def _said(times: Latencies, place: Place, variant: str) -> stats.Ratio | None:
+    return times.time(place, ANCHOR) if variant == ANCHOR else times.ratio(place, variant, ANCHOR)
 
 
 def _usable(ratio: stats.Ratio) -> bool:

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from rich.console import Console, RenderableType
 
 from suite.core import folders, interrupts
-from suite.core.compare import Change, Comparison, Place, Remeasuring
+from suite.core.compare import Change, Comparison, CellKey, Remeasuring
 from suite.core.records import ANCHOR
 from suite.report import escape, units, wording
 from suite.report.bar import progress_bar
@@ -33,8 +33,8 @@ def words(comparison: Comparison) -> list[RenderableType]:
     if not changed:
         return [literal(sentence) for sentence in sentences(comparison)]
     # what all have in common stands above the table, where it takes no column
-    varying = [name for name in Place._fields[1:] if len({getattr(change.place, name) for change in changed}) > 1]
-    common = [text for name, text in changed[0].place._asdict().items() if name not in ("variant", *varying) and text]
+    varying = [name for name in CellKey._fields[1:] if len({getattr(change.cell, name) for change in changed}) > 1]
+    common = [text for name, text in changed[0].cell._asdict().items() if name not in ("variant", *varying) and text]
     columns = [
         Column(title="variant"),
         *(Column(title=name) for name in varying),
@@ -46,7 +46,7 @@ def words(comparison: Comparison) -> list[RenderableType]:
     ]
     rows = []
     for change in changed:
-        texts = [change.place.variant, *(getattr(change.place, name) for name in varying)]
+        texts = [change.cell.variant, *(getattr(change.cell, name) for name in varying)]
         texts += list(texts_of(change).values())[1:]
         rows.append([literal(text, style="red" if change.regressed else "") for text in texts])
     title = [literal(f"on {', '.join(common)}", style="bold")] if common else []
@@ -61,14 +61,14 @@ def data(comparison: Comparison) -> dict[str, object]:
         "changes": list(wording.rows(frame(comparison))),
         "broken": [
             {
-                **{name: getattr(item, name) for name in Place._fields},
+                **{name: getattr(item, name) for name in CellKey._fields},
                 "property": item.quantity,
                 "summary": item.summary,
             }
             for item in comparison.broken
         ],
-        "lost": [place._asdict() | {"reason": reason} for place, reason in comparison.lost],
-        "added": [place._asdict() for place in comparison.added],
+        "lost": [cell._asdict() | {"reason": reason} for cell, reason in comparison.lost],
+        "added": [cell._asdict() for cell in comparison.added],
     }
 
 
@@ -138,7 +138,7 @@ def frame(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                **change.place._asdict(),
+                **change.cell._asdict(),
                 "quantity": change.quantity,
                 "unit": change.unit,
                 "old": change.old,
@@ -163,10 +163,10 @@ def plot(changes: list[Change], *, limit: float) -> Figure:
     shown = by_size(changes)[:MOST_LINES]
     common = [
         texts.pop()
-        for texts in map(set, zip(*(change.place[1:] for change in changes), strict=True))
+        for texts in map(set, zip(*(change.cell[1:] for change in changes), strict=True))
         if len(texts) == 1
     ]
-    labels = [" · ".join(text for text in change.place if text and text not in common) for change in shown]
+    labels = [" · ".join(text for text in change.cell if text and text not in common) for change in shown]
     figure = Figure(figsize=(9, 1.4 + 0.26 * len(shown)), layout="constrained")
     axes = figure.add_subplot()
     axes.axvspan(1 / (1 + limit), 1 + limit, color="#e8e8e8", zorder=0)
@@ -207,7 +207,7 @@ def plot(changes: list[Change], *, limit: float) -> Figure:
 
 def finding(changes: list[Change], limit: float, common: list[str], *, shown: int) -> str:
     """What the plot says, for its title."""
-    slower = [change.place.variant for change in changes if change.regressed]
+    slower = [change.cell.variant for change in changes if change.regressed]
     said = f"{len(slower) or 'None'} of {len(changes)} times regressed beyond {units.percent(limit)}"
     names = list(dict.fromkeys(slower))
     said += f": {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}" if names else ""
@@ -227,8 +227,8 @@ def by_size(changes: "list[Change] | tuple[Change, ...]") -> list[Change]:
     return sorted(changes, key=size)
 
 
-def _label(place: Place) -> str:
-    return " · ".join(text for text in place if text)
+def _label(cell: CellKey) -> str:
+    return " · ".join(text for text in cell if text)
 
 
 def texts_of(change: Change) -> dict[str, str]:
@@ -241,7 +241,7 @@ def texts_of(change: Change) -> dict[str, str]:
     known = ratio.low > 0 or not math.isinf(ratio.high)
     interval = f" ({_bound(ratio.low)} to {_bound(ratio.high)})" if timed and known else ""
     return {
-        "cell": _label(change.place),
+        "cell": _label(change.cell),
         "quantity": change.quantity.replace("_", " "),
         "old": units.quantity(change.old, change.unit),
         "new": units.quantity(change.new, change.unit),
@@ -263,10 +263,10 @@ def _bound(value: float) -> str:
 
 
 def _lost(comparison: Comparison) -> list[str]:
-    """What the new run lacks, a line for each place and reason."""
+    """What the new run lacks, a line for each cell and reason."""
     alike: dict[tuple[str, str], list[str]] = {}
-    for place, reason in comparison.lost:
-        alike.setdefault((" · ".join(text for text in place[1:] if text), reason), []).append(place.variant)
+    for cell, reason in comparison.lost:
+        alike.setdefault((" · ".join(text for text in cell[1:] if text), reason), []).append(cell.variant)
     lines = []
     for (where, reason), names in alike.items():
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
@@ -286,7 +286,7 @@ def sentences(comparison: Comparison) -> list[str]:
     limit = units.percent(comparison.fail_above)
     lines = [f"broken since: {item.variant}: {item.quantity}: {item.summary}" for item in comparison.broken]
     lines += [
-        f"regression beyond {limit}: {_label(item.place)}: {item.quantity.replace('_', ' ')}" for item in regressions
+        f"regression beyond {limit}: {_label(item.cell)}: {item.quantity.replace('_', ' ')}" for item in regressions
     ]
     lines += _lost(comparison)
     if comparison.settings:
@@ -302,7 +302,7 @@ def sentences(comparison: Comparison) -> list[str]:
     lines += _unsure_anchors(changes)
     suspected = [change for change in changes if change.suspected]
     if suspected:
-        names = ", ".join(_label(change.place) for change in suspected[:_MOST_NAMED])
+        names = ", ".join(_label(change.cell) for change in suspected[:_MOST_NAMED])
         more = f" and {len(suspected) - _MOST_NAMED} more" if len(suspected) > _MOST_NAMED else ""
         lines.append(
             f"suspected beyond {limit}: {names}{more}: changed, by more than chance and processes explain, but not "
@@ -324,15 +324,15 @@ def _unsure_anchors(changes: tuple[Change, ...]) -> list[str]:
         through = [
             change
             for change in changes
-            if change.through == "anchor" and change.place._replace(variant=ANCHOR) == anchor.place
+            if change.through == "anchor" and change.cell._replace(variant=ANCHOR) == anchor.cell
         ]
-        if anchor.place.variant == ANCHOR and anchor.quantity == "latency" and anchor.ratio.verdict == "unclear":
+        if anchor.cell.variant == ANCHOR and anchor.quantity == "latency" and anchor.ratio.verdict == "unclear":
             known = anchor.again and all(ratio.verdict == "same" for ratio in anchor.again)
             if through and not known:
                 ends = [_bound(end) for end in (anchor.ratio.low, anchor.ratio.high)]
                 by = "" if set(ends) == {"?"} else f", by {' to '.join(ends)}"
                 lines.append(
-                    f"{_label(anchor.place)} may itself have changed{by}: what was compared through it, "
+                    f"{_label(anchor.cell)} may itself have changed{by}: what was compared through it, "
                     f"{len(through)} of the times, holds beside it alone"
                 )
     return lines

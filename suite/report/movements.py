@@ -27,11 +27,11 @@ def texts(one: Series, move: Move, history: History) -> list[str]:
     """A change as text: what, where, since which run, by how much, and what was compared."""
     ratio = move.ratio
     return [
-        one.place.variant,
-        " · ".join(text for text in one.place[1:] if text),
+        one.cell.variant,
+        " · ".join(text for text in one.cell[1:] if text),
         called(history, move.at),
         f"{units.factor_between(ratio.estimate, ratio.low, ratio.high)} {ratio.verdict}",
-        "its own time" if one.place.variant == ANCHOR else f"over {ANCHOR}",
+        "its own time" if one.cell.variant == ANCHOR else f"over {ANCHOR}",
     ]
 
 
@@ -68,8 +68,8 @@ def sentences(history: History) -> list[str]:
 def _anchor_moved(history: History) -> list[str]:
     """Runs in which most of a place changed alike, which is the anchor's doing rather than theirs."""
     lines = []
-    for where in dict.fromkeys(one.place[1:] for one in history.series):
-        beside = [one for one in history.series if one.place[1:] == where and one.place.variant != ANCHOR]
+    for where in dict.fromkeys(one.cell[1:] for one in history.series):
+        beside = [one for one in history.series if one.cell[1:] == where and one.cell.variant != ANCHOR]
         for at in sorted({move.at for one in beside for move in one.moves}):
             here = [move.ratio.estimate > 1 for one in beside for move in one.moves if move.at == at]
             most = max(sum(here), len(here) - sum(here))
@@ -89,11 +89,11 @@ def rows(history: History) -> list[dict[str, object]]:
         for point in one.points:
             ratio = begins.get(point.run)
             found.append(
-                one.place._asdict()
+                one.cell._asdict()
                 | {
                     "run": history.runs[point.run].name,
                     "commit": history.runs[point.run].commit,
-                    "of": "seconds" if one.place.variant == ANCHOR else f"time over {ANCHOR}",
+                    "of": "seconds" if one.cell.variant == ANCHOR else f"time over {ANCHOR}",
                     "estimate": point.estimate,
                     "low": point.low,
                     "high": point.high,
@@ -114,7 +114,7 @@ def data(history: History) -> dict[str, object]:
         "runs": [run._asdict() for run in history.runs],
         "points": rows(history),
         "changes": [
-            one.place._asdict()
+            one.cell._asdict()
             | {"in": history.runs[move.at].name, "ratio": move.ratio.estimate, "low": move.ratio.low}
             | {"high": move.ratio.high}
             for one in history.series

@@ -54,12 +54,12 @@ def page(comparison: Comparison, sides: Sequence[Sequence[Record]], *, old: str,
         columns=list(changes.texts_of(ordered[0])) if ordered else [],
         numbers=NUMBERS,
         shown=MOST_SHOWN,
-        rows=[(ordered[at].place.variant, row) for at, row in enumerate(rows)],
+        rows=[(ordered[at].cell.variant, row) for at, row in enumerate(rows)],
         left=max(len(ordered) - MOST_ROWS, 0),
         reading=changes.reading(comparison),
     )
     screens.append(Screen(id="numbers", title="Every number", body=body))
-    shown = {change.place.variant for change in latencies[:MOST_LINES]}
+    shown = {change.cell.variant for change in latencies[:MOST_LINES]}
     return Page(
         title=f"{new} against {old}",
         about=[f"{len(comparison.changes)} numbers that both runs have, made from their records alone"],
@@ -73,7 +73,7 @@ def answers(comparison: Comparison) -> list[Answer]:
     """What regressed, what else changed, and what cannot be told."""
     regressed = [change for change in comparison.changes if change.regressed]
     verdicts = [change.ratio.verdict for change in comparison.changes]
-    names = list(dict.fromkeys(change.place.variant for change in regressed))
+    names = list(dict.fromkeys(change.cell.variant for change in regressed))
     suspects = [change for change in comparison.suspects if not change.again]
     worst = max((change.ratio.estimate for change in regressed), default=math.nan)
     by = f", up to {units.factor(worst)}" if names else ""
@@ -105,15 +105,15 @@ def answers(comparison: Comparison) -> list[Answer]:
 def points(latencies: Sequence[Change]) -> list[Datum]:
     """A datum for each time, the suspects first and then the largest changes."""
     shown = latencies[:MOST_LINES]
-    parts = map(set, zip(*(change.place[1:] for change in latencies), strict=True))
+    parts = map(set, zip(*(change.cell[1:] for change in latencies), strict=True))
     common = [texts.pop() for texts in parts if len(texts) == 1]
     values = []
     for rank, change in enumerate(shown):
         ratio = change.ratio
         values.append(
             {
-                "name": " · ".join(text for text in change.place if text and text not in common),
-                "variant": change.place.variant,
+                "name": " · ".join(text for text in change.cell if text and text not in common),
+                "variant": change.cell.variant,
                 "rank": rank,
                 "value": charts.rounded(ratio.estimate),
                 "low": charts.rounded(ratio.low) if ratio.low > 0 else None,

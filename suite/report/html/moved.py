@@ -36,7 +36,7 @@ def page(history: History) -> Page:
     """Everything that the page of a history shows."""
     groups: dict[tuple[str, ...], list[Series]] = {}
     for one in movements.ordered(history.series):
-        groups.setdefault(one.place[1:], []).append(one)
+        groups.setdefault(one.cell[1:], []).append(one)
     figures = [figure(found, history, where) for where, found in list(groups.items())[:MOST_PLACES]]
     changed = [(one, move) for one in movements.ordered(history.series) for move in one.moves]
     body = render(
@@ -62,7 +62,7 @@ def answers(history: History) -> list[Answer]:
     """Whether anything became slower, and whether that can be told."""
     enough = len(history.runs) >= FEWEST
     slower, faster = (
-        list(dict.fromkeys(one.place.variant for one in told)) for told in (history.slower, history.faster)
+        list(dict.fromkeys(one.cell.variant for one in told)) for told in (history.slower, history.faster)
     )
     said = [f"{len(names)} {word}" for names, word in ((slower, "slower"), (faster, "faster")) if names]
     short = ", ".join(said) or "nothing that is told"
@@ -101,7 +101,7 @@ def points(series: Sequence[Series], history: History) -> list[Datum]:
             move = begins.get(point.run)
             values.append(
                 {
-                    "variant": one.place.variant,
+                    "variant": one.cell.variant,
                     "at": point.run,
                     "run": f"{point.run + 1}. {movements.called(history, point.run)}",
                     "short": f"{point.run + 1}. {_short(history.runs[point.run])}",
@@ -111,7 +111,7 @@ def points(series: Sequence[Series], history: History) -> list[Datum]:
                     "told": last if last in ("slower", "faster") else "no change is told",
                     "moved": movements.texts(one, move, history)[3] if move else "",
                     "said": units.seconds(point.estimate)
-                    if one.place.variant == ANCHOR
+                    if one.cell.variant == ANCHOR
                     else f"{units.digits(point.estimate)} of {ANCHOR}",
                     "last": point is one.points[-1],
                     "doubt": "",

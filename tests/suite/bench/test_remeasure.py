@@ -7,19 +7,19 @@ import pytest
 
 from suite.bench.remeasure import PAIRS, suspects
 from suite.core import stats
-from suite.core.compare import Change, Comparison, Place
+from suite.core.compare import Change, Comparison, CellKey
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
-PLACE = Place("parallel", "tiny", "forward", "cpu")
+CELL = CellKey("parallel", "tiny", "forward", "cpu")
 
 
-def suspected(place: Place = PLACE) -> Comparison:
+def suspected(cell: CellKey = CELL) -> Comparison:
     """A comparison in which one cell seems to have regressed."""
     ratio = stats.Ratio(estimate=1.5, low=1.4, high=1.6, verdict="slower", count=20)
     change = Change(
-        place=place, quantity="latency", unit="s", old=1e-3, new=1.5e-3, ratio=ratio, through="tasks",
+        cell=cell, quantity="latency", unit="s", old=1e-3, new=1.5e-3, ratio=ratio, through="tasks",
         standing="regression",
     )  # fmt: skip
     return Comparison(changes=(change,), broken=(), lost=(), failed=False, added=(), fail_above=0.05)
@@ -34,7 +34,7 @@ def again(comparison: Comparison, old: Path, new: Path) -> Change:
 
 @pytest.fixture(scope="module")
 def slower_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The variants of this tree, with one tanh of sixty in place of one."""
+    """The variants of this tree, with one tanh of sixty in cell of one."""
     tree = tmp_path_factory.mktemp("slower")
     shutil.copytree(ROOT / "variants", tree / "variants", ignore=shutil.ignore_patterns("__pycache__"))
     source = tree / "variants" / "parallel.py"
@@ -58,7 +58,7 @@ def test_a_regression_that_does_not_recur_is_none() -> None:
 
 
 def test_a_process_that_ends_keeps_the_suspicion_and_says_why() -> None:
-    change = again(suspected(PLACE._replace(variant="parallell")), ROOT, ROOT)
+    change = again(suspected(CELL._replace(variant="parallell")), ROOT, ROOT)
     assert change.regressed
     assert "could not be measured again" in change.trust[0]
     assert "did you mean 'parallel'" in change.trust[0]

@@ -9,7 +9,7 @@ import pytest
 
 from suite.core import exits
 from suite.core.answer import SPOKEN, Answer, give
-from suite.core.compare import Change, Comparison, Place, Remeasuring, check_machines, compare, share
+from suite.core.compare import Change, Comparison, CellKey, Remeasuring, check_machines, compare, share
 from suite.core.records import Finding, Measurement, Record, Skip
 from suite.core.stats import Ratio, verdict
 from suite.report import changes
@@ -56,12 +56,12 @@ def run(
 
 
 def regressed(comparison: Comparison) -> set[str]:
-    return {change.place.variant for change in comparison.changes if change.regressed}
+    return {change.cell.variant for change in comparison.changes if change.regressed}
 
 
 def standing(comparison: Comparison) -> dict[str, str]:
     """What is a suspect, or more."""
-    return {change.place.variant: change.standing for change in comparison.changes if change.standing}
+    return {change.cell.variant: change.standing for change in comparison.changes if change.standing}
 
 
 def finding(verdict: str) -> Finding:
@@ -107,7 +107,7 @@ def test_a_slower_anchor_is_a_regression_of_its_own() -> None:
 def test_a_faster_anchor_does_not_make_the_others_slower() -> None:
     comparison = compare(run(1), run(2, speeds={"parallel": 0.6}), fail_above=LIMIT)
     assert regressed(comparison) == set()
-    verdicts = {change.place.variant: change.ratio.verdict for change in comparison.changes}
+    verdicts = {change.cell.variant: change.ratio.verdict for change in comparison.changes}
     assert verdicts["parallel"] == "faster"
 
 
@@ -136,7 +136,7 @@ def test_a_cell_that_crashes_now_is_lost_with_its_reason() -> None:
         )
     )  # fmt: skip
     comparison = compare(run(1), new, fail_above=LIMIT)
-    assert [(place.variant, reason) for place, reason in comparison.lost] == [("dense+bf16", "killed by signal 11")]
+    assert [(cell.variant, reason) for cell, reason in comparison.lost] == [("dense+bf16", "killed by signal 11")]
     assert comparison.exit_code() == exits.CELLS_FAILED
 
 
@@ -150,7 +150,7 @@ def test_only_what_recurs_counts() -> None:
     same = Ratio(estimate=1.0, low=0.99, high=1.01, verdict="same", count=20)
     changed = comparison
     for variant, again in {"dense": (slower, slower), "cross": (slower, same)}.items():
-        changed = changed.with_again(Place(variant, "tiny", "forward", "cpu"), again)
+        changed = changed.with_again(CellKey(variant, "tiny", "forward", "cpu"), again)
     assert regressed(comparison) == {"dense", "cross"}
     assert regressed(changed) == {"dense"}
 
@@ -159,7 +159,7 @@ def wide(variant: str, *, estimate: float, through: str, spread: float) -> Chang
     """A time that became so much longer, with an interval that reaches so far to either side."""
     low, high = estimate / spread, estimate * spread
     return Change(
-        place=Place(variant, "tiny", "forward", "cpu"), quantity="latency", unit="s", old=1.0, new=estimate,
+        cell=CellKey(variant, "tiny", "forward", "cpu"), quantity="latency", unit="s", old=1.0, new=estimate,
         ratio=Ratio(estimate=estimate, low=low, high=high, verdict=verdict(low, high, LIMIT), count=2),
         through=through,  # type: ignore[arg-type]  # one of the routes
     )  # fmt: skip
@@ -179,14 +179,14 @@ def with_unclear_anchor() -> Comparison:
 
 def test_an_anchor_that_was_measured_again_takes_along_what_stands_through_it() -> None:
     comparison = with_unclear_anchor()
-    assert [change.place.variant for change in comparison.suspects] == ["parallel"]
-    anchor = comparison.changes[-1].place
+    assert [change.cell.variant for change in comparison.suspects] == ["parallel"]
+    anchor = comparison.changes[-1].cell
     slower = Ratio(estimate=1.25, low=1.24, high=1.26, verdict="slower", count=40)
     moved = comparison.with_again(anchor, (slower, slower))
-    estimates = {change.place.variant: change.ratio.estimate for change in moved.changes}
+    estimates = {change.cell.variant: change.ratio.estimate for change in moved.changes}
     assert estimates == {"dense": pytest.approx(1.0), "cross": pytest.approx(1.25), "parallel": 1.03}
     # what had seemed to stay the same beside a slower anchor is a suspect now
-    assert {change.place.variant for change in moved.suspects} == {"parallel", "cross"}
+    assert {change.cell.variant for change in moved.suspects} == {"parallel", "cross"}
     same = Ratio(estimate=1.0, low=0.99, high=1.01, verdict="same", count=40)
     for again in ((same, same), (slower, same)):
         stayed = comparison.with_again(anchor, again)
@@ -204,11 +204,11 @@ def test_an_anchor_in_doubt_is_said(tmp_path: Path) -> None:
 
 def test_ctrl_c_keeps_what_was_measured_again(capsys: pytest.CaptureFixture[str]) -> None:
     before = with_unclear_anchor()
-    after = before.with_doubt(before.changes[-1].place, "could not be measured again")
+    after = before.with_doubt(before.changes[-1].cell, "could not be measured again")
 
     def steps() -> Iterator[Remeasuring]:
-        yield Remeasuring(before, (before.changes[-1].place,))
-        yield Remeasuring(after, (before.changes[0].place,))
+        yield Remeasuring(before, (before.changes[-1].cell,))
+        yield Remeasuring(after, (before.changes[0].cell,))
         raise KeyboardInterrupt
 
     assert changes.watch(steps(), suspect_s=20.0, console=SPOKEN.console()) == (after, True)

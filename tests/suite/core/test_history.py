@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from suite.core import history
-from suite.core.compare import Place
+from suite.core.compare import CellKey
 from suite.core.history import Move, Point, Run, Series
 from suite.core.records import Measurement
 
@@ -15,7 +15,7 @@ CELLS = 12
 
 def series(values: "np.ndarray[tuple[int], np.dtype[np.float64]]", *, name: str, believed: float) -> Series:
     return Series(
-        place=Place(name, "tiny", "forward", "cpu"),
+        cell=CellKey(name, "tiny", "forward", "cpu"),
         points=tuple(
             Point(at, math.exp(value), math.exp(value - 2 * believed), math.exp(value + 2 * believed), believed)
             for at, value in enumerate(values)
@@ -81,7 +81,7 @@ def test_what_the_machine_does_between_runs_cancels_and_missing_runs_are_passed_
         records += [record("dense", 2e-3 * pace * (1.5 if at >= 4 else 1), at)] if at != 2 else []
         runs.append((Run(f"run{at}", f"c{at}", ""), records))
     found = history.history(runs, fail_above=0.05)
-    (dense,) = (one for one in found.series if one.place.variant == "dense")
+    (dense,) = (one for one in found.series if one.cell.variant == "dense")
     assert [point.run for point in dense.points] == [0, 1, 3, 4, 5, 6, 7]
     assert [move.at for move in dense.moves] == [4]
     assert dense.moves[0].ratio.estimate == pytest.approx(1.5, rel=0.05)

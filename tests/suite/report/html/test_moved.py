@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from suite import cli
 from suite.core import store
-from suite.core.compare import Place
+from suite.core.compare import CellKey
 from suite.core.history import History, Move, Point, Run, Series
 from suite.core.stats import Ratio
 from suite.report import movements
@@ -25,7 +25,7 @@ def series(variant: str, values: list[float], *begins: tuple[int, float]) -> Ser
         for at, by in begins
     )
     points = tuple(Point(at, value, value * 0.97, value * 1.03, 0.01) for at, value in enumerate(values))
-    return Series(place=Place(variant, "tiny", "forward", "cpu"), points=points, moves=made)
+    return Series(cell=CellKey(variant, "tiny", "forward", "cpu"), points=points, moves=made)
 
 
 def history(*told: Series, runs: int = 4) -> History:
