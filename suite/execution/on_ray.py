@@ -22,7 +22,7 @@ from suite.core.interrupts import ASKING
 from suite.execution import relay
 from suite.execution.guest import ROOT
 from suite.execution.jobs import Ending, Job, News, Node, Ticket
-from suite.execution.relay import Check, Opening, Parcel, Told
+from suite.execution.relay import Check, Opening, Parcel, Message
 
 _PACKAGES = ("suite", "variants")
 _SHUN_S = 30.0
@@ -246,7 +246,7 @@ class Ray:
         _, job, name = self._at_work[ticket]
         errors = self._ray.exceptions
         try:
-            told: Told = self._ray.get(next(stream))
+            told: Message = self._ray.get(next(stream))
         except StopIteration:
             return News(ticket=ticket, node=name, ending=Ending(way="lost", reason="its relay ended without a word"))
         except errors.OutOfMemoryError as error:

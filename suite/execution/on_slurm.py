@@ -23,7 +23,7 @@ from suite.core.errors import UserError, printable
 from suite.execution import parts, relay
 from suite.execution.guest import ROOT
 from suite.execution.jobs import Cause, Ending, Job, News, Node, Ticket
-from suite.execution.relay import Check, Opening, Parcel, Told
+from suite.execution.relay import Check, Opening, Parcel, Message
 
 POLL_S = 2.0
 """How often the queue and the part files are looked at."""
@@ -416,7 +416,7 @@ def _relay(it: Parcel, at: Path, warned_after_s: float) -> None:
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and not _id_file(at).exists():
         return  # it had been done and taken in before it was put back
     began_s = time.monotonic()
-    told: Told
+    told: Message
     try:
         for number in _WARNINGS:
             signal.signal(number, _warn)
@@ -429,7 +429,7 @@ def _relay(it: Parcel, at: Path, warned_after_s: float) -> None:
         if warning.number == signal.SIGUSR2 and took_s >= warned_after_s:
             reason = f"Slurm's time for a job was over after {took_s:.0f} s: give it more in the file of --cluster"
             ending = Ending(way="killed", reason=reason, cause="timeout")
-            parts.tell(at, Told(news=News(ticket="", node=relay.host(), ending=ending, took_s=took_s)))
+            parts.tell(at, Message(news=News(ticket="", node=relay.host(), ending=ending, took_s=took_s)))
     except Exception as error:  # something is wrong there, which has to be told to somebody who is far away
         ending = Ending(way="lost", reason=f"its relay raised {type(error).__name__}: {printable(str(error))}")
-        parts.tell(at, Told(news=News(ticket="", ending=ending)))
+        parts.tell(at, Message(news=News(ticket="", ending=ending)))

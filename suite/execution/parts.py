@@ -16,7 +16,7 @@ from typing import Any
 from suite.core import folders
 from suite.core.errors import UserError
 from suite.execution.jobs import Ending, News
-from suite.execution.relay import Told
+from suite.execution.relay import Message
 
 FOLDER = "parts"
 _LARGEST_B = 2**30
@@ -28,7 +28,7 @@ def stem(folder: Path, name: str) -> Path:
     return folder / FOLDER / f"{folders.file_name(name)[:100]}-{zlib.crc32(name.encode()):08x}"
 
 
-def tell(at: Path, told: Told) -> None:
+def tell(at: Path, told: Message) -> None:
     """Write how far a job is, or with its ending all that it has left."""
     if told.news.ending is None:
         _replace(at.with_name(at.name + _AT), json.dumps({"at": told.news.at, "node": told.news.node}))
@@ -38,7 +38,7 @@ def tell(at: Path, told: Told) -> None:
     _replace(at.with_name(at.name + _WHOLE), "\n".join([head, *told.news.lines]) + "\n")
 
 
-def heard(at: Path) -> Told | None:
+def heard(at: Path) -> Message | None:
     """What a job has left; None where it has not come to its end."""
     path = at.with_name(at.name + _WHOLE)
     if not path.exists():
@@ -48,10 +48,10 @@ def heard(at: Path) -> Told | None:
         read = json.loads(first)
         news: dict[str, Any] = read["news"]
         ending = Ending(**news["ending"])
-        return Told(news=News(**(news | {"ending": ending, "lines": tuple(lines)})), identity=read["identity"])
+        return Message(news=News(**(news | {"ending": ending, "lines": tuple(lines)})), identity=read["identity"])
     except (UserError, ValueError, TypeError, KeyError) as error:
         ending = Ending(way="lost", reason=f"{path.name} cannot be read: {error}", cause="error")
-        return Told(news=News(ticket="", ending=ending))
+        return Message(news=News(ticket="", ending=ending))
 
 
 def progress(at: Path) -> Mapping[str, Any]:

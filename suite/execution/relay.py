@@ -70,7 +70,7 @@ class Parcel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class Message:
     """What a relay passes on."""
 
     news: News
@@ -98,7 +98,7 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
     ]
 
 
-def is_unfit(told: Told, check: Check) -> bool:
+def is_unfit(told: Message, check: Check) -> bool:
     """Whether a job was refused because its node is not as it has to be.
 
     Args:
@@ -110,7 +110,7 @@ def is_unfit(told: Told, check: Check) -> bool:
     return refused and found is not None and bool(differences(check.expected, found))
 
 
-def relay(it: Parcel) -> Iterator[Told]:
+def relay(it: Parcel) -> Iterator[Message]:
     """Run a job on this machine and pass on what is heard; the last says how it ended."""
     os.environ.pop(_THREADS, None)
     if it.threads is not None:
@@ -128,7 +128,7 @@ def relay(it: Parcel) -> Iterator[Told]:
         stack.callback(executor.close)
         refused = _checked(executor, it.check)
         if refused is not None:
-            yield Told(news=News(ticket="", node=here, ending=refused), identity=_known.get(here))
+            yield Message(news=News(ticket="", node=here, ending=refused), identity=_known.get(here))
             return
         executor.start(it.job, Node(name=""))
         told_s = float("-inf")
@@ -136,11 +136,11 @@ def relay(it: Parcel) -> Iterator[Told]:
             for news in executor.wait(TELL_S):
                 at_home = replace(news, node=here)
                 if news.ending is not None:
-                    yield Told(news=at_home, identity=_known[here], files=None if it.folder else _written(folder))
+                    yield Message(news=at_home, identity=_known[here], files=None if it.folder else _written(folder))
                     return
                 if time.monotonic() - told_s >= TELL_S:
                     told_s = time.monotonic()
-                    yield Told(news=at_home)
+                    yield Message(news=at_home)
 
 
 def host() -> str:

@@ -17,7 +17,7 @@ import pytest
 from suite.core.errors import UserError
 from suite.execution import on_slurm, parts
 from suite.execution.jobs import Announcement, Ending, Job, News, Node, Site
-from suite.execution.relay import Check, Opening, Told
+from suite.execution.relay import Check, Opening, Message
 from tests import warm
 
 ROOT = Path(__file__).parents[3]
@@ -138,7 +138,7 @@ def test_a_job_that_ended_without_a_word_is_told_by_its_state(queue: Queue, stat
 
 def test_a_job_that_is_put_back_as_it_ends_is_taken_once_and_does_not_run_again(queue: Queue, tmp_path: Path) -> None:
     queue.hears("RUNNING")
-    parts.tell(parts.stem(tmp_path, "one"), Told(news=News(ticket="", ending=Ending(way="done"), lines=("a",))))
+    parts.tell(parts.stem(tmp_path, "one"), Message(news=News(ticket="", ending=Ending(way="done"), lines=("a",))))
     assert queue.hears("PENDING", "BeginTime").lines == ("a",)
     queue.wait(0.0)
     assert queue.ended == ("1",)
@@ -150,7 +150,7 @@ def test_a_node_that_is_not_as_it_has_to_be_is_asked_for_no_more_once_there_is_o
     monkeypatch.setattr(on_slurm, "LINGER_S", 99.0)
 
     def ends(name: str, ending: Ending, device: str) -> None:
-        told = Told(news=News(ticket="", node=f"with {device}", ending=ending), identity={"device": device})
+        told = Message(news=News(ticket="", node=f"with {device}", ending=ending), identity={"device": device})
         parts.tell(parts.stem(tmp_path, name), told)
 
     refused = Ending(way="refused", reason="device is A100 and not H100")
@@ -218,7 +218,7 @@ def test_what_a_lost_head_had_asked_for_and_nobody_wants_ends_with_the_next_one(
     assert again.ended == (), "it has done no work, perhaps for want of a node"
     again.start(replace(JOB, name="two"), NODE)
     again.wait(0.0)
-    parts.tell(parts.stem(queue._folder, "two"), Told(news=News(ticket="", ending=Ending(way="done"))))
+    parts.tell(parts.stem(queue._folder, "two"), Message(news=News(ticket="", ending=Ending(way="done"))))
     again.wait(0.0)
     again.close()
     assert "1" in again.ended
@@ -275,7 +275,7 @@ def main():
 def test_a_relay_tells_nothing_of_a_job_that_is_preempted_and_says_that_its_time_is_over(tmp_path: Path) -> None:
     (tmp_path / "far_end.py").write_text(FAR_END)
 
-    def left(number: int, *, warned_after_s: float, restarted: bool = False, takes_s: float = 600.0) -> Told | None:
+    def left(number: int, *, warned_after_s: float, restarted: bool = False, takes_s: float = 600.0) -> Message | None:
         """What is left of a job all of whose processes get a signal."""
         at = parts.stem(tmp_path, f"one {number} {warned_after_s} {restarted}")
         at.parent.mkdir(exist_ok=True)

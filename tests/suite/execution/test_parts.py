@@ -6,9 +6,9 @@ import pytest
 
 from suite.execution import parts
 from suite.execution.jobs import Ending, News
-from suite.execution.relay import Told
+from suite.execution.relay import Message
 
-DONE = Told(
+DONE = Message(
     news=News(
         ticket="", began=True, at=3, node="n1", ending=Ending(way="done"), took_s=2.5, lines=('{"a":1}', '{"b":"µ"}')
     ),
@@ -25,7 +25,7 @@ def at(tmp_path: Path) -> Path:
 
 def test_what_was_told_is_heard(at: Path) -> None:
     assert parts.heard(at) is None
-    parts.tell(at, Told(news=News(ticket="", began=True, at=2, node="n1")))
+    parts.tell(at, Message(news=News(ticket="", began=True, at=2, node="n1")))
     assert parts.heard(at) is None
     assert parts.progress(at) == {"at": 2, "node": "n1"}
     parts.tell(at, DONE)

@@ -11,7 +11,7 @@ import pytest
 
 from suite.execution import relay
 from suite.execution.jobs import Announcement, Ending, Job, Site, Work
-from suite.execution.relay import Check, Told
+from suite.execution.relay import Check, Message
 
 
 def tells(what: Any, _site: Site, _at: Announcement) -> Iterator[str]:
@@ -45,13 +45,13 @@ def another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "setpriority", lambda *_: None)
 
 
-def last(it: Job, *, torch: str = "2.13.0", folder: Path | None = None) -> Told:
+def last(it: Job, *, torch: str = "2.13.0", folder: Path | None = None) -> Message:
     check = Check(job=job(tells, {"host": "n1", "torch": torch}), expected={"torch": "2.13.0"})
     *_, told = relay.relay(relay.parcel(it, folder, check))
     return told
 
 
-def ending(told: Told) -> Ending:
+def ending(told: Message) -> Ending:
     assert told.news.ending is not None
     return told.news.ending
 
