@@ -165,7 +165,7 @@ def measure(pair: Pair, site: Site, at: Announcement) -> Iterator[str]:
     """Time one pair: a ratio as JSON, or why there is none."""
     try:
         yield json.dumps(asdict(_pair(pair, site.files)))
-    except Lost as lost:
+    except NoAnswer as lost:
         yield json.dumps({"lost": str(lost)})
 
 
@@ -193,7 +193,7 @@ def serve() -> None:
             print(json.dumps(reading.seconds["latency"]), file=answers)
 
 
-class Lost(Exception):
+class NoAnswer(Exception):
     """A process ended, or did not answer in time; the message says which, and its last words."""
 
 
@@ -247,12 +247,12 @@ class _Side:
             print(line, file=self._process.stdin, flush=True)
         ready, _, _ = select([self._process.stdout], [], [], self._timeout_s)
         if not ready:
-            raise Lost(f"{self._tree} did not answer for {self._timeout_s:g} s")
+            raise NoAnswer(f"{self._tree} did not answer for {self._timeout_s:g} s")
         answer = self._process.stdout.readline()
         if not answer:
             status = self._process.wait()
             self._errors.seek(0)
-            raise Lost(f"{self._tree} ended with {status}: {self._errors.read().strip().rpartition(chr(10))[2]}")
+            raise NoAnswer(f"{self._tree} ended with {status}: {self._errors.read().strip().rpartition(chr(10))[2]}")
         return answer
 
 
