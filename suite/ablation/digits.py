@@ -15,7 +15,7 @@ import numpy as np
 
 from suite.ablation import oracle, scenes
 from suite.ablation.scene_task import PURPOSES, Purpose, SceneTask
-from suite.ablation.scenes import Asked, Draws, Examples, Floats, Ints, Setting
+from suite.ablation.scenes import Draws, Examples, Floats, Ints, Questions, Setting
 from suite.core.errors import UserError
 
 FAMILIES = ("unary", "phrase", "pair", "count")
@@ -153,7 +153,7 @@ def _answers(answer: Ints, digit_of: Ints) -> Ints:
     return np.where(is_number, first + answer - scenes.FIRST_NUMBER, np.where(is_shape, first + digit, answer))
 
 
-def _see(draws: Draws, asked: Asked, digit_of: Ints, setting: Setting, of: Images) -> Floats:
+def _see(draws: Draws, asked: Questions, digit_of: Ints, setting: Setting, of: Images) -> Floats:
     """``[n, N, V]``: pixels as they were written, colours and places with noise."""
     drawn = asked.scenes
     count, objects = drawn.shape.shape

@@ -165,7 +165,7 @@ class Draws:
         return scaled
 
 
-class Asked(NamedTuple):
+class Questions(NamedTuple):
     """Scenes and a question about each, before anybody has seen or written anything."""
 
     scenes: Scenes
@@ -191,7 +191,7 @@ def generate(count: int, *, seed: tuple[int, ...], setting: Setting = STANDARD) 
     return Examples(image, asked.scenes.objects, words, word_count, asked.answer, asked.family)
 
 
-def ask(draws: Draws, count: int, setting: Setting) -> Asked:
+def ask(draws: Draws, count: int, setting: Setting) -> Questions:
     """Scenes and questions that fit.
 
     What does not (no clear answer, or a phrase whose two objects look alike) is drawn again inside its family.
@@ -212,7 +212,7 @@ def ask(draws: Draws, count: int, setting: Setting) -> Asked:
         for whole, part in zip((*scenes, kind, first, second, answer), (*drawn, asked, one, other, found), strict=True):
             whole[rows] = part[accepted]
         pending = pending[~accepted]
-    return Asked(scenes, kind, first, second, answer, family)
+    return Questions(scenes, kind, first, second, answer, family)
 
 
 def answers(scenes: Scenes, kind: Ints, first: Ints, second: Ints) -> Ints:
@@ -317,7 +317,7 @@ def _templates() -> tuple[Ints, Ints]:
 _TEMPLATE, _LENGTH = _templates()
 
 
-def write(draws: Draws, asked: Asked) -> tuple[Ints, Ints]:
+def write(draws: Draws, asked: Questions) -> tuple[Ints, Ints]:
     """The questions in words, and how many words each has."""
     kind, colours = asked.kind, asked.scenes.colour
     colour, other_colour = _take(colours, asked.first), _take(colours, asked.second)

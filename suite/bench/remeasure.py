@@ -24,7 +24,7 @@ from suite.bench import request
 from suite.bench.probes.clocks import clock_of
 from suite.bench.probes.step import prepare, running_on
 from suite.core import interrupts, stats, user_files, workloads
-from suite.core.compare import Comparison, CellKey, Remeasuring
+from suite.core.compare import CellKey, Comparison, Remeasuring
 from suite.core.errors import UserError
 from suite.execution import loop
 from suite.execution.jobs import Announcement, Job, Site

@@ -16,8 +16,7 @@ from typing import Literal, NamedTuple
 
 from suite.core import exits, folders, stats
 from suite.core.errors import UserError
-from suite.core.latencies import Latencies, doubts
-from suite.core.latencies import Place
+from suite.core.latencies import Latencies, Place, doubts
 from suite.core.records import ANCHOR, FAILURES, Cell, Finding, Measurement, Record, Skip
 
 EXACT = ("peak_memory", "saved_for_backward", "graph_breaks", "recompiles")
@@ -310,7 +309,9 @@ def _route(cell: CellKey, old: Latencies, new: Latencies, rates: Mapping[str, fl
     return "tasks" if moved else "anchor"
 
 
-def _through_anchor(cell: CellKey, old: Latencies, new: Latencies, scatter: stats.Scatter, margin: float) -> stats.Ratio:
+def _through_anchor(
+    cell: CellKey, old: Latencies, new: Latencies, scatter: stats.Scatter, margin: float
+) -> stats.Ratio:
     before, after = (side.ratio(cell.place, cell.variant, ANCHOR, scatter=scatter) for side in (old, new))
     assert before is not None
     assert after is not None

@@ -17,8 +17,7 @@ from scipy.stats import t as student
 
 from suite.core import stats
 from suite.core.compare import CellKey
-from suite.core.latencies import Latencies
-from suite.core.latencies import Place
+from suite.core.latencies import Latencies, Place
 from suite.core.records import ANCHOR, Record
 
 FAMILY = 0.01

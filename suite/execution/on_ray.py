@@ -22,7 +22,7 @@ from suite.core.interrupts import ASKING
 from suite.execution import relay
 from suite.execution.guest import ROOT
 from suite.execution.jobs import Ending, Job, News, Node, Ticket
-from suite.execution.relay import Check, Opening, Parcel, Message
+from suite.execution.relay import Check, Message, Opening, Parcel
 
 _PACKAGES = ("suite", "variants")
 _SHUN_S = 30.0

@@ -23,7 +23,7 @@ from suite.core.errors import UserError, printable
 from suite.execution import parts, relay
 from suite.execution.guest import ROOT
 from suite.execution.jobs import Cause, Ending, Job, News, Node, Ticket
-from suite.execution.relay import Check, Opening, Parcel, Message
+from suite.execution.relay import Check, Message, Opening, Parcel
 
 POLL_S = 2.0
 """How often the queue and the part files are looked at."""

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from rich.console import Console, RenderableType
 
 from suite.core import folders, interrupts
-from suite.core.compare import Change, Comparison, CellKey, Remeasuring
+from suite.core.compare import CellKey, Change, Comparison, Remeasuring
 from suite.core.records import ANCHOR
 from suite.report import escape, units, wording
 from suite.report.bar import progress_bar
@@ -162,9 +162,7 @@ def plot(changes: list[Change], *, limit: float) -> Figure:
     """New over old of each time, with its interval; the band is what does not count as a change."""
     shown = by_size(changes)[:MOST_LINES]
     common = [
-        texts.pop()
-        for texts in map(set, zip(*(change.cell[1:] for change in changes), strict=True))
-        if len(texts) == 1
+        texts.pop() for texts in map(set, zip(*(change.cell[1:] for change in changes), strict=True)) if len(texts) == 1
     ]
     labels = [" · ".join(text for text in change.cell if text and text not in common) for change in shown]
     figure = Figure(figsize=(9, 1.4 + 0.26 * len(shown)), layout="constrained")

@@ -7,7 +7,7 @@ import pytest
 
 from suite.bench.remeasure import PAIRS, suspects
 from suite.core import stats
-from suite.core.compare import Change, Comparison, CellKey
+from suite.core.compare import CellKey, Change, Comparison
 
 pytestmark = pytest.mark.slow
 

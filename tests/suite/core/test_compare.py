@@ -9,7 +9,7 @@ import pytest
 
 from suite.core import exits
 from suite.core.answer import SPOKEN, Answer, give
-from suite.core.compare import Change, Comparison, CellKey, Remeasuring, check_machines, compare, share
+from suite.core.compare import CellKey, Change, Comparison, Remeasuring, check_machines, compare, share
 from suite.core.records import Finding, Measurement, Record, Skip
 from suite.core.stats import Ratio, verdict
 from suite.report import changes

@@ -17,7 +17,7 @@ import pytest
 from suite.core.errors import UserError
 from suite.execution import on_slurm, parts
 from suite.execution.jobs import Announcement, Ending, Job, News, Node, Site
-from suite.execution.relay import Check, Opening, Message
+from suite.execution.relay import Check, Message, Opening
 from tests import warm
 
 ROOT = Path(__file__).parents[3]
