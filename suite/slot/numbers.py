@@ -50,7 +50,7 @@ class Lane:
     """Seconds by quantity."""
 
 
-class Asked:
+class StopSignal:
     """Whether this process was asked to end: what it has is stored then."""
 
     def __init__(self) -> None:
@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=80.0)
     parser.add_argument("--only", default="", help="a transform: the variants that have it, and the anchor")
     asked = parser.parse_args()
-    started, over = time.monotonic(), Asked()
+    started, over = time.monotonic(), StopSignal()
     names = [name for name in NAMES if not asked.only or name == ANCHOR or asked.only in name.split("+")]
     asked.folder.mkdir(parents=True, exist_ok=True)
     folders.write(asked.folder, folders.ENVIRONMENT, json.dumps(_environment(), indent=1) + "\n")
