@@ -27,7 +27,7 @@ from suite.core.errors import UserError, of_the_system, printable
 from suite.execution import tether
 from suite.report.slot import FILE, SUMMARY, told
 from suite.slot import archive, look
-from suite.slot.steps import ROOT, Step, double, steps
+from suite.slot.steps import ROOT, SlotStep, double, steps
 
 NAME = "slot"
 ARCHIVE = f"{NAME}.tgz"
@@ -59,7 +59,7 @@ def start(
     seconds: float,
     out: Path,
     rehearse: bool = False,
-    chosen: Sequence[Step] | None = None,
+    chosen: Sequence[SlotStep] | None = None,
     say: Callable[[str], object] = print,
 ) -> tuple[int, list[Ended]]:
     """Do all steps, and keep what each has left.
@@ -118,7 +118,7 @@ class _Slot:
         self._ended: list[Ended] = []
         self._left_out: list[str] = []
 
-    def go(self, chosen: Sequence[Step]) -> tuple[int, list[Ended]]:
+    def go(self, chosen: Sequence[SlotStep]) -> tuple[int, list[Ended]]:
         for number, step in enumerate(chosen):
             rest = sum(other.share for other in chosen[number:] if not other.skipped)
             left_s = self._ends - time.monotonic() - _TO_END_S
@@ -133,7 +133,7 @@ class _Slot:
         self._say(told(asdict(ended)))
         self._keep()
 
-    def _refuse_without_device(self, step: Step) -> None:
+    def _refuse_without_device(self, step: SlotStep) -> None:
         """Whatever follows would only say the same."""
         path, found = self._place / NAME / step.name / look.FILE, None
         with suppress(OSError, ValueError):
@@ -146,7 +146,7 @@ class _Slot:
                 "steps over a double of one"
             )
 
-    def _done(self, step: Step, limit_s: float) -> Ended:
+    def _done(self, step: SlotStep, limit_s: float) -> Ended:
         lacking = [name for name in step.needs if find_spec(name) is None]
         reason = step.skipped or (f"{', '.join(lacking)} not installed here" if lacking else "")
         if self._heed.asked:
@@ -174,7 +174,7 @@ class _Slot:
             name=step.name, says=step.says, way=way, took_s=round(time.monotonic() - started, 1), said=said, code=code
         )
 
-    def _run(self, step: Step, folder: Path, limit_s: float) -> tuple[int | None, Way]:
+    def _run(self, step: SlotStep, folder: Path, limit_s: float) -> tuple[int | None, Way]:
         told_s = max(1.0, (1 - _MARGIN) * limit_s - 1.0)
         words = {"python": sys.executable, "root": str(ROOT), "folder": str(folder), "seconds": f"{told_s:.0f}"}
         with folder.with_suffix(".txt").open("wb") as output:
@@ -203,7 +203,7 @@ class _Slot:
                     self._keep()
                     kept = time.monotonic()
 
-    def _environment(self, step: Step) -> dict[str, str]:
+    def _environment(self, step: SlotStep) -> dict[str, str]:
         caches = {
             "TRITON_CACHE_DIR": str(self._place / "triton"),
             "TORCHINDUCTOR_CACHE_DIR": str(self._place / "inductor"),
@@ -259,7 +259,7 @@ def _workplace() -> Iterator[tuple[Path, _Heed]]:
                 signal.signal(number, handler)
 
 
-def _keeps_time(step: Step) -> bool:
+def _keeps_time(step: SlotStep) -> bool:
     """Whether the step is told its seconds, and itself leaves out what would take longer."""
     return any("{seconds}" in part for part in step.command)
 

@@ -17,7 +17,7 @@ _PYTHON, _PROGRAM = "{python}", "{root}/run_all.py"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class SlotStep:
     """A command. ``{python}``, ``{root}``, ``{folder}`` (its own, to be kept) and ``{seconds}`` stand for theirs."""
 
     name: str
@@ -35,7 +35,7 @@ class Step:
     """Why it is not done at all."""
 
 
-def steps(*, rehearse: bool = False) -> tuple[Step, ...]:
+def steps(*, rehearse: bool = False) -> tuple[SlotStep, ...]:
     """Everything that a slot is for.
 
     Args:
@@ -47,40 +47,40 @@ def steps(*, rehearse: bool = False) -> tuple[Step, ...]:
     run = (_PYTHON, _PROGRAM, "run", "--device", "cuda")
     tests = (_PYTHON, "-m", "suite.slot.gpu_tests", "{folder}", *(("--collect-only",) if rehearse else ()))
     return (
-        Step(
+        SlotStep(
             name="look",
             says="which device, driver and libraries are there",
             command=(_PYTHON, "-m", "suite.slot.look", "{folder}"),
             share=20,
         ),
-        Step(
+        SlotStep(
             name="numbers",
             says="device, launch and waiting times and memory of what matters most, with torch alone",
             command=numbers,
             share=80,
         ),
-        Step(
+        SlotStep(
             name="selfcheck",
             says="each path of a GPU once",
             command=(_PYTHON, _PROGRAM, "selfcheck", "device", "--out", "{folder}"),
             share=70,
             needs=_RUN,
         ),
-        Step(
+        SlotStep(
             name="ratios",
             says="published, eager, compiled, fused and captured in the same rounds",
             command=(*run, *RATIOS, *chosen, "--probe", "timing", "--budget", "{seconds}", "--out", "{folder}"),
             share=75,
             needs=_RUN,
         ),
-        Step(
+        SlotStep(
             name="tests",
             says="the tests that need a GPU, in processes side by side",
             command=(*tests, "--seconds", "{seconds}"),
             share=105,
             needs=("pytest",),
         ),
-        Step(
+        SlotStep(
             name="tune",
             says="block sizes of the kernels by time",
             command=(_PYTHON, "-m", "variants.tune", "--budget", "{seconds}"),
@@ -89,13 +89,13 @@ def steps(*, rehearse: bool = False) -> tuple[Step, ...]:
             keeps=("variants/kernels/configurations.json", "variants/kernels/tuning-*.jsonl"),
             skipped="it needs Triton's compiler and a device" if rehearse else "",
         ),
-        Step(
+        SlotStep(
             name="tuned",
             says="the numbers again, with these block sizes",
             command=(*numbers, "--only", "fused"),
             share=35,
         ),
-        Step(
+        SlotStep(
             name="preset",
             says="the gpu preset, as far as the time goes",
             command=(
@@ -105,7 +105,7 @@ def steps(*, rehearse: bool = False) -> tuple[Step, ...]:
             share=65,
             needs=_RUN,
         ),
-        Step(
+        SlotStep(
             name="traces",
             says="a trace of the fused and of the compiled form",
             command=(

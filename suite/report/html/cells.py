@@ -12,7 +12,7 @@ from suite.report.wording import Row, number
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class CellColumn:
     """A column of the table of variants."""
 
     key: str
@@ -29,44 +29,46 @@ def _of(name: str, text: Callable[[float | None], str]) -> Callable[[Row], str]:
 
 
 COLUMNS = (
-    Column(key="variant", title="variant", says=lambda row: str(row["variant"]), shown=True),
-    Column(key="latency", title="latency (95 %)", says=wording.latency, by="latency_s", shown=True),
-    Column(
+    CellColumn(key="variant", title="variant", says=lambda row: str(row["variant"]), shown=True),
+    CellColumn(key="latency", title="latency (95 %)", says=wording.latency, by="latency_s", shown=True),
+    CellColumn(
         key="over_anchor", title="over parallel", says=lambda row: wording.speedup(row, "over_anchor"),
         by="over_anchor", shown=True,
     ),
-    Column(
+    CellColumn(
         key="peak", title="peak memory", says=_of("peak_memory_bytes", units.binary), by="peak_memory_bytes", shown=True
     ),
-    Column(key="error", title="error", says=_of("agreement_error", units.error), by="agreement_error", shown=True),
-    Column(key="masking", title="masking", says=lambda row: str(row["masking"]), shown=True),
-    Column(key="doubt", title="doubt", says=lambda row: wording.reasons(wording.trust(row)), shown=True),
-    Column(key="over_eager", title="over its eager float32", says=wording.speedup, by="speedup"),
-    Column(key="of_machine", title="of this machine", says=wording.of_machine, by="of_machine"),
-    Column(
+    CellColumn(key="error", title="error", says=_of("agreement_error", units.error), by="agreement_error", shown=True),
+    CellColumn(key="masking", title="masking", says=lambda row: str(row["masking"]), shown=True),
+    CellColumn(key="doubt", title="doubt", says=lambda row: wording.reasons(wording.trust(row)), shown=True),
+    CellColumn(key="over_eager", title="over its eager float32", says=wording.speedup, by="speedup"),
+    CellColumn(key="of_machine", title="of this machine", says=wording.of_machine, by="of_machine"),
+    CellColumn(
         key="examples",
         title="examples/s",
         says=lambda row: units.MISSING if row["hidden"] else units.count(number(row, "examples_per_s")),
         by="examples_per_s",
     ),
-    Column(key="rounds", title="samples", says=_of("samples", units.count), by="samples"),
-    Column(key="saved", title="saved for backward", says=_of("saved_for_backward_bytes", units.binary),
+    CellColumn(key="rounds", title="samples", says=_of("samples", units.count), by="samples"),
+    CellColumn(key="saved", title="saved for backward", says=_of("saved_for_backward_bytes", units.binary),
            by="saved_for_backward_bytes"),
-    Column(key="pool", title="graph pool", says=_of("graph_pool_bytes", units.binary), by="graph_pool_bytes"),
-    Column(key="first", title="first call", says=_of("first_call_s", units.seconds), by="first_call_s"),
-    Column(key="compiling", title="of it compiling", says=_of("compile_time_s", units.seconds), by="compile_time_s"),
-    Column(key="start", title="cold start", says=_of("cold_start_s", units.seconds), by="cold_start_s"),
-    Column(key="cold", title="cold cache", says=_of("cold_latency_s", units.seconds), by="cold_latency_s"),
-    Column(key="launch", title="launch", says=_of("launch_s", units.seconds), by="launch_s"),
-    Column(key="flops", title="FLOP/s", says=lambda row: units.per_second(number(row, "flop_per_s"), "FLOP"),
+    CellColumn(key="pool", title="graph pool", says=_of("graph_pool_bytes", units.binary), by="graph_pool_bytes"),
+    CellColumn(key="first", title="first call", says=_of("first_call_s", units.seconds), by="first_call_s"),
+    CellColumn(
+        key="compiling", title="of it compiling", says=_of("compile_time_s", units.seconds), by="compile_time_s",
+    ),
+    CellColumn(key="start", title="cold start", says=_of("cold_start_s", units.seconds), by="cold_start_s"),
+    CellColumn(key="cold", title="cold cache", says=_of("cold_latency_s", units.seconds), by="cold_latency_s"),
+    CellColumn(key="launch", title="launch", says=_of("launch_s", units.seconds), by="launch_s"),
+    CellColumn(key="flops", title="FLOP/s", says=lambda row: units.per_second(number(row, "flop_per_s"), "FLOP"),
            by="flop_per_s"),
-    Column(key="graphs", title="graphs", says=_of("graphs", units.count), by="graphs"),
-    Column(key="breaks", title="graph breaks", says=_of("graph_breaks", units.count), by="graph_breaks"),
-    Column(key="recompiles", title="recompiles", says=_of("recompiles", units.count), by="recompiles"),
-    Column(key="agreement", title="agreement", says=lambda row: str(row["agreement"])),
-    Column(key="known", title="known defects", says=lambda row: str(row["known"])),
-    Column(key="not_measured", title="not measured because", says=lambda row: str(row["skipped"])),
-    Column(key="remedy", title="what measures it", says=lambda row: str(row["remedy"])),
+    CellColumn(key="graphs", title="graphs", says=_of("graphs", units.count), by="graphs"),
+    CellColumn(key="breaks", title="graph breaks", says=_of("graph_breaks", units.count), by="graph_breaks"),
+    CellColumn(key="recompiles", title="recompiles", says=_of("recompiles", units.count), by="recompiles"),
+    CellColumn(key="agreement", title="agreement", says=lambda row: str(row["agreement"])),
+    CellColumn(key="known", title="known defects", says=lambda row: str(row["known"])),
+    CellColumn(key="not_measured", title="not measured because", says=lambda row: str(row["skipped"])),
+    CellColumn(key="remedy", title="what measures it", says=lambda row: str(row["remedy"])),
 )  # fmt: skip
 _NOTHING = ("", units.MISSING)
 
@@ -111,7 +113,7 @@ def data(cells: pd.DataFrame) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _field(row: Row, column: Column, text: str) -> object:
+def _field(row: Row, column: CellColumn, text: str) -> object:
     if not column.by:
         return text
     shown = None if row["hidden"] and column.by not in _NOT_OF_TIME else rounded(number(row, column.by))

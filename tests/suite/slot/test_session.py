@@ -17,7 +17,7 @@ from suite.core.errors import UserError
 from suite.report import slot as pages
 from suite.slot import archive, session, steps
 from suite.slot.session import ARCHIVE, Ended
-from suite.slot.steps import Step
+from suite.slot.steps import SlotStep
 from tests import warm
 
 ROOT = Path(__file__).parents[3]
@@ -27,8 +27,8 @@ def python(program: str) -> tuple[str, ...]:
     return ("{python}", "-c", program)
 
 
-def step(name: str, program: str, share: float = 1.0, **more: object) -> Step:
-    return Step(name=name, says=f"what {name} says", command=python(program), share=share, **more)  # type: ignore[arg-type]
+def step(name: str, program: str, share: float = 1.0, **more: object) -> SlotStep:
+    return SlotStep(name=name, says=f"what {name} says", command=python(program), share=share, **more)  # type: ignore[arg-type]
 
 
 WRITES = "from pathlib import Path; Path(r'{folder}', 'found.txt').write_text('42'); print('wrote it')"
@@ -53,7 +53,7 @@ def gone(number: int) -> bool:
     return False
 
 
-def done(out: Path, *chosen: Step, seconds: float = 60.0) -> tuple[int, dict[str, Ended]]:
+def done(out: Path, *chosen: SlotStep, seconds: float = 60.0) -> tuple[int, dict[str, Ended]]:
     code, ended = session.start(seconds=seconds, out=out, chosen=chosen, say=lambda line: None)
     return code, {one.name: one for one in ended}
 
@@ -117,7 +117,7 @@ def test_a_step_that_puts_off_all_of_it_for_want_of_time_is_cut_and_has_not_fail
 PROGRAM = '''
 from pathlib import Path
 from suite.slot import session
-from suite.slot.steps import Step
+from suite.slot.steps import SlotStep
 session._KEEP_EVERY_S = 0.02
 write = """
 import os, time
@@ -125,7 +125,7 @@ for number in range(400):
     open(r'{folder}/%d' % number, 'wb').write(os.urandom(4000))
     time.sleep(.01)
 """
-chosen = [Step(name=name, says="", command=("{python}", "-c", write), share=1) for name in "abc"]
+chosen = [SlotStep(name=name, says="", command=("{python}", "-c", write), share=1) for name in "abc"]
 session.start(seconds=60, out=Path(OUT), chosen=chosen)
 '''
 
