@@ -24,7 +24,7 @@ from suite.bench import request
 from suite.bench.probes.clocks import clock_of
 from suite.bench.probes.step import prepare, running_on
 from suite.core import interrupts, stats, user_files, workloads
-from suite.core.compare import CellKey, Comparison, Remeasuring
+from suite.core.compare import CellKey, Remeasuring, RunComparison
 from suite.core.errors import UserError
 from suite.execution import loop
 from suite.execution.jobs import Announcement, Job, Site
@@ -48,7 +48,7 @@ serve()
 
 
 def suspects(
-    comparison: Comparison,
+    comparison: RunComparison,
     old_tree: Path,
     new_tree: Path,
     *,
@@ -80,7 +80,7 @@ def suspects(
 
 
 def _one_by_one(
-    comparison: Comparison, trees: tuple[Path, Path], budget_s: float, timeout_s: float, files: Sequence[Path]
+    comparison: RunComparison, trees: tuple[Path, Path], budget_s: float, timeout_s: float, files: Sequence[Path]
 ) -> Iterator[Remeasuring]:
     seen: set[CellKey] = set()
     while True:

@@ -77,7 +77,7 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class RunComparison:
     """What two runs say together."""
 
     changes: tuple[Change, ...]
@@ -116,7 +116,7 @@ class Comparison:
         ]
         return tuple(sorted(found, key=lambda change: change.cell.variant != ANCHOR))
 
-    def with_again(self, cell: CellKey, again: tuple[stats.Ratio, ...]) -> "Comparison":
+    def with_again(self, cell: CellKey, again: tuple[stats.Ratio, ...]) -> "RunComparison":
         """With what came of measuring a time once more.
 
         Where the anchor turns out to have changed, what was compared through it is taken times its change, so that a
@@ -134,7 +134,7 @@ class Comparison:
             changes.append(change)
         return replace(self, changes=_judged(changes, self.fail_above) if moved is not None else tuple(changes))
 
-    def with_doubt(self, cell: CellKey, doubt: str) -> "Comparison":
+    def with_doubt(self, cell: CellKey, doubt: str) -> "RunComparison":
         """With a reason against believing a time."""
         changes = (
             replace(change, trust=(*change.trust, doubt))
@@ -159,14 +159,14 @@ class Comparison:
 class Remeasuring(NamedTuple):
     """Where measuring suspects again stands."""
 
-    comparison: Comparison
+    comparison: RunComparison
     waiting: tuple[CellKey, ...]
     """Suspects that are still to be measured, the next one first."""
 
 
 def compare(
     old: Sequence[Record], new: Sequence[Record], *, fail_above: float, settings: tuple[str, ...] = ()
-) -> Comparison:
+) -> RunComparison:
     """Every cell that both runs measured, with a verdict that must clear ``fail_above``, a share such as 0.05.
 
     Args:
@@ -185,7 +185,7 @@ def compare(
     gone = [cell for cell in cells[0] if cell not in cells[1]]
     skips = {_key(item): item for item in new if isinstance(item, Skip) and item.quantity in ("latency", "")}
     reasons = [skips[cell].reason if cell in skips else "the new run has no time of it" for cell in gone]
-    return Comparison(
+    return RunComparison(
         changes=_judged(changes, fail_above),
         broken=tuple(_newly_broken(old, new)),
         lost=tuple(zip(gone, reasons, strict=True)),

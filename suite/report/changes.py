@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from rich.console import Console, RenderableType
 
 from suite.core import folders, interrupts
-from suite.core.compare import CellKey, Change, Comparison, Remeasuring
+from suite.core.compare import CellKey, Change, Remeasuring, RunComparison
 from suite.core.records import ANCHOR
 from suite.report import escape, units, wording
 from suite.report.bar import progress_bar
@@ -27,7 +27,7 @@ _COUNTED = {"slower": "more", "faster": "less"}
 """A memory is not slow."""
 
 
-def words(comparison: Comparison) -> list[RenderableType]:
+def words(comparison: RunComparison) -> list[RenderableType]:
     """What changed, for a terminal; what stayed the same is counted."""
     changed = [change for change in by_size(comparison.changes) if change.standing or change.ratio.verdict != "same"]
     if not changed:
@@ -53,7 +53,7 @@ def words(comparison: Comparison) -> list[RenderableType]:
     return [*title, Columns(columns, rows), *(literal(sentence) for sentence in sentences(comparison))]
 
 
-def data(comparison: Comparison) -> dict[str, object]:
+def data(comparison: RunComparison) -> dict[str, object]:
     """The same for a program, in base units, the unchanged numbers too."""
     return {
         "sentences": sentences(comparison),
@@ -72,7 +72,7 @@ def data(comparison: Comparison) -> dict[str, object]:
     }
 
 
-def watch(steps: Iterator[Remeasuring], *, suspect_s: float, console: Console) -> tuple[Comparison, bool]:
+def watch(steps: Iterator[Remeasuring], *, suspect_s: float, console: Console) -> tuple[RunComparison, bool]:
     """Go through all steps of measuring again, with a bar and the time left.
 
     Args:
@@ -103,7 +103,7 @@ def watch(steps: Iterator[Remeasuring], *, suspect_s: float, console: Console) -
     return step.comparison, False
 
 
-def write(comparison: Comparison, folder: Path, *, old: str, new: str) -> Path:
+def write(comparison: RunComparison, folder: Path, *, old: str, new: str) -> Path:
     """Write COMPARISON.md, comparison.csv and comparison.png into a folder, over what was there.
 
     Args:
@@ -133,7 +133,7 @@ def write(comparison: Comparison, folder: Path, *, old: str, new: str) -> Path:
     return folders.write(folder, FILE, "\n".join(lines))
 
 
-def frame(comparison: Comparison) -> pd.DataFrame:
+def frame(comparison: RunComparison) -> pd.DataFrame:
     """One row per number that both runs have, in base units."""
     return pd.DataFrame(
         [
@@ -260,7 +260,7 @@ def _bound(value: float) -> str:
     return "?" if value == 0 or math.isinf(value) else f"{value:.3f}"
 
 
-def _lost(comparison: Comparison) -> list[str]:
+def _lost(comparison: RunComparison) -> list[str]:
     """What the new run lacks, a line for each cell and reason."""
     alike: dict[tuple[str, str], list[str]] = {}
     for cell, reason in comparison.lost:
@@ -273,7 +273,7 @@ def _lost(comparison: Comparison) -> list[str]:
     return lines
 
 
-def sentences(comparison: Comparison) -> list[str]:
+def sentences(comparison: RunComparison) -> list[str]:
     """What to take away, the worst first."""
     changes = comparison.changes
     regressions = [change for change in changes if change.regressed]
@@ -336,7 +336,7 @@ def _unsure_anchors(changes: tuple[Change, ...]) -> list[str]:
     return lines
 
 
-def reading(comparison: Comparison) -> list[str]:
+def reading(comparison: RunComparison) -> list[str]:
     limit = units.percent(comparison.fail_above)
     return [
         "How to read it: a cell *through the anchor* is the ratio of its two ratios to eager float32 `parallel`, each",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.core import folders
-from suite.core.compare import Change, Comparison
+from suite.core.compare import Change, RunComparison
 from suite.core.records import Measurement, Record
 from suite.report import changes, units, wording
 from suite.report.html import charts, raw
@@ -24,7 +24,7 @@ COLOURS = {"slower": "#d55e00", "faster": "#0173b2", "same": "#5c6570", "unclear
 SHAPES = {"slower": "triangle-right", "faster": "triangle-left", "same": "square", "unclear": "circle"}
 
 
-def write(comparison: Comparison, folder: Path, sides: Sequence[Sequence[Record]], *, old: str, new: str) -> Path:
+def write(comparison: RunComparison, folder: Path, sides: Sequence[Sequence[Record]], *, old: str, new: str) -> Path:
     """Write report.html into the folder of a comparison, over what was there.
 
     Args:
@@ -40,7 +40,7 @@ def write(comparison: Comparison, folder: Path, sides: Sequence[Sequence[Record]
     return folders.write(folder, FILE, document(page(comparison, sides, old=old, new=new)))
 
 
-def page(comparison: Comparison, sides: Sequence[Sequence[Record]], *, old: str, new: str) -> Page:
+def page(comparison: RunComparison, sides: Sequence[Sequence[Record]], *, old: str, new: str) -> Page:
     """Everything that the page of a comparison shows."""
     ordered = changes.by_size(comparison.changes)
     latencies = [change for change in ordered if change.quantity == "latency"]
@@ -69,7 +69,7 @@ def page(comparison: Comparison, sides: Sequence[Sequence[Record]], *, old: str,
     )  # fmt: skip
 
 
-def answers(comparison: Comparison) -> list[Answer]:
+def answers(comparison: RunComparison) -> list[Answer]:
     """What regressed, what else changed, and what cannot be told."""
     regressed = [change for change in comparison.changes if change.regressed]
     verdicts = [change.ratio.verdict for change in comparison.changes]

@@ -7,7 +7,7 @@ import pytest
 
 from suite.bench.remeasure import PAIRS, suspects
 from suite.core import stats
-from suite.core.compare import CellKey, Change, Comparison
+from suite.core.compare import CellKey, Change, RunComparison
 
 pytestmark = pytest.mark.slow
 
@@ -15,17 +15,17 @@ ROOT = Path(__file__).parents[3]
 CELL = CellKey("parallel", "tiny", "forward", "cpu")
 
 
-def suspected(cell: CellKey = CELL) -> Comparison:
+def suspected(cell: CellKey = CELL) -> RunComparison:
     """A comparison in which one cell seems to have regressed."""
     ratio = stats.Ratio(estimate=1.5, low=1.4, high=1.6, verdict="slower", count=20)
     change = Change(
         cell=cell, quantity="latency", unit="s", old=1e-3, new=1.5e-3, ratio=ratio, through="tasks",
         standing="regression",
     )  # fmt: skip
-    return Comparison(changes=(change,), broken=(), lost=(), failed=False, added=(), fail_above=0.05)
+    return RunComparison(changes=(change,), broken=(), lost=(), failed=False, added=(), fail_above=0.05)
 
 
-def again(comparison: Comparison, old: Path, new: Path) -> Change:
+def again(comparison: RunComparison, old: Path, new: Path) -> Change:
     *_, last = suspects(comparison, old, new, budget_s=1.0, timeout_s=60.0)
     assert last.waiting == ()
     (change,) = last.comparison.changes

@@ -9,7 +9,7 @@ import pytest
 
 from suite.core import exits
 from suite.core.answer import SPOKEN, Answer, give
-from suite.core.compare import CellKey, Change, Comparison, Remeasuring, check_machines, compare, share
+from suite.core.compare import CellKey, Change, Remeasuring, RunComparison, check_machines, compare, share
 from suite.core.records import Finding, Measurement, Record, Skip
 from suite.core.stats import Ratio, verdict
 from suite.report import changes
@@ -55,11 +55,11 @@ def run(
     return records
 
 
-def regressed(comparison: Comparison) -> set[str]:
+def regressed(comparison: RunComparison) -> set[str]:
     return {change.cell.variant for change in comparison.changes if change.regressed}
 
 
-def standing(comparison: Comparison) -> dict[str, str]:
+def standing(comparison: RunComparison) -> dict[str, str]:
     """What is a suspect, or more."""
     return {change.cell.variant: change.standing for change in comparison.changes if change.standing}
 
@@ -165,9 +165,9 @@ def wide(variant: str, *, estimate: float, through: str, spread: float) -> Chang
     )  # fmt: skip
 
 
-def with_unclear_anchor() -> Comparison:
+def with_unclear_anchor() -> RunComparison:
     """The anchor's medians leave open whether it changed; beside it, `dense` got faster and `cross` did not."""
-    return Comparison(
+    return RunComparison(
         changes=(
             wide("dense", estimate=0.8, through="anchor", spread=1.01),
             wide("cross", estimate=1.0, through="anchor", spread=1.01),
