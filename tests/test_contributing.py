@@ -143,11 +143,11 @@ def opened(table: Table, opening: Opening) -> Local:
             '''
 from collections.abc import Iterator
 
-from suite.ablation.scene_task import SceneTask
+from suite.ablation.scene_dataset import SceneDataset
 from suite.ablation.scenes import Examples
 
 
-class Echoes(SceneTask):
+class Echoes(SceneDataset):
     """Scenes, one of which is shown in every row."""
 
     epochs = 2
@@ -162,8 +162,8 @@ class Echoes(SceneTask):
             yield examples._make(field[:1].repeat(batch, axis=0) for field in examples)
 ''',
         ),
-        "suite/ablation/tasks.py": (
-            "TASKS: Mapping[str, type[Task]] = {\n",
+        "suite/ablation/datasets.py": (
+            "DATASETS: Mapping[str, type[Dataset]] = {\n",
             '    "echoes": __import__("suite.ablation.echoes", fromlist=["Echoes"]).Echoes,\n',
         ),
     },
@@ -174,7 +174,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-from suite.ablation import tasks
+from suite.ablation import datasets
 from suite.ablation.jobs import Training, work
 from suite.ablation.studies import study
 from suite.ablation.training import Recipe
@@ -219,11 +219,11 @@ where.check(one, "cpu")
 with where.opened(one, Path("."), device="cpu", beside=1, files=()) as cluster:
     places = len(cluster.nodes())
 caught = [found.verdict for found in examine(subject_of(DEFECTS["weights fivefold"]), only=["P99"])]
-task = tasks.opened("echoes", None)
+task = datasets.opened("echoes", None)
 (compared,) = study("echo", controls=False).rows
 small = type(task)(steps=2, examples=10)
-job = Training(row=compared.row, task=small, longer=None, recipe=Recipe(epochs=1, batch=4, learning_rate=0.01), seed=5,
-          tunes=False, studies=("echo",))
+recipe = Recipe(epochs=1, batch=4, learning_rate=0.01)
+job = Training(row=compared.row, dataset=small, longer=None, recipe=recipe, seed=5, tunes=False, studies=("echo",))
 trained = {record.details["evaluation"]: record.value for record in work(job, Path("."), "cpu", lambda _: None)
            if isinstance(record, Measurement) and record.quantity == "accuracy"}
 chosen = Request(variants=("pool",), workloads=("tiny",), phases=("forward",), probes=("cost", "echo"), device="cpu")

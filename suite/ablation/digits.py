@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from suite.ablation import oracle, scenes
-from suite.ablation.scene_task import PURPOSES, Purpose, SceneTask
+from suite.ablation.scene_dataset import PURPOSES, Purpose, SceneDataset
 from suite.ablation.scenes import Draws, Examples, Floats, Ints, Questions, Setting
 from suite.core.errors import UserError
 
@@ -66,7 +66,7 @@ def images(purpose: Purpose) -> Images:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DigitTask(SceneTask):
+class DigitDataset(SceneDataset):
     """Sets of four to eight digits and questions about them, each set drawn from the images of its purpose."""
 
     has_longer = False

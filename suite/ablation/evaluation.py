@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from suite.ablation.dataset import Dataset, Graded, Sight, Split, show
 from suite.ablation.loading import PLAIN, Loading, loaded
 from suite.ablation.model import Classifier, inputs
 from suite.ablation.scenes import Examples, Number
-from suite.ablation.task import Graded, Sight, Split, Task, show
 
 Way = Literal["as_is", "noise_in_pads", "twice_the_width", "alone", "in_eights"]
 WAYS: tuple[Way, ...] = get_args(Way)
@@ -36,7 +36,7 @@ class Accuracy:
 
 def evaluate(
     model: Classifier,
-    task: Task,
+    dataset: Dataset,
     split: Split,
     *,
     way: Way = "as_is",
@@ -48,7 +48,7 @@ def evaluate(
 
     Args:
         model: in its own state of training; it is put in eval mode.
-        task: gives the examples and their credit.
+        dataset: gives the examples and their credit.
         split: which fixed set.
         way: what is done to padding or batch.
         sight: what of each example the model is shown.
@@ -59,7 +59,7 @@ def evaluate(
     earned, families = [], []
     left = most
     batch = BATCH if loading == PLAIN else SERVED
-    for graded in loaded(task.evaluation(split, batch), loading, batch=batch, seed=(0,)):
+    for graded in loaded(dataset.evaluation(split, batch), loading, batch=batch, seed=(0,)):
         examples, credit = (
             graded if left is None else Graded(graded.examples.take(slice(0, left)), graded.credit[:left])
         )
@@ -75,7 +75,7 @@ def evaluate(
             if left <= 0:
                 break
     credits, family = np.concatenate(earned), np.concatenate(families)
-    of_family = [(name, family == index) for index, name in enumerate(task.families)]
+    of_family = [(name, family == index) for index, name in enumerate(dataset.families)]
     return [
         Accuracy(family=name, value=float(credits[rows].mean(dtype=np.float64)), examples=int(rows.sum()))
         for name, rows in (("all", np.ones(len(family), dtype=np.bool_)), *of_family)

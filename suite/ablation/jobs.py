@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from suite.ablation.dataset import Dataset, trimmed
 from suite.ablation.evaluation import ALONE, Accuracy, Way, evaluate
 from suite.ablation.loading import Loading
 from suite.ablation.model import Classifier, Shape, inputs
 from suite.ablation.studies import Row
-from suite.ablation.task import Task, trimmed
 from suite.ablation.training import Diverged, Progress, Recipe, fit
 from suite.core import trained
 from suite.core.records import Artifact, Measurement, Record, encode
@@ -37,9 +37,9 @@ class Training:
     """One training."""
 
     row: Row
-    task: Task
-    longer: Task | None
-    """A task to be tested on as well."""
+    dataset: Dataset
+    longer: Dataset | None
+    """A data set to be tested on as well."""
     recipe: Recipe
     seed: int
     tunes: bool
@@ -66,7 +66,7 @@ class Training:
         what = f"seed {self.seed}"
         if self.tunes:  # a rate is tried with this one seed first
             what = f"tune {self.recipe.learning_rate:g}" + (f" {what}" if self.seed != TUNING_SEED else "")
-        return f"ablate {self.task.name} {self.row.label} {what}"
+        return f"ablate {self.dataset.name} {self.row.label} {what}"
 
     @property
     def file(self) -> str:
@@ -115,7 +115,7 @@ def work(job: Training, folder: Path, device: str, progress: Callable[[Progress]
         model = classifier(job, device)
         losses = fit(
             model,
-            job.task,
+            job.dataset,
             job.recipe,
             seed=job.seed,
             sight=job.row.sight,
@@ -142,7 +142,7 @@ def work(job: Training, folder: Path, device: str, progress: Callable[[Progress]
         quantity="task_time",
         unit="s",
         value=time.perf_counter() - started,
-        details={"data": job.task.name, "row": job.row.label, "epochs": job.recipe.epochs},
+        details={"data": job.dataset.name, "row": job.row.label, "epochs": job.recipe.epochs},
     )
     return [*records, took]
 
@@ -154,19 +154,19 @@ def classifier(job: Training, device: str) -> Classifier:
         ValueError: the variant does not exist.
         Skip: it cannot be had here.
     """
-    model = Classifier(job.row.variant, shape_of(job.task), width=job.row.width, reads=job.row.reads, seed=job.seed)
+    model = Classifier(job.row.variant, shape_of(job.dataset), width=job.row.width, reads=job.row.reads, seed=job.seed)
     return model.to(device)
 
 
-def shape_of(task: Task) -> Shape:
-    """What a task fixes of its classifiers."""
-    return Shape(image_width=task.image_width, vocabulary=task.vocabulary, classes=task.classes)
+def shape_of(dataset: Dataset) -> Shape:
+    """What a data set fixes of its classifiers."""
+    return Shape(image_width=dataset.image_width, vocabulary=dataset.vocabulary, classes=dataset.classes)
 
 
 def _tuned(job: Training, model: Classifier, device: str) -> list[Record]:
-    overall = evaluate(model, job.task, "validation", loading=_in_a_test(job.row.loading))[0]
+    overall = evaluate(model, job.dataset, "validation", loading=_in_a_test(job.row.loading))[0]
     told = trained.Tuning(
-        data=job.task.name,
+        data=job.dataset.name,
         row=job.row.label,
         learning_rate=job.recipe.learning_rate,
         epochs=job.recipe.epochs,
@@ -182,13 +182,13 @@ def _in_a_test(loading: Loading) -> Loading:
 
 
 def _tested(job: Training, model: Classifier, loss: float, device: str) -> list[Record]:
-    data, row, seed, sight = job.task.name, job.row.label, job.seed, job.row.sight
+    data, row, seed, sight = job.dataset.name, job.row.label, job.seed, job.row.sight
     told = trained.Loss(data=data, row=row, seed=seed, learning_rate=job.recipe.learning_rate)
     records: list[Record] = [_measurement(job, device, loss, told)]
     own = _in_a_test(job.row.loading)
 
     def measured(way: Way = "as_is", *, most: int | None = None, loading: Loading = own) -> list[Accuracy]:
-        return evaluate(model, job.task, "test", way=way, sight=sight, most=most, loading=loading)
+        return evaluate(model, job.dataset, "test", way=way, sight=sight, most=most, loading=loading)
 
     ways: list[tuple[str, Callable[[], list[Accuracy]]]] = [
         ("as_is", measured),
@@ -230,12 +230,12 @@ def _tested(job: Training, model: Classifier, loss: float, device: str) -> list[
 
 
 def _is_pictured(job: Training) -> bool:
-    return job.pictured and job.row.sight == "both" and job.task.is_drawn
+    return job.pictured and job.row.sight == "both" and job.dataset.is_drawn
 
 
 def _picture(job: Training, model: Classifier, folder: Path, device: str) -> Artifact | Skipped:
     try:
-        drawn = attention(model, job.task)
+        drawn = attention(model, job.dataset)
     except _RAISED as error:
         return _skip(job, f"its attention cannot be drawn: {_first_line(error)}", device)
     path = folder / "attention" / f"{job.file}.json"
@@ -246,10 +246,10 @@ def _picture(job: Training, model: Classifier, folder: Path, device: str) -> Art
     )
 
 
-def attention(model: Classifier, task: Task) -> dict[str, object]:
+def attention(model: Classifier, dataset: Dataset) -> dict[str, object]:
     """The weights of one test question per family, with all that a drawing of them needs, as plain data."""
-    examples = next(task.evaluation("test", 500)).examples
-    rows = np.array([int(np.flatnonzero(examples.family == family)[0]) for family in range(len(task.families))])
+    examples = next(dataset.evaluation("test", 500)).examples
+    rows = np.array([int(np.flatnonzero(examples.family == family)[0]) for family in range(len(dataset.families))])
     chosen = trimmed(examples.take(rows))
     given = inputs(chosen, model.device)
     model.eval()
@@ -257,19 +257,19 @@ def attention(model: Classifier, task: Task) -> dict[str, object]:
         attended = model.attend(given)
         predicted = model(given).argmax(dim=-1).tolist()
     pictures = []
-    for row, family in enumerate(task.families):
+    for row, family in enumerate(dataset.families):
         regions, words = int(chosen.regions[row]), int(chosen.word_count[row])
         pictures.append(
             {
                 "family": family,
-                **task.picture(chosen, row, predicted[row]),
+                **dataset.picture(chosen, row, predicted[row]),
                 "image_weights": _rounded(attended.image_weights[row, :, :regions]),
                 "question_weights": _rounded(attended.question_weights[row, :, :words]),
                 "image_padding": _rounded(attended.image_weights[row, :, regions:]),
                 "question_padding": _rounded(attended.question_weights[row, :, words:]),
             }
         )
-    return {"data": task.name, "examples": pictures}
+    return {"data": dataset.name, "examples": pictures}
 
 
 def _rounded(weights: Tensor) -> list[list[float]]:

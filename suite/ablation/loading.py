@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from suite.ablation.dataset import Graded, trimmed
 from suite.ablation.scenes import Examples, Number
-from suite.ablation.task import Graded, trimmed
 
 SORTED_TOGETHER = 10
 """Batches whose examples are sorted among each other, where examples of a length go together."""

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.progress import TaskID
 
-from suite.ablation import needs, tasks
+from suite.ablation import datasets, needs
+from suite.ablation.dataset import Dataset
 from suite.ablation.jobs import TUNING_SEED, Training, shape_of, train
 from suite.ablation.studies import LONGER, PARALLEL, STUDIES, Row, Study, parameters, study
-from suite.ablation.task import Task
 from suite.ablation.training import Recipe
 from suite.bench import environment, nodes
 from suite.bench import where as locations
@@ -70,12 +70,12 @@ class Request:
     """Folder of the data set, where it has files."""
     device: str = "cpu"
     epochs: int | None = None
-    """Another length of training than the task's own."""
+    """Another length of training than the data set's own."""
 
     def limit_s(self) -> float | None:
         if self.budget_s is not None:
             return self.budget_s or None
-        return None if self.studies or self.full else tasks.of(self.data).budget_s
+        return None if self.studies or self.full else datasets.of(self.data).budget_s
 
 
 def start(
@@ -105,13 +105,13 @@ def start(
         described = environment.describe(RunRequest()) | {"ablation": asdict(request), "ablation_sources": _sources()}
     locations.check(where, request.device)
     _check(request, elsewhere=not where.here)
-    task = tasks.opened(request.data, request.root)
+    dataset = datasets.opened(request.data, request.root)
     console = manner.console()
-    checked = task.check()
+    checked = dataset.check()
     if checked:
-        row = replace(PARALLEL, width=task.scale * PARALLEL.width)
-        console.print(f"{request.data}: {checked}; {needs.sentence(task, row, task.batch, request.device)}")
-    studies = _studies(request, task)
+        row = replace(PARALLEL, width=dataset.scale * PARALLEL.width)
+        console.print(f"{request.data}: {checked}; {needs.sentence(dataset, row, dataset.batch, request.device)}")
+    studies = _studies(request, dataset)
     folder = resume or out or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-ablation"
     resuming = f"python run_all.py ablate --resume {shlex.quote(str(folder))}{where.options}"
     with contextlib.ExitStack() as stack:
@@ -185,7 +185,7 @@ class Session:
         executor: Executor,
     ) -> None:
         self._request = request
-        self._task = tasks.opened(request.data, request.root)
+        self._dataset = datasets.opened(request.data, request.root)
         self._studies = studies
         self._folder = folder
         self._writer = writer
@@ -248,7 +248,7 @@ class Session:
             self._store([_left_out(item, self._folder, self._request)])
             return None
         expected_s = self._expected_s(item)
-        known = any(data == item.task.name for data, _ in self._took)
+        known = any(data == item.dataset.name for data, _ in self._took)
         return Job(
             name=item.name,
             work=train,
@@ -299,7 +299,7 @@ class Session:
             seen = [
                 second
                 for (data, label), seconds in self._took.items()
-                if row is None or (data, label) == (job.task.name, row.label)
+                if row is None or (data, label) == (job.dataset.name, row.label)
                 for second in seconds
             ]
             if seen:
@@ -352,21 +352,21 @@ class Session:
         if name in self._done:
             return
         records: list[Record] = []
-        tested: dict[str, Task] = {}
+        tested: dict[str, Dataset] = {}
         for one in self._studies:
-            task, longer = self._tasks(one)
-            tested |= {item.name: item for item in (task, longer) if item is not None}
+            dataset, longer = self._datasets(one)
+            tested |= {item.name: item for item in (dataset, longer) if item is not None}
             for place, entry in enumerate(one.rows):
                 row = entry.row
                 try:
-                    size = parameters(row, shape_of(task))
+                    size = parameters(row, shape_of(dataset))
                 except Skip:
                     continue
                 parent = entry.parent.label if entry.parent is not None else ""
                 told = trained.Trainable(
                     study=one.name,
                     question=one.question,
-                    data=task.name,
+                    data=dataset.name,
                     row=row.label,
                     parent=parent,
                     place=place,
@@ -375,9 +375,9 @@ class Session:
                     width=row.width,
                 )
                 records.append(_plain(name, size, told, variant=row.variant))
-        for task in tested.values():
-            records.append(_plain(name, None, trained.TestedOn(data=task.name, sha256=task.digest())))
-            records += _ceilings(name, task)
+        for dataset in tested.values():
+            records.append(_plain(name, None, trained.TestedOn(data=dataset.name, sha256=dataset.digest())))
+            records += _ceilings(name, dataset)
         took_s = time.monotonic() - self._started
         records.append(Measurement(task=name, quantity="task_time", unit="s", value=took_s))
         self._store(records)
@@ -385,14 +385,14 @@ class Session:
     def _tuning_jobs(self) -> list[Training]:
         jobs: dict[str, Training] = {}
         for row, one, _ in self._training_rows():
-            task, _ = self._tasks(one)
+            dataset, _ = self._datasets(one)
             epochs = max(round(TUNING_SHARE * self._epochs()), 1)
             for rate in RATES:
                 job = Training(
                     row=row.tuned_as,
-                    task=task.eased(epochs),
+                    dataset=dataset.eased(epochs),
                     longer=None,
-                    recipe=Recipe(epochs=epochs, batch=self._task.batch, learning_rate=rate),
+                    recipe=Recipe(epochs=epochs, batch=self._dataset.batch, learning_rate=rate),
                     seed=TUNING_SEED,
                     tunes=True,
                     studies=(),
@@ -424,13 +424,13 @@ class Session:
         first = self._request.first_seed
         for seed in range(first, first + self._request.seeds):
             for row, one, names in self._training_rows():
-                task, longer = self._tasks(one)
+                dataset, longer = self._datasets(one)
                 jobs.append(
                     Training(
                         row=row,
-                        task=task.eased(self._epochs()),
+                        dataset=dataset.eased(self._epochs()),
                         longer=longer,
-                        recipe=Recipe(epochs=self._epochs(), batch=self._task.batch, learning_rate=RATES[0]),
+                        recipe=Recipe(epochs=self._epochs(), batch=self._dataset.batch, learning_rate=RATES[0]),
                         seed=seed,
                         tunes=False,
                         studies=names,
@@ -498,15 +498,15 @@ class Session:
         found: dict[tuple[str, Row], tuple[Study, list[str]]] = {}
         for one in self._studies:
             for entry in one.rows:
-                key = (self._tasks(one)[0].name, entry.row)
+                key = (self._datasets(one)[0].name, entry.row)
                 found.setdefault(key, (one, []))[1].append(one.name)
         return [(row, one, tuple(names)) for (_, row), (one, names) in found.items()]
 
-    def _tasks(self, one: Study) -> tuple[Task, Task | None]:
-        return self._task.to_longer() if one.longer else (self._task, None)
+    def _datasets(self, one: Study) -> tuple[Dataset, Dataset | None]:
+        return self._dataset.to_longer() if one.longer else (self._dataset, None)
 
     def _epochs(self) -> int:
-        return self._request.epochs or self._task.epochs
+        return self._request.epochs or self._dataset.epochs
 
 
 def _left_out_for(seed: int) -> int:
@@ -540,18 +540,18 @@ def _check(request: Request, *, elsewhere: bool = False) -> None:
     check_seconds("--budget", request.budget_s, zero=True)
     kind_of(request.device, elsewhere=elsewhere)
     longer = next((name for name in request.studies if name in LONGER), None)
-    if longer is not None and not tasks.of(request.data).has_longer:
-        others = " or ".join(name for name, task in tasks.TASKS.items() if task.has_longer)
+    if longer is not None and not datasets.of(request.data).has_longer:
+        others = " or ".join(name for name, dataset in datasets.DATASETS.items() if dataset.has_longer)
         raise UserError(
             f"{longer} is tested on longer sets than were learnt from, which {request.data} has not: "
             f"leave it out, or take --data {others}"
         )
 
 
-def _studies(request: Request, task: Task) -> list[Study]:
+def _studies(request: Request, dataset: Dataset) -> list[Study]:
     names = dict.fromkeys(request.studies or (STUDIES if request.full else ("core",)))
-    served = [name for name in names if task.has_longer or name not in LONGER]
-    return [study(name, scale=task.scale, shape=shape_of(task)) for name in served]
+    served = [name for name in names if dataset.has_longer or name not in LONGER]
+    return [study(name, scale=dataset.scale, shape=shape_of(dataset)) for name in served]
 
 
 def _resumed(request: Request, described: dict[str, object], folder: Path) -> Request:
@@ -601,7 +601,7 @@ def _records(running: Running[Training], device: str) -> list[Record]:
 
 def _key(job: Training) -> tuple[str, str]:
     """Data and mechanism: what a learning rate is chosen for."""
-    return job.task.name, job.row.tuned_as.label
+    return job.dataset.name, job.row.tuned_as.label
 
 
 def _is_headline(record: Record) -> bool:
@@ -631,9 +631,9 @@ def _plain(task: str, value: float | None, told: trained.Told, *, variant: str =
     )
 
 
-def _ceilings(name: str, task: Task) -> list[Record]:
+def _ceilings(name: str, dataset: Dataset) -> list[Record]:
     return [
-        _plain(name, value, trained.Ceiling(data=task.name, of=what, family=family))
-        for what, of_families in task.ceilings().items()
+        _plain(name, value, trained.Ceiling(data=dataset.name, of=what, family=family))
+        for what, of_families in dataset.ceilings().items()
         for family, value in {**of_families, "all": sum(of_families.values()) / len(of_families)}.items()
     ]

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
+from suite.ablation.dataset import Sight
 from suite.ablation.loading import PLAIN, Loading
 from suite.ablation.model import LEAKY, PLANTED, SOUND, Classifier, Reads, Shape, correct_form
 from suite.ablation.scenes import STANDARD
-from suite.ablation.task import Sight
 from suite.audit.defects import DEFECTS
 from suite.core.errors import UserError
 from variants import Skip, canonical, mechanisms

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from suite.ablation.dataset import Dataset, Graded, Sight, show
 from suite.ablation.loading import PLAIN, Loading, loaded
 from suite.ablation.model import Classifier, inputs
 from suite.ablation.scenes import Examples
-from suite.ablation.task import Graded, Sight, Task, show
 
 WARM_UP_STEPS = 50
 LARGEST_NORM = 1.0
@@ -48,7 +48,7 @@ class Progress:
 
 def fit(
     model: Classifier,
-    task: Task,
+    dataset: Dataset,
     recipe: Recipe,
     *,
     seed: int,
@@ -61,7 +61,7 @@ def fit(
 
     Args:
         model: trained in place; parameters in half precision are trained through float32 copies.
-        task: gives the batches; the same seed gives every model the same ones.
+        dataset: gives the batches; the same seed gives every model the same ones.
         recipe: how long, and how fast.
         seed: of the batches.
         sight: what of each batch the model is shown.
@@ -84,10 +84,10 @@ def fit(
     if checkpoint is not None and checkpoint.exists():
         losses = _restore(checkpoint, parameters, masters, buffers, optimiser)
     model.train()
-    steps = task.batches(recipe.batch)
+    steps = dataset.batches(recipe.batch)
     for epoch in range(len(losses), recipe.epochs):
         total = torch.zeros((), dtype=torch.float64)
-        drawn = (_ungraded(examples) for examples in task.training(seed, epoch, recipe.batch))
+        drawn = (_ungraded(examples) for examples in dataset.training(seed, epoch, recipe.batch))
         for step, (examples, _) in enumerate(loaded(drawn, loading, batch=recipe.batch, seed=(seed, epoch))):
             done = (epoch + step / steps) / recipe.epochs
             optimiser.param_groups[0]["lr"] = recipe.learning_rate * _pace(done, epoch * steps + step)

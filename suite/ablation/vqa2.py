@@ -20,9 +20,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from suite.ablation import features
+from suite.ablation.dataset import Dataset, Graded, Split
 from suite.ablation.features import Regions
 from suite.ablation.scenes import Draws, Examples, Ints
-from suite.ablation.task import Graded, Split, Task
 from suite.core.errors import UserError
 from suite.core.records import shown, visible
 
@@ -134,7 +134,7 @@ class Corpus:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vqa2Task(Task):
+class Vqa2Dataset(Dataset):
     """Training on the train part, learning rates chosen on images held out of it, tests on the val part."""
 
     epochs = 10

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from suite.ablation import digits, oracle, scenes, tasks
-from suite.ablation.digits import ANSWERS, DIGITS, FAMILIES, WRITTEN, DigitTask, generate, images
+from suite.ablation import datasets, digits, oracle, scenes
+from suite.ablation.digits import ANSWERS, DIGITS, FAMILIES, WRITTEN, DigitDataset, generate, images
 from suite.ablation.jobs import Training, attention, shape_of, work
 from suite.ablation.model import Classifier
 from suite.ablation.scenes import Examples
@@ -31,8 +31,8 @@ def of(examples: Examples, family: str) -> Examples:
 
 
 def test_the_arrays_are_the_same_on_every_platform() -> None:
-    assert DigitTask().digest() == "eb927b0d4581492894ce5e267eae9a4baf1cce73ab4cf05b9f003a511d859554"
-    assert DigitTask(examples=100).digest() == DigitTask(examples=100).digest()
+    assert DigitDataset().digest() == "eb927b0d4581492894ce5e267eae9a4baf1cce73ab4cf05b9f003a511d859554"
+    assert DigitDataset(examples=100).digest() == DigitDataset(examples=100).digest()
 
 
 def test_no_image_is_for_two_purposes_and_every_digit_is_for_each() -> None:
@@ -94,7 +94,7 @@ def test_questions_are_written_about_digits(examples: Examples) -> None:
 
 def test_ceilings_bound_the_best_guess_without_the_image() -> None:
     asked = generate(40_000, seed=(12,), setting=replace(WRITTEN, slots=8), of=images("validation"))
-    ceilings = DigitTask().ceilings()
+    ceilings = DigitDataset().ceilings()
     colourless = np.where(asked.words >= scenes.FIRST_COLOUR, -1, asked.words)
     in_front = (asked.words > 0) & (asked.words <= len(scenes.FILLERS))
     wording = [tuple(row[~filler & (row != 0)]) for row, filler in zip(colourless, in_front, strict=True)]
@@ -108,22 +108,22 @@ def test_ceilings_bound_the_best_guess_without_the_image() -> None:
 
 
 def test_a_blindfolded_task_gives_away_no_more_of_the_image_than_the_scenes_do() -> None:
-    given = DigitTask().ceilings()["image only"]
+    given = DigitDataset().ceilings()["image only"]
     assert given == {name: oracle.image_only_ceilings()[name] for name in FAMILIES}
 
 
 def test_a_training_learns_from_its_own_images_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
     monkeypatch.setattr(digits, "images", lambda sheets: used.append(sheets) or images(sheets))
-    list(DigitTask(steps=2).training(seed=0, epoch=0, batch=4))
+    list(DigitDataset(steps=2).training(seed=0, epoch=0, batch=4))
     assert used == ["training"]
 
 
 def test_digits_are_trained_tested_and_drawn_as_scenes_are(tmp_path) -> None:
-    task = DigitTask(steps=2, examples=60)
+    task = DigitDataset(steps=2, examples=60)
     recipe = Recipe(epochs=1, batch=8, learning_rate=0.01)
     job = Training(
-        row=Row(variant="pool"), task=task, longer=None, recipe=recipe, seed=5, tunes=False, studies=("core",)
+        row=Row(variant="pool"), dataset=task, longer=None, recipe=recipe, seed=5, tunes=False, studies=("core",)
     )  # fmt: skip
     found = [one for one in work(job, tmp_path, "cpu", lambda _: None) if isinstance(one, Measurement)]
     tested = {(one.details["evaluation"], one.details["family"]) for one in found if one.quantity == "accuracy"}
@@ -137,6 +137,6 @@ def test_without_scikit_learn_one_line_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     digits.images.cache_clear()
     with pytest.raises(UserError, match=r"--data digits needs scikit-learn.*pip install -e '\.\[digits\]'"):
-        tasks.opened("digits", None)
+        datasets.opened("digits", None)
     with pytest.raises(UserError, match="digits needs no files"):
-        tasks.opened("digits", "/somewhere")
+        datasets.opened("digits", "/somewhere")

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
+from suite.ablation.dataset import Graded, trimmed
 from suite.ablation.evaluation import evaluate
 from suite.ablation.jobs import Training, shape_of, work
 from suite.ablation.loading import PLAIN, Loading, loaded
 from suite.ablation.model import LEAKY, Classifier, inputs
-from suite.ablation.scene_task import SceneTask
+from suite.ablation.scene_dataset import SceneDataset
 from suite.ablation.scenes import Examples
 from suite.ablation.studies import Row, study
-from suite.ablation.task import Graded, trimmed
 from suite.ablation.training import Recipe, fit
 from suite.core.records import Measurement
 
-TASK = SceneTask(steps=20, examples=320)
+TASK = SceneDataset(steps=20, examples=320)
 HABITS = [
     PLAIN, Loading(by_length=True), Loading(left_over=True), Loading(jitter=True),
     Loading(by_length=True, left_over=True, jitter=True),
@@ -153,7 +153,7 @@ def test_the_study_of_deployment_answers_in_small_batches_and_beside_others(tmp_
     assert all(entry.parent is None or entry.parent.loading == entry.row.loading for entry in asked.rows)
     (row,) = (entry.row for entry in asked.rows if entry.row.variant == LEAKY and entry.row.loading.by_length)
     small = replace(TASK, steps=2, examples=80)
-    job = Training(row=replace(row, width=16), task=small, longer=None, seed=5, tunes=False, studies=("deployment",),
+    job = Training(row=replace(row, width=16), dataset=small, longer=None, seed=5, tunes=False, studies=("deployment",),
               recipe=Recipe(epochs=1, batch=16, learning_rate=0.003), deployed=asked.deployed)  # fmt: skip
     found = [one for one in work(job, tmp_path, "cpu", lambda _: None) if isinstance(one, Measurement)]
     tested = {one.details["evaluation"]: one.details["examples"] for one in found

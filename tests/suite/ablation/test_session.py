@@ -14,7 +14,7 @@ import pytest
 from suite.ablation import session, studies
 from suite.ablation.jobs import TUNING_SEED, Training
 from suite.ablation.model import PLANTED, SOUND, Classifier, Shape
-from suite.ablation.scene_task import SceneTask
+from suite.ablation.scene_dataset import SceneDataset
 from suite.ablation.session import Request
 from suite.ablation.studies import STUDIES, Compared, Row, Study, study
 from suite.core import exits, store
@@ -43,8 +43,8 @@ SMALL = Study(
 
 def shrink(patch: pytest.MonkeyPatch) -> None:
     for where, name, value in (
-        (SceneTask, "batch", 8),
-        (SceneTask, "at", lambda root: SceneTask(steps=3, examples=60)),
+        (SceneDataset, "batch", 8),
+        (SceneDataset, "at", lambda root: SceneDataset(steps=3, examples=60)),
         (session, "RATES", (0.001, 0.01)),
         (session, "FURTHER_RATES", 2),
         (session, "study", lambda name, **_: SMALL),
@@ -267,7 +267,7 @@ def trainer_that_gives(accuracy: Callable[[Training], float]) -> Callable[..., A
         def wait(self, _: float) -> list[News]:
             job = self.training.pop()
             quantity = "tuning_accuracy" if job.tunes else "training_loss"
-            details = {"data": job.task.name, "row": job.row.label, "learning_rate": job.recipe.learning_rate}
+            details = {"data": job.dataset.name, "row": job.row.label, "learning_rate": job.recipe.learning_rate}
             details["seed"] = job.seed
             try:
                 value = 0.5 + accuracy(job) / 100  # a share, in the same order
@@ -307,7 +307,7 @@ import psutil
 from suite.ablation import session
 from suite.core.answer import Manner
 from suite.core.errors import UserError
-from suite.ablation.scene_task import SceneTask
+from suite.ablation.scene_dataset import SceneDataset
 from suite.ablation.loading import Loading
 from suite.ablation.studies import Compared, Row, Study
 
@@ -321,7 +321,7 @@ def say(self, job, *_):
         Path(sys.argv[1], "children").write_text(" ".join(children))
         os.kill(os.getpid(), signal.SIGKILL)
 
-SceneTask.batch, SceneTask.at = 8, lambda root: SceneTask(steps=3, examples=60)
+SceneDataset.batch, SceneDataset.at = 8, lambda root: SceneDataset(steps=3, examples=60)
 session.RATES, session.FURTHER_RATES, session.study = (0.001, 0.01), 2, lambda name, **_: {SMALL!r}
 session.Session._say = say
 session.start(session.Request(seeds=2, epochs=2), out=Path(sys.argv[1]))

@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from suite.ablation import jobs
+from suite.ablation.dataset import show, trimmed
 from suite.ablation.evaluation import WAYS, changed, evaluate
 from suite.ablation.jobs import Training, attention, shape_of
 from suite.ablation.model import LEAKY, Classifier, Inputs, inputs
-from suite.ablation.scene_task import SceneTask
+from suite.ablation.scene_dataset import SceneDataset
 from suite.ablation.scenes import Examples, generate
 from suite.ablation.studies import Row
-from suite.ablation.task import show, trimmed
 from suite.ablation.training import Diverged, Progress, Recipe, fit
 from suite.core import store
 from suite.core.records import Measurement, Skip
 
-TASK = SceneTask(steps=6, examples=120, easy_epochs=1)
+TASK = SceneDataset(steps=6, examples=120, easy_epochs=1)
 RECIPE = Recipe(epochs=3, batch=16, learning_rate=0.003)
 
 
@@ -66,7 +66,7 @@ def test_an_epoch_is_never_in_memory_as_a_whole() -> None:
     """Features of real images, some 40 MB a batch, would not fit."""
     in_memory = []
 
-    class Watched(SceneTask):
+    class Watched(SceneDataset):
         def training(self, seed: int, epoch: int, batch: int) -> Iterator[Examples]:
             made: list[weakref.ref[np.ndarray]] = []
             for examples in super().training(seed, epoch, batch):
@@ -92,7 +92,7 @@ def test_a_gpu_learns_what_a_cpu_does_and_resumes(name: str, tmp_path: Path) -> 
     assert fit(model, TASK, RECIPE, seed=1, checkpoint=checkpoint) == pytest.approx(expected, rel=2e-2)
     found = {way: evaluate(model, TASK, "test", way=way)[0].value for way in WAYS}
     assert found == pytest.approx(dict.fromkeys(WAYS, found["as_is"]), abs=0.05)
-    assert len(attention(model, SceneTask(examples=500))["examples"]) == len(TASK.families)
+    assert len(attention(model, SceneDataset(examples=500))["examples"]) == len(TASK.families)
 
 
 def test_the_seed_decides_weights_and_batches() -> None:
@@ -112,7 +112,7 @@ def test_every_mechanism_sees_the_same_batches_and_the_leaky_port_starts_from_th
 
 def test_training_lowers_the_loss() -> None:
     losses = fit(
-        make("pool"), SceneTask(steps=30, easy_epochs=0), Recipe(epochs=4, batch=32, learning_rate=0.01), seed=0
+        make("pool"), SceneDataset(steps=30, easy_epochs=0), Recipe(epochs=4, batch=32, learning_rate=0.01), seed=0
     )
     assert losses[-1] < losses[0] - 0.2
 
@@ -202,7 +202,7 @@ def test_sides_that_come_back_in_two_widths_or_few_tokens_are_trained_on(name: s
 
 
 def test_attention_is_kept_for_one_question_of_each_family() -> None:
-    kept = attention(make(), SceneTask(examples=500))
+    kept = attention(make(), SceneDataset(examples=500))
     assert [example["family"] for example in kept["examples"]] == list(TASK.families)
     for example in kept["examples"]:
         assert len(example["image_weights"]) == 3
@@ -213,7 +213,7 @@ def test_attention_is_kept_for_one_question_of_each_family() -> None:
 
 
 def test_attention_of_code_that_needs_a_full_row_is_kept_as_well() -> None:
-    assert len(attention(make("published_csdn"), SceneTask(examples=500))["examples"]) == len(TASK.families)
+    assert len(attention(make("published_csdn"), SceneDataset(examples=500))["examples"]) == len(TASK.families)
 
 
 def test_a_picture_that_cannot_be_drawn_costs_no_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +223,7 @@ def test_a_picture_that_cannot_be_drawn_costs_no_accuracy(tmp_path: Path, monkey
     monkeypatch.setattr(jobs, "attention", fails)
     row = Row(variant="pool", reads="words", width=16)
     job = Training(
-        row=row, task=TASK, longer=None, recipe=RECIPE, seed=5, tunes=False, studies=("core",), pictured=True
+        row=row, dataset=TASK, longer=None, recipe=RECIPE, seed=5, tunes=False, studies=("core",), pictured=True
     )
     records = jobs.work(job, tmp_path, "cpu", lambda _: None)
     assert sum(record.quantity == "accuracy" for record in records if isinstance(record, Measurement)) == 30

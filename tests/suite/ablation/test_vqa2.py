@@ -16,7 +16,7 @@ from suite.ablation.model import Classifier, Shape
 from suite.ablation.session import Request
 from suite.ablation.studies import Compared, Row, Study, parameters, study
 from suite.ablation.training import Recipe, fit
-from suite.ablation.vqa2 import Vqa2Task, credit, normalise
+from suite.ablation.vqa2 import Vqa2Dataset, credit, normalise
 from suite.core import exits, store
 from suite.core.records import Measurement, Skip
 
@@ -128,7 +128,7 @@ def test_credit_is_the_official_scripts(answers: list[str], predicted: str, wort
 
 def test_an_evaluation_shows_every_question_once_and_not_image_by_image(root: Path) -> None:
     write_npz(root)
-    task = Vqa2Task(root=str(root))
+    task = Vqa2Dataset(root=str(root))
     val = task.corpus.val
     shown = [tuple(words) for graded in task.evaluation("test", 4) for words in padded(graded.examples.words)]
     assert sorted(shown) == sorted(map(tuple, val.words))
@@ -178,7 +178,7 @@ def test_each_form_of_features_gives_each_image_its_own_regions(root: Path, form
         write_npz(root, save=np.savez if form == "npz" else np.savez_compressed)
     else:
         write_hdf5(root, adaptive=form != "fixed", ids="json" if form == "listed" else "dataset")
-    task = Vqa2Task(root=str(root))
+    task = Vqa2Dataset(root=str(root))
     task.check()
     assert task.image_width == WIDTH
     image, counts = task.regions("train").read(np.array([3, 1]))
@@ -193,7 +193,7 @@ def test_features_in_plain_npz_are_mapped_whichever_way_their_axes_run(root: Pat
     write_npz(root)
     straight = npz_file(root, "train", 2)
     np.savez(straight, x=np.ascontiguousarray(regions_of(2).T))
-    regions = Vqa2Task(root=str(root)).regions("train")
+    regions = Vqa2Dataset(root=str(root)).regions("train")
     assert isinstance(regions, NpzFolder)
     for image in (1, 2):
         columns = regions.columns(npz_file(root, "train", image))
@@ -203,7 +203,7 @@ def test_features_in_plain_npz_are_mapped_whichever_way_their_axes_run(root: Pat
 
 def test_questions_meet_their_annotations_and_an_image_is_on_one_side_of_the_split(root: Path) -> None:
     write_npz(root)
-    task = Vqa2Task(root=str(root))
+    task = Vqa2Dataset(root=str(root))
     assert set(task.corpus.train.image_id) == {1, 2, 3}
     assert set(task.corpus.held_out.image_id) == {50}
     assert set(task.corpus.answers) == {"yes", "2", "red car"}
@@ -217,7 +217,7 @@ def test_questions_meet_their_annotations_and_an_image_is_on_one_side_of_the_spl
 
 def test_an_epoch_shows_every_question_once_in_an_order_of_its_own(root: Path) -> None:
     write_npz(root)
-    task = Vqa2Task(root=str(root))
+    task = Vqa2Dataset(root=str(root))
 
     def shown(seed: int, epoch: int) -> list[int]:
         return [int(image) for batch in task.training(seed, epoch, 4) for image in batch.regions]
@@ -231,7 +231,7 @@ def test_an_epoch_shows_every_question_once_in_an_order_of_its_own(root: Path) -
 
 def test_a_classifier_learns_from_it(root: Path) -> None:
     write_npz(root)
-    task = Vqa2Task(root=str(root))
+    task = Vqa2Dataset(root=str(root))
     model = Classifier("hierarchical", shape_of(task), width=8, seed=0)
     losses = fit(model, task, Recipe(epochs=20, batch=4, learning_rate=0.02), seed=0)
     assert losses[-1] < 0.5 * losses[0]
@@ -239,8 +239,8 @@ def test_a_classifier_learns_from_it(root: Path) -> None:
 
 
 def shrink(patch: pytest.MonkeyPatch, study: Study, *, batch: int) -> None:
-    patch.setattr(Vqa2Task, "batch", batch)
-    patch.setattr(Vqa2Task, "scale", 2)
+    patch.setattr(Vqa2Dataset, "batch", batch)
+    patch.setattr(Vqa2Dataset, "scale", 2)
     patch.setattr(session, "LANES", 1)
     patch.setattr(session, "study", lambda name, **_: study)
 
@@ -361,7 +361,7 @@ def test_what_is_wrong_with_the_files_is_said_before_training(root: Path, spoil)
     write_npz(root)
     expected = spoil(root)
     with pytest.raises(ValueError, match=expected):
-        Vqa2Task(root=str(root)).check()
+        Vqa2Dataset(root=str(root)).check()
 
 
 def test_a_torn_a_foreign_and_a_pickled_npz_are_named(root: Path) -> None:
@@ -377,7 +377,7 @@ def test_a_torn_a_foreign_and_a_pickled_npz_are_named(root: Path) -> None:
     np.savez(pickled, x=np.array([{"a": 1}], dtype=object))
     np.savez(narrow, x=np.zeros((WIDTH - 1, 4), dtype=np.float32))
     np.savez(npz_file(root, "train", 0), x=np.zeros((WIDTH, 4), dtype=np.float32))  # the one that tells the width
-    regions = Vqa2Task(root=str(root)).regions("train")
+    regions = Vqa2Dataset(root=str(root)).regions("train")
     for image, message in (
         (2, r"000002\.jpg\.npz: cannot be read"),
         (4, r"000004\.jpg\.npz: cannot be read"),
@@ -392,11 +392,11 @@ def test_a_torn_a_foreign_and_a_pickled_npz_are_named(root: Path) -> None:
 def test_hdf5_that_is_torn_or_says_not_who_is_who_is_named(root: Path) -> None:
     write_hdf5(root, adaptive=False, ids="pickle")
     with pytest.raises(ValueError, match=r"train36_imgid2idx\.json says who is who; train36_imgid2idx\.pkl is a"):
-        Vqa2Task(root=str(root)).check()
+        Vqa2Dataset(root=str(root)).check()
     path = root / "train36.hdf5"
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(ValueError, match=r"train36\.hdf5: not whole HDF5"):
-        Vqa2Task(root=str(root)).check()
+        Vqa2Dataset(root=str(root)).check()
 
 
 def test_boxes_beyond_the_features_are_named(root: Path) -> None:
@@ -404,7 +404,7 @@ def test_boxes_beyond_the_features_are_named(root: Path) -> None:
     with h5py.File(root / "val.hdf5", "r+") as file:
         file["pos_boxes"][1] = (0, 10_000)
     with pytest.raises(ValueError, match=r"val\.hdf5: pos_boxes\[1\] is \[0, 10000\], but image_features has"):
-        Vqa2Task(root=str(root)).check()
+        Vqa2Dataset(root=str(root)).check()
 
 
 def test_hdf5_with_a_torn_chunk_names_the_image(root: Path) -> None:
@@ -438,7 +438,7 @@ def test_a_root_that_is_a_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "README.md"
     file.touch()
     with pytest.raises(ValueError, match=r"train2014_questions\.json is not there: --root has to hold"):
-        Vqa2Task(root=str(file)).check()
+        Vqa2Dataset(root=str(file)).check()
 
 
 @pytest.mark.slow
@@ -458,9 +458,9 @@ def test_an_image_without_a_row_is_named(root: Path) -> None:
     with h5py.File(root / "train.hdf5", "r+") as file:
         file["image_ids"][0] = 77
     with pytest.raises(ValueError, match=r"train\.hdf5: no row for image 1, which the questions ask about"):
-        Vqa2Task(root=str(root)).check()
+        Vqa2Dataset(root=str(root)).check()
 
 
 def test_a_folder_without_features_says_what_is_expected(root: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no regions of train: expected a folder train2014/"):
-        Vqa2Task(root=str(root)).check()
+        Vqa2Dataset(root=str(root)).check()

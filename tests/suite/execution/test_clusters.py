@@ -39,14 +39,14 @@ STUDY = """
 import sys
 from pathlib import Path
 from suite.ablation import session
-from suite.ablation.scene_task import SceneTask
+from suite.ablation.scene_dataset import SceneDataset
 from suite.ablation.studies import Compared, Row, Study
 from suite.bench.where import HERE, Where
 
 pool = Row(variant="pool", width=16)
 parallel = Row(variant="parallel", reads="words", width=16)
 small = Study(name="core", question="", rows=(Compared(row=pool, parent=None), Compared(row=parallel, parent=pool)))
-SceneTask.batch, SceneTask.at = 8, lambda root: SceneTask(steps=3, examples=60)
+SceneDataset.batch, SceneDataset.at = 8, lambda root: SceneDataset(steps=3, examples=60)
 session.RATES, session.FURTHER_RATES, session.study = (0.001, 0.01), 1, lambda name, **_: small
 verb, folder, executor, at, file = sys.argv[1:]
 where = Where(executor=executor, at=at or None, file=Path(file) if file else None)

@@ -1,4 +1,4 @@
-"""The generated scenes as a task."""
+"""The generated scenes as a data set."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,8 +7,8 @@ from typing import Literal, Self
 import numpy as np
 
 from suite.ablation import oracle, scenes
+from suite.ablation.dataset import Dataset, Graded, Split, trimmed
 from suite.ablation.scenes import Examples, Setting
-from suite.ablation.task import Graded, Split, Task, trimmed
 
 Purpose = Literal["training", "validation", "test"]
 PURPOSES: tuple[Purpose, ...] = ("training", "validation", "test")
@@ -17,7 +17,7 @@ EASY_SHARE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class SceneTask(Task):
+class SceneDataset(Dataset):
     """Ragged scenes: fresh examples for as long as one trains, and fixed ones to be tested on."""
 
     epochs = 25
@@ -92,7 +92,7 @@ class SceneTask(Task):
     def _fixed(self, split: Split) -> Examples:
         return self.drawn(split, self.examples, self.tested_on)
 
-    def to_longer(self) -> tuple["SceneTask", "SceneTask"]:
+    def to_longer(self) -> tuple["SceneDataset", "SceneDataset"]:
         short = replace(self, setting=scenes.SHORT_OF_16, tested_on=scenes.SHORT_OF_16)
         return short, replace(short, tested_on=scenes.LONG_OF_16)
 

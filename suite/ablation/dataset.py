@@ -1,4 +1,4 @@
-"""What the study needs of a task, be it generated or read from disk."""
+"""What a study needs of a data set, be it generated or read from disk."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ class Graded(NamedTuple):
     credit: Floats  # [n, answers] from 0 to 1
 
 
-class Task(ABC):
+class Dataset(ABC):
     """Examples to learn from, examples to be tested on, how answers are scored, and how long it takes to learn them."""
 
     epochs: ClassVar[int]
@@ -30,7 +30,7 @@ class Task(ABC):
     scale: ClassVar[int] = 1
     """Widths are as many times those of the generated scenes."""
     files: ClassVar[str] = ""
-    """What the folder of ``--root`` has to hold; empty where the task makes its own examples."""
+    """What the folder of ``--root`` has to hold; empty where the data set makes its own examples."""
     budget_s: ClassVar[float | None] = None
     """Seconds that the default study has, unless the user chooses; None where it takes as long as it takes."""
     has_longer: ClassVar[bool] = False
@@ -41,7 +41,7 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def at(cls, root: str | None) -> Self:
-        """The task as its studies learn it.
+        """The data set as its studies learn it.
 
         Args:
             root: folder with the files, where it needs any.
@@ -88,11 +88,11 @@ class Task(ABC):
     def digest(self) -> str:
         """Hash of what is tested on."""
 
-    def to_longer(self) -> tuple["Task", "Task"]:
+    def to_longer(self) -> tuple["Dataset", "Dataset"]:
         """Sets to learn from, and longer ones of the same kind to be tested on as well, where it `has_longer`."""
         raise NotImplementedError
 
-    def eased(self, epochs: int) -> "Task":
+    def eased(self, epochs: int) -> "Dataset":
         """With an easy beginning in proportion to the epochs, where it has one."""
         return self
 
