@@ -4,10 +4,13 @@ import contextlib
 import hashlib
 import shlex
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import Progress as Bars
@@ -157,16 +160,34 @@ def here(request: Request, folder: Path, cache: Path) -> Executor:
     return Local(folder, cache, beside=min(LANES, cores))
 
 
+class _Alike(NamedTuple):
+    """What trainings have in common that take as long; of ten thousand there are a few."""
+
+    data: str
+    row: Row
+    epochs: int
+
+    @classmethod
+    def of(cls, job: Training) -> "_Alike":
+        return cls(job.dataset.name, job.row, job.recipe.epochs)
+
+
+@cache
+def _labels(row: Row) -> tuple[str, str]:
+    """Of a row, and of the one that it is tuned as."""
+    return row.label, row.tuned_as.label
+
+
 @dataclass(kw_only=True)
 class _Stage:
     """Trainings that go on at the same time, and how far they are."""
 
-    left: dict[str, Training]
-    """By name, those that have not ended."""
-    done: dict[str, float]
-    """By name, those under way, and the share of their epochs that is done."""
-    then: Callable[[], float]
-    """Seconds of one process that are to follow."""
+    left: Counter[_Alike]
+    """How many have not ended."""
+    under_way: list[tuple[_Alike, float]]
+    """Those at work, and the share of their epochs that is done."""
+    then: Counter[_Alike]
+    """How many are to follow."""
     bars: Bars
     bar: TaskID
 
@@ -189,7 +210,7 @@ class Session:
         self._studies = studies
         self._folder = folder
         self._writer = writer
-        self._known = list(known)
+        self._of_rates = list(filter(_is_of_rates, known))
         self._done = store.finished(known)
         self._console = console
         self._executor = executor
@@ -197,8 +218,9 @@ class Session:
         self._stage: _Stage
         self._started = time.monotonic()
         self._limit_s = request.limit_s()
-        self._took: dict[tuple[str, str], list[float]] = {}
-        for record in self._known:
+        self._took: dict[tuple[str, str], tuple[float, int]] = {}
+        """By data and row, the sum of the seconds per epoch of its trainings, and how many trainings these are."""
+        for record in known:
             self._learn(record)
 
     def run(self) -> None:
@@ -214,40 +236,39 @@ class Session:
         )
         with progress_bar(self._console) as bars:
             repeated = {_key(job): job for job in tuning}.values()
-
-            def rest_s() -> float:
-                return self._training_s() + FINALISTS * FURTHER_SEEDS * sum(map(self._expected_s, repeated))
-
-            self._work(tuning, bars, then=rest_s)
+            last = Counter(_Alike.of(job) for job in self._planned_jobs() if job.name not in self._done)
+            rest = last + Counter({_Alike.of(job): FINALISTS * FURTHER_SEEDS for job in repeated})
+            self._work(tuning, bars, then=rest)
             while further := self._further_tuning_jobs(tuning):
-                self._work(further, bars, then=rest_s)
+                self._work(further, bars, then=rest)
                 tuning += further
-            self._work(self._repeated_tuning_jobs(tuning), bars, then=self._training_s)
-            self._work(self._training_jobs(), bars, then=lambda: 0.0)
+            self._work(self._repeated_tuning_jobs(tuning), bars, then=last)
+            self._work(self._training_jobs(), bars, then=Counter())
 
-    def _work(self, jobs: Sequence[Training], bars: Bars, *, then: Callable[[], float]) -> None:
+    def _work(self, jobs: Sequence[Training], bars: Bars, *, then: Counter[_Alike]) -> None:
         """Train these, as many side by side as there are places.
 
         Args:
             jobs: in this order; those that are on record are passed over.
             bars: where progress is shown.
-            then: seconds of one process that are to follow these jobs.
+            then: how many are to follow these jobs.
         """
-        left = {job.name: job for job in jobs if job.name not in self._done}
-        stage = _Stage(left=left, done={}, then=then, bars=bars, bar=bars.add_task("", total=1.0, left=""))
+        asked = list({job.name: job for job in jobs if job.name not in self._done}.values())
+        bar = bars.add_task("", total=1.0, left="")
+        stage = _Stage(left=Counter(map(_Alike.of, asked)), under_way=[], then=then, bars=bars, bar=bar)
         self._stage = stage
         try:
-            loop.work(list(stage.left.values()), self._executor, self)
+            loop.work(asked, self._executor, self)
         finally:
             bars.remove_task(stage.bar)
 
     def job(self, item: Training, pending: Collection[Training]) -> Job | None:
         """A training as a job; None, and a skip on record, where the budget does not hold it."""
         if not self._fits(item):
-            del self._stage.left[item.name]
+            self._stage.left[_Alike.of(item)] -= 1
             self._store([_left_out(item, self._folder, self._request)])
             return None
-        expected_s = self._expected_s(item)
+        expected_s = self._expected_s(_Alike.of(item))
         known = any(data == item.dataset.name for data, _ in self._took)
         return Job(
             name=item.name,
@@ -265,8 +286,7 @@ class Session:
     def ended(self, running: Running[Training]) -> Iterable[Training]:
         """Store what a training has left, and say it."""
         job = running.item
-        del self._stage.left[job.name]
-        self._stage.done.pop(job.name, None)
+        self._stage.left[_Alike.of(job)] -= 1
         records = _records(running, self._request.device)
         self._store(records)
         if job.name in store.finished(records):
@@ -276,7 +296,7 @@ class Session:
 
     def tell(self, running: Sequence[Running[Training]], pending: Collection[Training]) -> None:
         """Show how far everything is."""
-        self._stage.done = {one.item.name: max(one.at, 0) / one.item.recipe.epochs for one in running}
+        self._stage.under_way = [(_Alike.of(one.item), max(one.at, 0) / one.item.recipe.epochs) for one in running]
         left_s = self._left_s()
         spent_s = time.monotonic() - self._started
         now = ", ".join(
@@ -291,48 +311,41 @@ class Session:
     def _fits(self, job: Training) -> bool:
         if self._limit_s is None:
             return True
-        return time.monotonic() - self._started + self._expected_s(job) <= self._limit_s
+        return time.monotonic() - self._started + self._expected_s(_Alike.of(job)) <= self._limit_s
 
-    def _expected_s(self, job: Training) -> float:
+    def _expected_s(self, one: _Alike) -> float:
         """From trainings of that row, or of the row that it is tuned as, or of all."""
-        for row in (job.row, job.row.tuned_as, None):
-            seen = [
-                second
-                for (data, label), seconds in self._took.items()
-                if row is None or (data, label) == (job.dataset.name, row.label)
-                for second in seconds
-            ]
-            if seen:
-                return job.recipe.epochs * sum(seen) / len(seen)
-        return job.recipe.epochs * 2.0  # before anything is known
+        own, tuned_as = (self._took.get((one.data, label)) for label in _labels(one.row))
+        known = own or tuned_as
+        if known is None:
+            known = sum(total_s for total_s, _ in self._took.values()), sum(count for _, count in self._took.values())
+        total_s, count = known
+        return one.epochs * (total_s / count if count else 2.0)  # a guess before anything is known
 
     def _left_s(self) -> float:
         """Seconds until everything is trained, or until the budget ends."""
         stage = self._stage
-        running = [
-            self._expected_s(job) * (1 - stage.done[name]) for name, job in stage.left.items() if name in stage.done
-        ]
-        pending = [self._expected_s(job) for name, job in stage.left.items() if name not in stage.done]
-        rest_s = (sum(running) + sum(pending) + stage.then()) / self._lanes
+        whole = [(self._expected_s(one), share) for one, share in stage.under_way]
+        running = [expected_s * (1 - share) for expected_s, share in whole]
+        all_s = sum(count * self._expected_s(one) for one, count in (stage.left + stage.then).items())
+        rest_s = (all_s - sum(expected_s * share for expected_s, share in whole)) / self._lanes
         left_s = max(rest_s, max(running, default=0.0))
         if self._limit_s is None:
             return left_s
         return min(left_s, max(self._limit_s - (time.monotonic() - self._started), *running, 0.0))
-
-    def _training_s(self) -> float:
-        """Seconds of one process that all trainings will take, once learning rates are chosen."""
-        return sum(self._expected_s(job) for job in self._planned_jobs() if job.name not in self._done)
 
     def _learn(self, record: Record) -> None:
         """Seconds per epoch of a row."""
         if isinstance(record, Measurement) and record.quantity == "task_time" and record.value is not None:
             row, epochs, data = (record.details.get(key) for key in ("row", "epochs", "data"))
             if isinstance(epochs, int) and epochs > 0:
-                self._took.setdefault((str(data), str(row)), []).append(record.value / epochs)
+                total_s, count = self._took.get((str(data), str(row)), (0.0, 0))
+                self._took[str(data), str(row)] = total_s + record.value / epochs, count + 1
 
     def _store(self, records: Sequence[Record]) -> None:
         self._writer.write(records)
-        self._known += records
+        # and no others: what ten thousand trainings have found stays on the disk
+        self._of_rates += filter(_is_of_rates, records)
         for record in records:
             self._learn(record)
 
@@ -470,7 +483,7 @@ class Session:
     def _tuned(self) -> dict[tuple[str, str], dict[float, list[float]]]:
         """The accuracies of each mechanism at each learning rate, in the order of the seeds."""
         seeds: dict[tuple[str, str], dict[float, dict[int, float]]] = {}
-        for record in self._known:
+        for record in self._of_rates:
             if isinstance(record, Measurement) and record.quantity == "tuning_accuracy" and record.value is not None:
                 told = trained.read(trained.Tuning, record)
                 by_rate = seeds.setdefault((told.data, told.row), {})
@@ -487,7 +500,7 @@ class Session:
         """
         jobs = {job.name: job for job in self._planned_jobs()}
         used = {}
-        for record in self._known:
+        for record in self._of_rates:
             if isinstance(record, Measurement) and record.quantity == "training_loss" and record.task in jobs:
                 job = jobs[record.task]
                 used[_key(job), _left_out_for(job.seed)] = trained.read(trained.Loss, record).learning_rate
@@ -597,6 +610,11 @@ def _records(running: Running[Training], device: str) -> list[Record]:
         details={"row": job.row.label, "seed": job.seed},
     )
     return [skip]
+
+
+def _is_of_rates(record: Record) -> bool:
+    """Whether it says how a learning rate was chosen, or which one was used."""
+    return isinstance(record, Measurement) and record.quantity in ("tuning_accuracy", "training_loss")
 
 
 def _key(job: Training) -> tuple[str, str]:
