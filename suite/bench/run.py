@@ -46,6 +46,8 @@ _AUDITS_BESIDE_A_GPU = 8
 """Audits on the CPU that run side by side while no GPU is timed."""
 _CLOCKS_APART, _CLOCKS_APART_S = 0.5, 5.0
 """By how much of it, and by how many seconds more, a worker's own time may differ from ours: it starts and ends."""
+_BESIDE_TELLING = 9.0
+"""How many times as long as telling how far everything is takes, nothing is told."""
 _MOST_NAMED = 6
 """Variants that one line names."""
 _PATIENCE = 8.0
@@ -181,6 +183,7 @@ class Session:
         self._executor = executor or _here(asked, folder, cache)
         self._began = self._executor.now() if began is None else began
         self._foretold = False
+        self._tells_again = 0.0
         self._ended_s = 0.0
         self._compared: list[Task] = []
         self._bar: tuple[Progress, TaskID] | None = None
@@ -285,13 +288,16 @@ class Session:
         return self._after_failure(one, failure)
 
     def tell(self, running: Sequence[Running[Task]], pending: Collection[Task]) -> None:
-        """Foretell what is left, once; show it, always."""
-        if self._bar is None:
+        """Foretell what is left, once; show it, as often as a tenth of this process's time allows."""
+        began = time.perf_counter()
+        if self._bar is None or began < self._tells_again:
             return
         under_way = [_UnderWay(one.job.what, one.elapsed_s) for one in running]
         self._foretell(under_way, pending)
         if not self._bar[0].disable:
             self._show_progress([*map(_told, running)], under_way, pending)
+        ended = time.perf_counter()  # what thousands of tasks will take is found out one by one
+        self._tells_again = ended + _BESIDE_TELLING * (ended - began)
 
     def _look_closer(self, progress: Progress) -> None:
         """Time comparisons once more, while a budget that is to be spent has time left."""
