@@ -24,7 +24,7 @@ class Dataset(ABC):
     """Examples to learn from, examples to be tested on, how answers are scored, and how long it takes to learn them."""
 
     epochs: ClassVar[int]
-    """Of a training, unless the user chooses."""
+    """The epochs of a training, unless the user chooses others."""
     batch: ClassVar[int]
     """Examples of a step."""
     scale: ClassVar[int] = 1

@@ -44,7 +44,7 @@ class Training:
     seed: int
     tunes: bool
     studies: tuple[str, ...]
-    """For which the results count."""
+    """The studies for which its results count."""
     deployed: bool = False
     """Whether it answers in small batches and beside others as well."""
     pictured: bool = False

@@ -13,7 +13,7 @@ from suite.ablation.scenes import Examples, Setting
 Purpose = Literal["training", "validation", "test"]
 PURPOSES: tuple[Purpose, ...] = ("training", "validation", "test")
 EASY_SHARE = 0.2
-"""Of the epochs, that begin with easy scenes."""
+"""The share of the epochs, from the first on, in which scenes are easy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class SceneDataset(Dataset):
     """Epochs at the start that show `scenes.easy` questions: given everything at once, mechanisms take long to
     find their first referent."""
     examples: int = 5000
-    """In each of the two fixed sets."""
+    """How many there are in each of the two fixed sets."""
 
     @classmethod
     def at(cls, root: str | None) -> Self:

@@ -54,7 +54,7 @@ FURTHER_RATES = 4
 FINALISTS, FURTHER_SEEDS = 2, 2
 """The best so many of a mechanism's learning rates are tried with so many seeds more, and the best mean is used."""
 TUNING_SHARE = 0.4
-"""Of the epochs, on which a learning rate is judged."""
+"""Trainings that choose a learning rate have this share of the epochs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +174,7 @@ class _Alike(NamedTuple):
 
 @cache
 def _labels(row: Row) -> tuple[str, str]:
-    """Of a row, and of the one that it is tuned as."""
+    """The labels of a row, and of the row that it is tuned as."""
     return row.label, row.tuned_as.label
 
 

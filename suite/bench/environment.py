@@ -36,7 +36,7 @@ _SETTINGS = (
 )
 """How variables begin that change what a processor does for the same code."""
 _OWN = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
-"""Which every worker has for itself."""
+"""Variables that every worker has for itself."""
 _VERSIONS = ("torch", "numpy", "scipy", "triton")
 
 
@@ -65,7 +65,7 @@ def describe(request: Request, nodes: Mapping[str, Mapping[str, Any]] | None = N
 
 
 def versions() -> dict[str, str]:
-    """Of Python, and of the libraries that a number depends on; empty where one is not there."""
+    """The version of Python, and of each library that a number depends on; empty where one is not there."""
     return {"python": platform.python_version(), **{name: _version(name) for name in _VERSIONS}}
 
 

@@ -52,7 +52,7 @@ class Speed:
     """What the devices do in a second, and what calls have been seen to take; guesses where neither was measured."""
 
     flops_per_s: dict[str, float] = field(default_factory=lambda: dict(_GUESSES))
-    """By dtype, on a device of which nothing else is known."""
+    """For each dtype, on a device of which nothing else is known."""
     _products: dict[tuple[str, str], float] = field(default_factory=dict)
     """Products per second by device and dtype, as measured."""
     _memory_b: dict[str, int] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from suite.execution.jobs import Announcement, Executor, Job, Node, Site, Ticket
 from suite.execution.relay import Check, differences
 
 _CHOSEN = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
-"""Which the scheduler sets anew for each job."""
+"""Variables that the scheduler sets anew for each job."""
 
 
 def identity() -> dict[str, Any]:
@@ -45,7 +45,7 @@ class Cluster(Executor, Protocol):
     check: Check
     identities: dict[str, Mapping[str, Any]]
     models: dict[str, str]
-    """Of the device of each node, where jobs are sent to several models."""
+    """The model of each node's device, where jobs are sent to several models."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +53,9 @@ class Survey:
     """What the nodes have said."""
 
     machines: Mapping[str, Mapping[str, Any]]
-    """By what each machine is called."""
+    """For each machine, by its name."""
     nodes: Mapping[str, Mapping[str, Any]]
-    """The same by the name of the node, behind which a queue has any machine."""
+    """For each node, by its name; behind one that is a queue stands any machine."""
 
 
 def survey(executor: Cluster, *, say: Callable[[str], object]) -> Survey:

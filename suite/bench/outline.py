@@ -17,7 +17,7 @@ class Outline:
     """Of a plain mechanism on one workload."""
 
     flops: int | None = None
-    """Of the forward pass's matrix products; None where it does not say."""
+    """FLOPs of the forward pass's matrix products; None where it does not say."""
     parameters: int = 0
     """How many tensors they are."""
     refusal: str = ""

@@ -112,7 +112,7 @@ class Pair:
     margin: float
     budget_s: float
     timeout_s: float
-    """After which a process that does not answer is given up."""
+    """A process that does not answer for so many seconds is given up."""
     files: tuple[str, ...]
     number: int = 0
 

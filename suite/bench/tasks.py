@@ -34,9 +34,9 @@ class Target:
     device: str
     """A label, such as ``cpu[threads=2]`` or ``cuda``."""
     task: str
-    """That its records belong to."""
+    """The task that its records belong to."""
     folder: Path = Path()
-    """Of the run, for files that it leaves beside its records."""
+    """The folder of the run, for files that it leaves beside its records."""
 
     @property
     def place(self) -> tuple[str, Workload, Phase, str]:
@@ -82,7 +82,7 @@ class Comparison:
     workload: Workload
     phase: Phase
     required: tuple[str, ...] = ()
-    """Of them, what is timed however slow it is here."""
+    """Those of them that are timed however slow they are here."""
     repeats: bool = False
     """Whether another process has made it before, so that it shows what processes differ by."""
     spends: bool = False
@@ -133,9 +133,9 @@ class Task:
     device: str
     planned_s: float
     sampling_s: float = 0.0
-    """Of it, how long it may sample: the clock ends that, however slow the machine is."""
+    """The part of it in which it may sample: the clock ends that, however slow the machine is."""
     compiling_s: float = 0.0
-    """Of it, what the compiler takes."""
+    """The part of it that the compiler takes."""
     required: bool = True
     """Whether it is done even where the budget is spent."""
     compiles: bool = False
@@ -167,12 +167,12 @@ class Task:
 
     @property
     def work_s(self) -> float:
-        """Of what is planned, what takes longer on a machine that is slower than thought."""
+        """The part of what is planned that takes longer on a machine that is slower than thought."""
         return self.planned_s - self.sampling_s - self.compiling_s
 
     @property
     def model(self) -> str:
-        """Of the device that it runs on, where the run is on several."""
+        """The model of its device, where the run is on several."""
         return devices.parse(self.device).model
 
     @property

@@ -28,7 +28,7 @@ Standing = Literal["", "suspect", "regression"]
 
 
 class CellKey(NamedTuple):
-    """Of what a number is, and where it was taken."""
+    """What a number is of, and where it was taken."""
 
     variant: str
     workload: str
@@ -335,7 +335,7 @@ def _between_tasks(
 
 
 def _machine_change(old: Iterable[Record], new: Iterable[Record]) -> dict[str, float]:
-    """By device, seconds per FLOP of a matrix product in the new run over those in the old one."""
+    """For each device, seconds per FLOP of a matrix product in the new run over those in the old one."""
     before, after = (
         {
             record.device: record.value / flops

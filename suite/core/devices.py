@@ -22,9 +22,9 @@ class Device:
     kind: Kind
     threads: int = 1
     index: int | None = None
-    """Which of several; None where it was not chosen. Whatever works there sees no other, and it as the first."""
+    """The number of one of several; None where none was chosen. What works there sees this one alone, as the first."""
     model: str = ""
-    """Where a run is on several; times of two stand in no table together."""
+    """The model of the device, where a run is on several; times of two models stand in no table together."""
 
     def __str__(self) -> str:
         index = "" if self.index is None else f":{self.index}"

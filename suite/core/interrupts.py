@@ -23,7 +23,7 @@ from suite.core import exits
 ASKING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals with which a person, a scheduler and a closed terminal ask for the end."""
 _LONGEST_END_S = 2.0
-"""For which a child may go on, once it was asked to end."""
+"""A child may go on for so many seconds once it was asked to end."""
 _SWEEPER = """
 import shutil, sys, time
 if not sys.stdin.buffer.read(1):

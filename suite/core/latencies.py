@@ -40,7 +40,7 @@ class Latencies:
 
     @property
     def places(self) -> Mapping[Place, Mapping[str, Mapping[str, Measurement]]]:
-        """By place and task, which is a process, what was timed side by side."""
+        """For each place, and each task there, which is a process: what was timed side by side."""
         return self._tasks
 
     def timed(self, place: Place, variant: str) -> list[Measurement]:

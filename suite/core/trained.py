@@ -29,13 +29,13 @@ class Trainable(Told):
     quantity: ClassVar[str] = "parameters"
     study: str
     question: str
-    """That the study asks."""
+    """The question that the study asks."""
     data: str
     row: str
     parent: str
     """The row whose accuracy it is set against; empty where there is none."""
     place: int = 0
-    """In the table of the study."""
+    """Its place in the table of the study."""
     reads: str = ""
     """``question`` or ``phrases``."""
     sight: str
@@ -54,7 +54,7 @@ class Accuracy(Told):
     row: str
     seed: int
     family: str
-    """Of questions; ``all`` for their mean."""
+    """The family of questions; ``all`` for the mean of all families."""
     evaluation: str
     """``as_is``, or what was changed in padding or batch."""
     examples: int = 0

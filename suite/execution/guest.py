@@ -40,10 +40,10 @@ COMPILER = "torch._dynamo"
 """Takes longer to load than all of these: a guest that needs it and finds it missing loads it itself."""
 ROOT = Path(__file__).parents[2]
 LONGEST_START_S = 300.0
-"""After which a process that did not begin counts as hung: the first one waits for torch to be loaded."""
+"""A process that has not begun after so many seconds counts as hung; the first one waits until torch is loaded."""
 _LONGEST_END_S = 5.0
 _WHOLE_MESSAGES = os.name == "nt"
-"""Where a pipe cannot be read without waiting for the rest of a message that may never come."""
+"""Whether a pipe gives whole messages alone: on Windows a read would wait for the rest of one, which may never come."""
 # as they are before a user's code can put others in their place
 _ENCODER, _write, _own_number, _leave = json.JSONEncoder(), os.write, os.getpid, os._exit
 _speaker = 0

@@ -12,6 +12,20 @@ Ticket = str
 """What an executor calls a job that it has taken."""
 Cause = Literal["error", "timeout", "memory", "killed"]
 Way = Literal["done", "refused", "raised", "killed", "exited", "lost", "hung", "cut", "stuck"]
+"""How a job may end.
+
+::
+
+    done      its function returned
+    refused   it raised a `UserError`
+    raised    it raised something else
+    killed    a signal ended its process, or its scheduler did
+    exited    its process ended by itself before the function had returned
+    lost      its node was lost, and it with that
+    hung      it was ended, because it went on for too long
+    cut       it was ended, because the time of all jobs was over
+    stuck     it was given up, because it did not begin
+"""
 
 
 class Announcement(Protocol):
@@ -25,9 +39,9 @@ class Site:
     """Where a job finds itself, on whatever machine it runs."""
 
     folder: Path
-    """For files that stand beside its records; the run folder, or one whose content is brought there."""
+    """A folder for files beside its records: the run folder, or one whose files are brought there."""
     cache: Path
-    """For what may be thrown away."""
+    """A folder for files that may be thrown away."""
     files: tuple[str, ...] = ()
     """The user's own files that the job needs, where they are to be found there."""
 
@@ -55,7 +69,7 @@ class Job:
     """Jobs of one room may go through one process, one after the other, where the executor can: starting it costs more
     than they do. Empty where a job needs a process that has run nothing before."""
     limit_s: float = float("inf")
-    """After so many seconds, counted from when it began, it counts as hung."""
+    """It counts as hung when it has not ended so many seconds after it began."""
     needs: Mapping[str, Any] = field(default_factory=dict)
     """What its node has to be, beside what every node has to be."""
 
@@ -71,7 +85,7 @@ class Node:
     queue: bool = False
     """Whether it keeps jobs that have to be alone apart by itself."""
     model: str = ""
-    """Of its device, as labels have it, where jobs are sent to several models; empty where it does not matter."""
+    """The model of its device, as labels have it, where jobs are sent to several models; empty where any will do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +93,6 @@ class Ending:
     """How a job ended."""
 
     way: Way
-    """Its function returned; raised a `UserError`; raised something else; its process was ended by a signal, or ended
-    by itself before the function had returned; its node was lost with it; or it was ended, because it went on for too
-    long, because the time of all was over, or because it did not begin."""
     reason: str = ""
     """One line; empty where it is done."""
     cause: Cause = "error"

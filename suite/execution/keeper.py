@@ -24,9 +24,9 @@ from suite.execution.tether import end_with_starter
 
 _LAST_WORDS_B = 4096
 _SWEEP_S = 3.0
-"""After which what will not die is left to the system."""
+"""A process that has not died after so many seconds is left to the system."""
 _FAREWELL_S = 1.0
-"""For which a program that has closed what it had open may still be there."""
+"""A program that has closed its files may still be there for so many seconds."""
 
 
 def keep(

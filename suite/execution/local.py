@@ -34,7 +34,7 @@ class Local:
         self._count = 0
         self._at_work: dict[Ticket, _Process] = {}
         self._idle: dict[str, _Room] = {}
-        """By node, the process of the room whose job was the last there."""
+        """For each node, the process whose room had the last job there."""
 
     def nodes(self) -> Sequence[Node]:
         return self._nodes

@@ -29,7 +29,7 @@ class Item(Protocol):
 
     @property
     def model(self) -> str:
-        """Of the device of the nodes that it may go to; empty where any will do."""
+        """The model of device that it needs; empty where any will do."""
 
 
 T = TypeVar("T", bound=Item)
@@ -164,7 +164,7 @@ class _Loop(Generic[T]):
         self._running: dict[Ticket, Running[T]] = {}
         self._losses: dict[str, int] = {}
         self._places: dict[str, Places] = {}
-        """By the model of their device."""
+        """For each model of device, the places on its nodes."""
         self._looked_s = float("-inf")
         self._renew()
         self._without_nodes_s: float | None = None
@@ -283,7 +283,7 @@ class Places:
     def __init__(self, nodes: Sequence[Node]) -> None:
         self.nodes: dict[str, Node] = {}
         self._on: dict[str, dict[Ticket, bool]] = {}
-        """By node, its jobs, and whether each has it for itself."""
+        """For each node its jobs, and whether each of them has the node for itself."""
         self._at: dict[Ticket, str] = {}
         self._free: dict[str, None] = {}
         """Nodes with nothing on them, in order."""

@@ -26,9 +26,9 @@ from suite.execution.relay import Check, Message, Opening, Parcel
 
 _PACKAGES = ("suite", "variants")
 _SHUN_S = 30.0
-"""For which a node gets no job after one was lost there: Ray takes a while to find out that a node is dead."""
+"""A node gets no job for so many seconds after one was lost there: Ray takes a while to see that a node is dead."""
 _PROMPT_S = 30.0
-"""After which it is said that a job has not begun; the first on a node has torch to load."""
+"""A job that has not begun after so many seconds is said to wait; the first one on a node has to load torch."""
 
 
 HAS_ADDRESS = True
@@ -42,7 +42,7 @@ class Table:
     beside: int = 8
     """Jobs that bear company on one machine without a GPU."""
     kind: str = ""
-    """Of accelerator, as Ray calls it: machines with others are left alone."""
+    """The kind of accelerator, as Ray calls it: machines with other kinds are left alone."""
     wait_s: float = 600.0
     """How long a job may be waited for until it begins."""
 

@@ -28,10 +28,10 @@ from suite.execution.relay import Check, Message, Opening, Parcel
 POLL_S = 2.0
 """How often the queue and the part files are looked at."""
 LINGER_S = 20.0
-"""For which the part file of a job that has left the queue may come late, through a shared file system."""
+"""The part file of a job may arrive so many seconds after the job has left the queue: a shared file system is slow."""
 _LONGEST_ANSWER_S = 60.0
 _PATIENCE_S = 300.0
-"""For which a scheduler that answers nothing may be gone: it is being started anew."""
+"""A scheduler may be silent for so many seconds, as while it is started anew."""
 _WAITS = ("PENDING", "CONFIGURING", "SUSPENDED", "STOPPED", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 """States of a job that has not ended and does not work: it has not begun, was put back, or was stopped for others."""
 _WORKS = ("RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT")
@@ -46,9 +46,9 @@ _ID = ".id"
 _WARNINGS = (signal.SIGTERM, signal.SIGUSR2)
 """What Slurm sends to all processes of a job some time before it kills them."""
 _LATE_S = 1.0
-"""By which a warning may reach the relay later than the job beside it."""
+"""The relay may get a warning so many seconds later than its job does."""
 _EARLY_S = 70.0
-"""By which Slurm may warn earlier than it was asked to; it looks once in a minute."""
+"""Slurm may warn so many seconds earlier than it was asked to: it looks once in a minute."""
 
 
 HAS_ADDRESS = False
@@ -121,9 +121,9 @@ class _Submitted:
 
     job: Job
     at: Path
-    """Of its part files."""
+    """The path of its part files, without their endings."""
     kind: str = ""
-    """Of node that is asked for."""
+    """The kind of node that is asked for."""
     id: str = ""
     """Slurm's, once it is submitted."""
     began: bool = False
@@ -179,7 +179,7 @@ class Slurm:
         self._fit = False
         """Whether a node was as it has to be."""
         self._unfit: dict[str, set[str]] = {kind: set() for kind in self._kinds}
-        """By kind, names of nodes that were not, and are asked for no more once there is one that was."""
+        """For each kind, names of nodes that were not: they are asked for no more once there is one that was."""
         self._looked_s = float("-inf")
         self._lost = False
         self._silent_since_s: float | None = None
@@ -405,12 +405,12 @@ def _warn(number: int, _frame: FrameType | None) -> None:
 def _relay(it: Parcel, at: Path, warned_after_s: float) -> None:
     """What Slurm runs on a node.
 
-    A job that is preempted says nothing, not even that a signal has ended what it was at: Slurm puts it back into its
-    queue, or whoever waits for it misses it there.
+    A job that is preempted leaves no part file, not even about the signal: Slurm puts it back into its queue. Where
+    Slurm does not, the head sees that it is in the queue no more.
 
     Args:
         it: the job.
-        at: of its part files.
+        at: the path of its part files, without their endings.
         warned_after_s: a user's signal that comes later than this says that its time is over.
     """
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and not _id_file(at).exists():

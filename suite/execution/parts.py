@@ -24,7 +24,7 @@ _WHOLE, _TORN, _AT = ".jsonl", ".torn", ".at"
 
 
 def stem(folder: Path, name: str) -> Path:
-    """Of the files of a job: readable, and one for each name."""
+    """The path of a job's files, without their endings: readable, and another one for each name."""
     return folder / FOLDER / f"{folders.file_name(name)[:100]}-{zlib.crc32(name.encode()):08x}"
 
 

@@ -21,9 +21,9 @@ from suite.execution.local import Local
 TELL_S = 1.0
 """How often a relay says how far its job is, at most."""
 MOST_BROUGHT_B = 256 * 2**20
-"""Of the files that a job has written, what is brought home where no folder is shared."""
+"""At most so many bytes of a job's files are brought home where no folder is shared."""
 _THREADS = "OMP_NUM_THREADS"
-"""Which schedulers set, and which changes how a processor does the same work."""
+"""A variable that schedulers set, and that changes how a processor does the same work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Check:
     job: Job
     """Yields one line: an object in JSON."""
     expected: Mapping[str, Any]
-    """Of that object, what has to be so."""
+    """The keys of that object that have to have these values."""
 
     def of(self, job: Job) -> "Check":
         """With what the node of a job has to be beside."""
@@ -54,7 +54,7 @@ class Opening:
     files: tuple[str, ...] = ()
     """The user's own."""
     address: str | None = None
-    """Of the cluster's head, where the user said it."""
+    """The address of the cluster's head, where the user gave it."""
 
 
 @dataclass(frozen=True, kw_only=True)
