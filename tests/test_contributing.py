@@ -104,9 +104,9 @@ def measure(target):
     },
     "a column of the tables": {
         "suite/report/tables.py": ("_MEASURED = {\n", '    "echo_time": "echo_time_s",\n'),
-        "suite/report/wording.py": (
-            '                "peak memory": units',
-            '                "echo": units.seconds(number(row, "echo_time_s")),\n',
+        "suite/report/cell_columns.py": (
+            '    CellColumn(key="rounds"',
+            '    CellColumn(key="echo", title="echo", says=_of("echo_time_s", units.seconds), by="echo_time_s"),\n',
         ),
     },
     "an executor": {
@@ -192,7 +192,8 @@ from suite.catalogue import sections
 from suite.core.records import Finding, Measurement, decode
 from suite.core.workloads import WORKLOADS
 from suite.execution.jobs import Site
-from suite.report import rows, style, tables, wording
+from suite.report import cell_columns, rows, style, tables
+from suite.report.html import cells as of_page
 from variants import build
 
 asked = [str(wanted.spec) for wanted in understand(Request(preset="cpu", device="cpu")).variants]
@@ -238,7 +239,8 @@ print(json.dumps({
                               cells["form"][0] == "+again", drawn is not None],
     "a property of masking": [audited["P99"] == "holds", [item.id for item in PROPERTIES][-1] == "P99",
                               caught == ["broken"]],
-    "a column of the tables": [cells["echo_time_s"][0] == 2.0, wording.place_table(cells)["echo"][0] == "2.00 s"],
+    "a column of the tables": [cells["echo_time_s"][0] == 2.0, cell_columns.place_table(cells)["echo"][0] == "2.00 s",
+                               "echo" in [column["title"] for column in of_page.data(cells)["columns"]]],
     "an executor": ["echo" in where.EXECUTORS, places == 1],
     "a study of the ablation": [compared.row.variant == "pool"],
     "a data set of the ablation": [task.epochs == 2, set(trained) >= {"as_is", "noise_in_pads", "alone"}],

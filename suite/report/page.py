@@ -10,7 +10,19 @@ import pandas as pd
 
 from suite.core import folders, stats, store
 from suite.core.records import Finding, Record
-from suite.report import ablation, escape, plots, published, selfcheck, standing, summary, tables, units, wording
+from suite.report import (
+    ablation,
+    cell_columns,
+    escape,
+    plots,
+    published,
+    selfcheck,
+    standing,
+    summary,
+    tables,
+    units,
+    wording,
+)
 from suite.report.html import bench, checked, study
 from suite.report.plots import Plot
 from suite.report.tables import Tables
@@ -172,7 +184,7 @@ def _times(cells: pd.DataFrame) -> str:
             parts.append("The other tables are in [cells.csv](cells.csv) alone.")
             break
         parts += [f"## {workload} · {phase} · {device}", standing.headline(here)]
-        parts.append(wording.markdown(wording.place_table(here)))
+        parts.append(wording.markdown(cell_columns.place_table(here)))
         doubts = wording.doubts(here)
         if doubts:
             parts += ["Doubt, and why:", "\n".join(f"- {line}" for line in doubts)]

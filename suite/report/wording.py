@@ -6,7 +6,6 @@ from typing import cast
 
 import pandas as pd
 
-from suite.core.records import ANCHOR
 from suite.report import units
 
 Row = Mapping[Hashable, object]
@@ -109,44 +108,8 @@ def _letter(index: int) -> str:
     return chr(ord("a") + index) if index < 26 else _letter(index // 26 - 1) + _letter(index % 26)
 
 
-def place_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells of one place as text, a row per variant; columns in which nothing was measured are left out."""
-    letters = footnotes(cells)
-    table = pd.DataFrame(
-        [
-            {
-                "variant": f"`{row['variant']}`",
-                "latency (95 %)": latency(row),
-                "examples/s": units.MISSING if row["hidden"] else units.count(number(row, "examples_per_s")),
-                "over its eager float32": speedup(row),
-                f"over `{ANCHOR}`": speedup(row, "over_anchor"),
-                "rounds": rounds(row),
-                "peak memory": units.binary(number(row, "peak_memory_bytes")),
-                "graph pool": units.binary(number(row, "graph_pool_bytes")),
-                "saved for backward": units.binary(number(row, "saved_for_backward_bytes")),
-                "error": units.error(number(row, "agreement_error")),
-                "masking": row["masking"] or units.MISSING,
-                "of this machine": of_machine(row),
-                "first call": units.seconds(number(row, "first_call_s")),
-                "of it compiling": units.seconds(number(row, "compile_time_s")),
-                "cold start": units.seconds(number(row, "cold_start_s")),
-                "graphs": units.count(number(row, "graphs")),
-                "graph breaks": units.count(number(row, "graph_breaks")),
-                "recompiles": units.count(number(row, "recompiles")),
-                "on the device": units.seconds(number(row, "device_s")),
-                "there with a cold cache": units.seconds(number(row, "device_cold_s")),
-                "cold cache": units.seconds(number(row, "cold_latency_s")),
-                "launch": units.seconds(number(row, "launch_s")),
-                "doubt": " ".join(flags(row, letters)) or units.MISSING,
-            }
-            for row in rows(cells)
-        ]
-    )
-    return table[[name for name in table if (table[name] != units.MISSING).any()]]
-
-
 def doubts(cells: pd.DataFrame) -> list[str]:
-    """What the letters of `place_table` stand for."""
+    """What the letters of a table of cells stand for."""
     return explained(footnotes(cells))
 
 

@@ -1,75 +1,13 @@
 """The cells of a run as the page holds them: for each a text as REPORT.md has it, and a number to sort by."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import pandas as pd
 
 from suite.core.workloads import PHASES
 from suite.report import units, wording
+from suite.report.cell_columns import COLUMNS, CellColumn
 from suite.report.html.charts import rounded
 from suite.report.wording import Row, number
 
-
-@dataclass(frozen=True, kw_only=True)
-class CellColumn:
-    """A column of the table of variants."""
-
-    key: str
-    title: str
-    says: Callable[[Row], str]
-    by: str = ""
-    """The field that it is sorted by as a number; empty: by its text."""
-    shown: bool = False
-    """Without being asked for."""
-
-
-def _of(name: str, text: Callable[[float | None], str]) -> Callable[[Row], str]:
-    return lambda row: text(number(row, name))
-
-
-COLUMNS = (
-    CellColumn(key="variant", title="variant", says=lambda row: str(row["variant"]), shown=True),
-    CellColumn(key="latency", title="latency (95 %)", says=wording.latency, by="latency_s", shown=True),
-    CellColumn(
-        key="over_anchor", title="over parallel", says=lambda row: wording.speedup(row, "over_anchor"),
-        by="over_anchor", shown=True,
-    ),
-    CellColumn(
-        key="peak", title="peak memory", says=_of("peak_memory_bytes", units.binary), by="peak_memory_bytes", shown=True
-    ),
-    CellColumn(key="error", title="error", says=_of("agreement_error", units.error), by="agreement_error", shown=True),
-    CellColumn(key="masking", title="masking", says=lambda row: str(row["masking"]), shown=True),
-    CellColumn(key="doubt", title="doubt", says=lambda row: wording.reasons(wording.trust(row)), shown=True),
-    CellColumn(key="over_eager", title="over its eager float32", says=wording.speedup, by="speedup"),
-    CellColumn(key="of_machine", title="of this machine", says=wording.of_machine, by="of_machine"),
-    CellColumn(
-        key="examples",
-        title="examples/s",
-        says=lambda row: units.MISSING if row["hidden"] else units.count(number(row, "examples_per_s")),
-        by="examples_per_s",
-    ),
-    CellColumn(key="rounds", title="samples", says=_of("samples", units.count), by="samples"),
-    CellColumn(key="saved", title="saved for backward", says=_of("saved_for_backward_bytes", units.binary),
-           by="saved_for_backward_bytes"),
-    CellColumn(key="pool", title="graph pool", says=_of("graph_pool_bytes", units.binary), by="graph_pool_bytes"),
-    CellColumn(key="first", title="first call", says=_of("first_call_s", units.seconds), by="first_call_s"),
-    CellColumn(
-        key="compiling", title="of it compiling", says=_of("compile_time_s", units.seconds), by="compile_time_s",
-    ),
-    CellColumn(key="start", title="cold start", says=_of("cold_start_s", units.seconds), by="cold_start_s"),
-    CellColumn(key="cold", title="cold cache", says=_of("cold_latency_s", units.seconds), by="cold_latency_s"),
-    CellColumn(key="launch", title="launch", says=_of("launch_s", units.seconds), by="launch_s"),
-    CellColumn(key="flops", title="FLOP/s", says=lambda row: units.per_second(number(row, "flop_per_s"), "FLOP"),
-           by="flop_per_s"),
-    CellColumn(key="graphs", title="graphs", says=_of("graphs", units.count), by="graphs"),
-    CellColumn(key="breaks", title="graph breaks", says=_of("graph_breaks", units.count), by="graph_breaks"),
-    CellColumn(key="recompiles", title="recompiles", says=_of("recompiles", units.count), by="recompiles"),
-    CellColumn(key="agreement", title="agreement", says=lambda row: str(row["agreement"])),
-    CellColumn(key="known", title="known defects", says=lambda row: str(row["known"])),
-    CellColumn(key="not_measured", title="not measured because", says=lambda row: str(row["skipped"])),
-    CellColumn(key="remedy", title="what measures it", says=lambda row: str(row["remedy"])),
-)  # fmt: skip
 _NOTHING = ("", units.MISSING)
 
 
