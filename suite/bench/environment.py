@@ -60,7 +60,8 @@ def describe(request: Request, nodes: Mapping[str, Mapping[str, Any]] | None = N
     }
     if nodes:
         first = next(iter(nodes.values()))
-        described |= {key: first[key] for key in ("device", "machine", "settings")} | {"nodes": nodes}
+        described |= {key: first[key] for key in ("machine", "settings")} | {"nodes": nodes}
+        described["device"] = ", ".join(dict.fromkeys(str(node["device"]) for node in nodes.values()))
     return described
 
 

@@ -256,7 +256,7 @@ def _understand(request: Request) -> Asked:
         workloads=tuple(_workloads(request, preset)),
         phases=tuple(_known("--phase", name, dict(zip(PHASES, PHASES, strict=True))) for name in request.phases)
         or PHASES,
-        devices=tuple(_devices(device, request.threads)),
+        devices=tuple(_devices(device, request.threads, elsewhere=request.elsewhere)),
         probes=tuple(_known("--probe", name, dict(zip(CHOICES, CHOICES, strict=True))) for name in request.probes)
         or CHOICES,
         budget_s=budget_s,
@@ -291,12 +291,12 @@ def _once(option: str, values: Iterable[str]) -> None:
             raise UserError(f"{option} {value} is given twice")
 
 
-def _devices(device: Device, threads: str) -> Iterator[Device]:
+def _devices(device: Device, threads: str, *, elsewhere: bool) -> Iterator[Device]:
     _once("--threads", (text.strip() for text in threads.split(",")))
     for text in threads.split(","):
         if not re.fullmatch(r"0*[1-9][0-9]{0,5}", text.strip()):
             raise UserError(f"--threads {threads}: expected whole numbers of at least 1, such as 1 or 1,2,4")
-        if int(text) > (os.cpu_count() or 1):
+        if not elsewhere and int(text) > (os.cpu_count() or 1):
             raise UserError(f"--threads {threads}: this machine has {os.cpu_count()} CPUs")
         yield replace(device, threads=int(text))
 

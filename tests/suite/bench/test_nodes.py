@@ -11,7 +11,7 @@ import pytest
 
 from suite.bench import environment, nodes, run
 from suite.bench import where as locations
-from suite.bench.request import Request
+from suite.bench.request import Request, understand
 from suite.bench.where import Where
 from suite.core import exits, store
 from suite.core.answer import Manner
@@ -157,18 +157,20 @@ def test_a_run_on_two_models_has_a_table_for_each_and_no_ratio_between_them(
     assert {(cell.device, cell.variant) for cell in cells.itertuples()} == {
         (label, variant) for label in labels for variant in ("parallel", "pool")
     }
-    assert set(cells["masking"]) == {"holds"}
-    for pool in cells[cells["variant"] == "pool"].itertuples():
+    pools = cells[cells["variant"] == "pool"]
+    assert list(pools["masking"]) == ["holds", "holds"]
+    for pool in pools.itertuples():
         alone = Latencies([record for record in records if record.device == pool.device])
         (place,) = alone.places
         ratio = alone.ratio(place, "pool", "parallel")
         assert ratio is not None
-        assert pool.over_anchor == pytest.approx(1 / ratio.estimate)
+        assert pool.over_anchor_low < 1 / ratio.estimate < pool.over_anchor_high
     page = (folder / "REPORT.md").read_text()
     assert all(label in page for label in labels)
     one = tmp_path / "one"
     one.mkdir()
     described = environment.read(folder)
+    assert set(described["device"].split(", ")) == {"NVIDIA H100 80GB", "AMD EPYC (64 cores)"}
     environment.write(one, described | {"nodes": {"first": described["nodes"]["first"]}})
     with pytest.raises(UserError, match="device was 'NVIDIA H100 80GB' and is 'AMD EPYC"):
         check_machines(one, folder)
@@ -196,6 +198,13 @@ def test_a_run_is_resumed_on_any_node_of_its_kind_and_on_no_other() -> None:
     assert environment.changes(before, environment.describe(Request(), {"b": two})) == []
     (changed,) = environment.changes(before, environment.describe(Request(), {"b": two | {"device": "A100"}}))
     assert changed == "the device of the nodes was H100 and is A100"
+
+
+def test_threads_are_counted_where_they_run() -> None:
+    (device,) = understand(Request(device="cpu", threads="9000", elsewhere=True)).devices
+    assert device.threads == 9000
+    with pytest.raises(UserError, match="--threads 9000: this machine has"):
+        understand(Request(device="cpu", threads="9000"))
 
 
 def test_which_gpu_a_scheduler_gave_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
