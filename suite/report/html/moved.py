@@ -156,7 +156,14 @@ def figure(series: Sequence[Series], history: History, where: Sequence[str]) -> 
 
 
 def _spec(values: Sequence[Datum]) -> Spec:
-    ends = charts.ends([*(value["value"] for value in values), 0.95, 1.05])
+    # an interval that is drawn is seen whole, unless it would leave the others no room
+    drawn_to = [
+        end
+        for value in values
+        if value["told"] != "no change is told"
+        for end in (max(value["low"], value["value"] / 2), min(value["high"], value["value"] * 2))
+    ]
+    ends = charts.ends([*(value["value"] for value in values), *drawn_to, 0.95, 1.05])
     found = [word for word in COLOURS if any(value["told"] == word for value in values)]
     placed = _with_names(values, ends)
     beside = beside_of([value["variant"] for value in placed]) if placed else "width"

@@ -50,6 +50,9 @@ def test_a_change_is_drawn_named_and_the_title_says_it() -> None:
     assert isinstance(layers, list)
     names = [value["variant"] for layer in layers for value in layer.get("data", {}).get("values", ())]
     assert names == ["dense"]
+    low, high = layers[0]["encoding"]["y"]["scale"]["domain"]
+    drawn = [value for value in values if value["variant"] == "dense"]
+    assert all(low < value["low"] < value["high"] < high for value in drawn), "an interval is cut"
 
 
 def test_where_nothing_moved_the_title_and_the_answer_say_so() -> None:
