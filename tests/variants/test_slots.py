@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from variants import Batch, build, slots
+from variants.published.ban import NormedLinear
 from variants.slots import EVERY, slots_of, valid_rows
 
 NAMES = [
@@ -22,6 +23,10 @@ NAMES = [
     "bilinear-pooling",
     *(f"published_{name}[corrected=true,heads=2]" for name in ("lxmert", "vilbert", "gdino", "lightglue", "blip2")),
     "modular[layers=2,heads=2]+sdpa",
+    "published_mcat[corrected=true,heads=2,layers=1]",
+    "published_bacpi[corrected=true]",
+    "published_drugban[corrected=true]",
+    "published_drugban[corrected=true,softmax=true]",
 ]
 VALID = {
     "holes": ([[0, 1, 1, 0, 1], [0, 0, 0, 1, 1]], [[1, 0, 1], [0, 1, 0]]),
@@ -70,7 +75,7 @@ def test_no_projection_sees_a_padded_region(name: str) -> None:
     rows: list[Tensor] = []
     for module in variant.module.modules():
         score = isinstance(module, nn.Linear) and module.out_features == 1  # of slots, which it may give one each
-        if isinstance(module, nn.Linear | nn.LayerNorm) and not score:
+        if isinstance(module, nn.Linear | nn.LayerNorm | NormedLinear) and not score:
             module.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0]))
     variant.run(batch)
     counts = {one.numel() // one.shape[-1] for one in rows}

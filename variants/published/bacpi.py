@@ -11,6 +11,7 @@ from variants.origin import Origin
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import EITHER, known
 from variants.registry import register
+from variants.slots import EVERY, Slots, slots_of
 
 ROUNDS = 4
 SLOPE = 0.1
@@ -50,17 +51,30 @@ class Rounds(nn.Module):
         self.bihidden_c, self.bihidden_p = maps(width, width), maps(width, width)
         self.biatt_c, self.biatt_p = maps(2 * width, 1), maps(2 * width, 1)
 
-    def rounds(self, atoms: Tensor, atoms_mask: Tensor, amino: Tensor, amino_mask: Tensor) -> dict[str, Tensor]:
-        """All that `BidirectionalAttention.forward` gives but the prediction; arguments as there."""
+    def rounds(
+        self,
+        atoms: Tensor,
+        atoms_mask: Tensor,
+        amino: Tensor,
+        amino_mask: Tensor,
+        at_atoms: Slots = EVERY,
+        at_amino: Slots = EVERY,
+    ) -> dict[str, Tensor]:
+        """All that `BidirectionalAttention.forward` gives but the prediction; arguments as there.
+
+        What needs no other slot is computed on the slots ``at_atoms`` and ``at_amino`` alone: on all, as published.
+        """
+        compound, protein = (at_atoms.taken(atoms), at_atoms), (at_amino.taken(amino), at_amino)
         pairs = atoms_mask.unsqueeze(2) * amino_mask.unsqueeze(1)
         vectors: dict[str, list[Tensor]] = {"cat_cf": [], "cat_pf": []}
         weights: dict[str, list[Tensor]] = {"atoms_att": [], "amino_att": []}
         for number in range(ROUNDS):
-            affinity = torch.tanh(atoms @ self.U[number] @ amino.mT) * pairs  # [B, N, T]
-            for features, other, mask, turned, hidden, transform, score, vector, weight in (
+            affinity = torch.tanh(at_atoms.spread(compound[0] @ self.U[number]) @ amino.mT) * pairs  # [B, N, T]
+            for features, (rows, at), (others, at_others), mask, turned, hidden, transform, score, vector, weight in (
                 (
                     atoms,
-                    amino,
+                    compound,
+                    protein,
                     atoms_mask,
                     affinity,
                     self.bihidden_c,
@@ -71,7 +85,8 @@ class Rounds(nn.Module):
                 ),
                 (
                     amino,
-                    atoms,
+                    protein,
+                    compound,
                     amino_mask,
                     affinity.mT,
                     self.bihidden_p,
@@ -81,9 +96,9 @@ class Rounds(nn.Module):
                     "amino_att",
                 ),
             ):
-                read = turned @ torch.tanh(transform[number](other))
-                both = torch.cat([torch.tanh(hidden[number](features)), read], dim=2)
-                scores = score[number](both).squeeze(2)
+                read = turned @ at_others.spread(torch.tanh(transform[number](others)))
+                both = torch.cat([torch.tanh(hidden[number](rows)), at.taken(read)], dim=-1)
+                scores = at.spread(score[number](both)).squeeze(2)
                 looks = right_softmax(scores, mask > 0) if self.corrected else masked_softmax(scores, mask)
                 weights[weight].append(looks)
                 vectors[vector].append((weights[weight][-1].unsqueeze(1) @ features).squeeze(1))
@@ -272,7 +287,9 @@ class PublishedBacpi(CoAttention):
         if self.corrected:
             batch = blanked(batch)
         image, question, image_valid, question_valid = batch
-        found = self.network.rounds(image, image_valid.to(image.dtype), question, question_valid.to(image.dtype))
+        slots = (slots_of(image_valid), slots_of(question_valid)) if self.corrected else (EVERY, EVERY)
+        masks = image_valid.to(image.dtype), question_valid.to(image.dtype)
+        found = self.network.rounds(image, masks[0], question, masks[1], *slots)
         return Attended(
             found["cat_cf"].view(len(image), ROUNDS, -1),
             found["cat_pf"].view(len(image), ROUNDS, -1),

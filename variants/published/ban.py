@@ -105,7 +105,10 @@ class BCNet(nn.Module):
 
     def pairs(self, v: Tensor, q: Tensor) -> Tensor:
         """Maps ``[B, G, N, T]`` of ``v`` ``[B, N, dv]`` and ``q`` ``[B, T, dq]``; without maps ``[B, N, T, K]``."""
-        regions, words = self.v_net(v), self.q_net(q)
+        return self.maps_of(self.v_net(v), self.q_net(q))
+
+    def maps_of(self, regions: Tensor, words: Tensor) -> Tensor:
+        """`pairs` of the ranks, ``[B, N, K]`` and ``[B, T, K]``."""
         if self.maps is None:
             products: Tensor = regions.unsqueeze(2) * words.unsqueeze(1)
             return products
@@ -125,7 +128,10 @@ class BCNet(nn.Module):
 
     def pooled(self, v: Tensor, q: Tensor, weights: Tensor) -> Tensor:
         """The products of all ranks, summed over pairs under ``weights`` ``[B, N, T]`` as they come: ``[B, K / k]``."""
-        regions, words = self.v_net(v), self.q_net(q)
+        return self.summed(self.v_net(v), self.q_net(q), weights)
+
+    def summed(self, regions: Tensor, words: Tensor, weights: Tensor) -> Tensor:
+        """`pooled` of the ranks."""
         summed: Tensor = (regions * (weights @ words)).sum(1)  # [B, K]
         return summed.view(len(summed), -1, self.k).sum(-1)
 

@@ -5,13 +5,14 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from variants.interface import Attended, Batch, CoAttention, blanked, hidden_width
-from variants.masking import joint_softmax, uniform
+from variants.interface import Attended, Batch, CoAttention, hidden_width
+from variants.masking import blank, joint_softmax, uniform
 from variants.origin import Origin
 from variants.published.ban import BCNet, FCNet, bc_net, fc_net
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import NO_MASKS, known
 from variants.registry import register
+from variants.slots import valid_rows
 
 
 class BANLayer(BCNet):
@@ -42,20 +43,21 @@ class BANLayer(BCNet):
             q: protein positions ``[B, T, dq]``.
             w: not taken.
         """
-        att = self.pairs(v, q)
+        atoms, residues = self.v_net(v), self.q_net(q)
+        att = self.maps_of(atoms, residues)
         if self.softmax:
             att = torch.softmax(att.flatten(2), 2).view_as(att)
-        outputs = {"f": self.joined(v, q, att), "att": att}
+        outputs = {"f": self.joined(atoms, residues, att), "att": att}
         if self.by_batch:
             assert self.bn.running_mean is not None
             assert self.bn.running_var is not None
             outputs |= {"running_mean_after": self.bn.running_mean, "running_var_after": self.bn.running_var}
         return outputs
 
-    def joined(self, v: Tensor, q: Tensor, att: Tensor) -> Tensor:
-        """Both sides in one vector, ``[B, width]``, by the maps ``[B, G, N, T]``."""
+    def joined(self, atoms: Tensor, residues: Tensor, att: Tensor) -> Tensor:
+        """Both sides' ranks in one vector, ``[B, width]``, by the maps ``[B, G, N, T]``."""
         self.bn.train(self.by_batch)
-        found: Tensor = self.bn(self.pooled(v, q, att.sum(1)))
+        found: Tensor = self.bn(self.summed(atoms, residues, att.sum(1)))
         return found
 
 
@@ -116,12 +118,17 @@ class PublishedDrugban(CoAttention):
             vector = found["f"].unsqueeze(1)
             shown = found["att"].mean(1, keepdim=True)  # [B, 1, N, T]
             return Attended(vector, vector, shown.sum(-1), shown.sum(-2))
-        image, question, image_valid, question_valid = blanked(batch)
-        scores = self.network.pairs(image, question)
+        image, question, image_valid, question_valid = batch
+        (atoms, at_atoms), (residues, at_residues) = (
+            valid_rows(image, image_valid),
+            valid_rows(question, question_valid),
+        )
+        atoms = blank(at_atoms.spread(self.network.v_net(atoms)), image_valid)
+        residues = blank(at_residues.spread(self.network.q_net(residues)), question_valid)
+        scores = self.network.maps_of(atoms, residues)
         looks = joint_softmax(scores, image_valid, question_valid)  # [B, G, N, T]
-        pairs = image_valid.unsqueeze(-1) & question_valid.unsqueeze(-2)
-        pools = looks if self.network.softmax else scores.masked_fill(~pairs.unsqueeze(1), 0)
-        vector = self.network.joined(image, question, pools).unsqueeze(1)
+        # without ranks a padded slot adds nothing, whatever its pairs' scores are
+        vector = self.network.joined(atoms, residues, looks if self.network.softmax else scores).unsqueeze(1)
         some = [valid.any(-1)[:, None, None] for valid in (image_valid, question_valid)]
         shown = looks.mean(1, keepdim=True)
         even = [uniform(valid, image.dtype).unsqueeze(1) for valid in (image_valid, question_valid)]

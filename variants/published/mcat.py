@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from variants.heads import joined, split
-from variants.interface import Attended, Batch, CoAttention, blanked
-from variants.masking import masked_softmax, pool, uniform
+from variants.interface import Attended, Batch, CoAttention
+from variants.masking import blank, masked_softmax, pool, uniform
 from variants.origin import Origin
 from variants.published.checkpoint import Adapted, Checkpoint
 from variants.published.defects import NO_MASKS
 from variants.registry import register
+from variants.slots import valid_rows
 
 
 class MultiheadAttention(nn.Module):
@@ -59,6 +60,25 @@ class MultiheadAttention(nn.Module):
         if self.corrected and padding is not None:
             return masked_softmax(scores, ~padding[:, None, None])
         return torch.softmax(scores, dim=-1)
+
+    def read_many(self, query: Tensor, key: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """What a few queries read from many keys with their padding masked, by association: no key is projected.
+
+        Args:
+            query: ``[B, T, d]``.
+            key: ``[B, N, d]``.
+            valid: ``[B, N]`` bool.
+
+        Returns:
+            ``[B, T, d]``, and the weights ``[B, T, N]``, averaged over heads.
+        """
+        weights = [weight.view(self.heads, -1, query.shape[-1]) for weight in self.in_proj_weight.chunk(3)]  # [h, e, d]
+        biases = [bias.view(self.heads, 1, -1) for bias in self.in_proj_bias.chunk(3)]  # [h, 1, e]
+        asked = (query.unsqueeze(1) @ weights[0].mT + biases[0]) * weights[0].shape[1] ** -0.5  # [B, h, T, e]
+        keys = key.unsqueeze(1)  # their bias shifts all scores of a query alike
+        looks = masked_softmax(asked @ weights[1] @ keys.mT, valid[:, None, None])  # [B, h, T, N]
+        found = looks @ keys @ weights[2].mT + biases[2] * looks.sum(-1, keepdim=True)  # [B, h, T, e]
+        return self.out_proj(joined(found)), looks.mean(1)
 
 
 class CoAttn(MultiheadAttention):
@@ -295,13 +315,21 @@ class PublishedMcat(CoAttention):
         return ("image_weights",)  # the genes' own branch never reads the patches
 
     def forward(self, batch: Batch) -> Attended:
-        image, question, image_valid, question_valid = blanked(batch) if self.corrected else batch
-        padding = (~image_valid, ~question_valid) if self.corrected else (None, None)
-        patches, genes = self.network.wsi_net(image).transpose(0, 1), question.transpose(0, 1)
-        found, scores = self.network.coattn.read(genes, patches, padding[0])
-        looks = self.network.coattn.looks(scores, padding[0]).mean(1)  # [B, T, N]
-        image_vector, _, by_genes = self.network.pooled("path", found, padding[1])
-        question_vector, _, question_weights = self.network.pooled("omic", genes, padding[1])
+        image, question, image_valid, question_valid = batch
+        if self.corrected:
+            padding = ~question_valid
+            question = blank(question, question_valid)
+            rows, slots = valid_rows(image, image_valid)
+            patches = slots.spread(self.network.wsi_net(rows))
+            read, looks = self.network.coattn.read_many(question, patches, image_valid)
+            found, genes = read.transpose(0, 1), question.transpose(0, 1)
+        else:
+            padding = None
+            patches, genes = self.network.wsi_net(image).transpose(0, 1), question.transpose(0, 1)
+            found, scores = self.network.coattn.read(genes, patches)
+            looks = self.network.coattn.looks(scores, None).mean(1)  # [B, T, N]
+        image_vector, _, by_genes = self.network.pooled("path", found, padding)
+        question_vector, _, question_weights = self.network.pooled("omic", genes, padding)
         image_weights = pool(by_genes, looks)
         if self.corrected:
             # without genes all patches weigh the same; without patches what is pooled is biases alone
