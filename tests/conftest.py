@@ -36,12 +36,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_save_data |= config.option.benchmark
     # the project's own settings turn timing off, so that a plain `pytest` does not time
     config.option.benchmark_enable |= config.option.benchmark_only
-    gc.disable()  # until all is loaded, of which nothing is garbage
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What has a limit of its own takes longest, and begins first: nobody waits for it alone in the end."""
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
+def pytest_collectstart() -> None:
+    gc.disable()  # until all is loaded, of which nothing is garbage
 
 
 _settled = 0
