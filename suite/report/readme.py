@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from suite.core import folders, store
+from suite.core import devices, folders, store
 from suite.core.errors import UserError
 from suite.report import summary, tables, wording
 
@@ -52,7 +52,7 @@ def made_of(references: Path) -> str:
     for folder in sorted(found, key=lambda folder: str(described[folder].get("started", "")), reverse=True):
         device, torch = (str(described[folder].get(name, "unknown")) for name in ("device", "torch"))
         made = tables.make(store.read(folder))
-        kinds = {label: label.partition("[")[0].partition(":")[0] for label in made.cells["device"].unique()}
+        kinds = {label: devices.parse(label).kind for label in made.cells["device"].unique()}
         newest = made.cells[~made.cells["device"].map(kinds).isin(shown)]
         shown |= set(kinds.values())
         for (workload, label), cells in newest.groupby(["workload", "device"], sort=False):

@@ -1,6 +1,7 @@
 """Plots of one quantity against another: speed against error, cost against size, and work against the machine."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
-from suite.core.workloads import PHASES
+from suite.core.workloads import PHASES, named
 from suite.report import labels, style, tables, units, wording
 from suite.report.wording import number
 
@@ -248,9 +249,8 @@ def _ends(texts: Mapping[str, str], values: Mapping[str, float]) -> str:
 
 def _without(axis: str, workload: str) -> str:
     """A workload's name without the axis that a sweep moves."""
-    name, _, changes = workload.rstrip("]").partition("[")
-    kept = [change for change in changes.split(",") if change and change.partition("=")[0] != axis]
-    return f"{name}[{','.join(kept)}]" if kept else name
+    shape = named(workload)
+    return str(replace(shape, overrides=tuple((key, text) for key, text in shape.overrides if key != axis)))
 
 
 def roofline(cells: pd.DataFrame) -> Drawn | None:
