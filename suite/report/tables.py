@@ -266,15 +266,21 @@ class _Judgements:
             self._of[finding.variant, finding.workload].append(finding)
 
     def of(self, place: Place, variant: str) -> dict[str, object]:
-        """The findings that speak about this cell: an empty field of theirs means all of them."""
-        here = [
+        """The findings that speak about this cell: an empty field of theirs means all of them.
+
+        Where a variant was audited on another device alone, as eager forms are beside a GPU, that audit speaks: the mask
+        is the same mask there.
+        """
+        both = [
             finding
             for finding in (*self._of.get((variant, ""), ()), *self._of.get((variant, place.workload), ()))
             if finding.phase in ("", place.phase)
-            and _whatever_threads(finding.device) in ("", _whatever_threads(place.device))
         ]
+        here = [it for it in both if _whatever_threads(it.device) in ("", _whatever_threads(place.device))]
+        if not any(map(_is_of_masking, here)):
+            here += filter(_is_of_masking, both)
         broken = [finding for finding in here if finding.verdict == "broken"]
-        masking = _worst([finding for finding in here if finding.quantity.startswith("P")])
+        masking = _worst(list(filter(_is_of_masking, here)))
         agreement = _worst([finding for finding in here if finding.quantity == "agreement"])
         return {
             "masking_verdict": masking.verdict,
@@ -291,6 +297,10 @@ class _Judgements:
 def _whatever_threads(device: str) -> str:
     """The label of a device without its threads: what is wrong there is wrong with any number of them."""
     return str(devices.parse(device).whatever_threads) if device else ""
+
+
+def _is_of_masking(finding: Finding) -> bool:
+    return finding.quantity.startswith("P")
 
 
 def _sentence(finding: Finding) -> str:

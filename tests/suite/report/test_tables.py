@@ -174,6 +174,28 @@ def test_a_finding_speaks_about_its_own_phase_alone_where_it_names_one() -> None
     )
 
 
+def test_an_audit_on_the_cpu_speaks_for_a_gpu_where_none_was_made_on_it() -> None:
+    on_gpu = replace(timed("parallel", [0.004] * 12), device="cuda")
+    broken = Finding(task="m", variant="parallel", quantity="P1", verdict="broken", device="cpu", summary="leaks")
+    assert row([on_gpu, broken], "parallel")["hidden"] == "P1 broken: leaks"
+    holds = replace(broken, verdict="holds", device="cuda", summary="")
+    assert row([on_gpu, broken, holds], "parallel")["hidden"] == ""
+    error = replace(broken, quantity="agreement")
+    assert row([on_gpu, error], "parallel")["hidden"] == "", "another device computes other numbers"
+
+
+def test_of_two_models_of_device_each_has_its_own_verdicts() -> None:
+    records: list[Record] = [
+        replace(timed("parallel", [0.004] * 12), device=f"cuda[model={model}]") for model in ("a", "b")
+    ]
+    records += [
+        Finding(task="m", variant="parallel", quantity="P1", verdict=verdict, device=f"cuda[model={model}]")
+        for model, verdict in (("a", "holds"), ("b", "broken"))
+    ]
+    cells = tables.make(records).cells
+    assert list(cells["masking"]) == ["holds", "broken: P1"]
+
+
 def test_the_masking_matrix_shows_the_verdict_that_must_be_seen_first() -> None:
     found = [
         Finding(task="m", variant="parallel", quantity=name, verdict=verdict, workload=workload)
