@@ -268,8 +268,8 @@ class _Judgements:
     def of(self, place: Place, variant: str) -> dict[str, object]:
         """The findings that speak about this cell: an empty field of theirs means all of them.
 
-        Where a variant was audited on another device alone, as eager forms are beside a GPU, that audit speaks: the mask
-        is the same mask there.
+        Where a variant was audited on another device alone, as eager forms are beside a GPU, that audit speaks: the
+        mask is the same mask there.
         """
         both = [
             finding
