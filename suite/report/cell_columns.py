@@ -29,6 +29,11 @@ def _of(name: str, text: Callable[[float | None], str]) -> Callable[[Row], str]:
     return lambda row: text(number(row, name))
 
 
+def _time(name: str) -> Callable[[Row], str]:
+    """Seconds; of what was found wrong, no time is shown."""
+    return lambda row: units.MISSING if row["hidden"] else units.seconds(number(row, name))
+
+
 def _examples(row: Row) -> str:
     return units.MISSING if row["hidden"] else units.count(number(row, "examples_per_s"))
 
@@ -59,24 +64,20 @@ COLUMNS = (
     CellColumn(key="error", title="error", says=_of("agreement_error", units.error), by="agreement_error", shown=True),
     CellColumn(key="masking", title="masking", says=lambda row: str(row["masking"]) or units.MISSING, shown=True),
     CellColumn(key="of_machine", title="of this machine", says=wording.of_machine, by="of_machine"),
-    CellColumn(key="first", title="first call", says=_of("first_call_s", units.seconds), by="first_call_s"),
-    CellColumn(
-        key="compiling", title="of it compiling", says=_of("compile_time_s", units.seconds), by="compile_time_s"
-    ),
-    CellColumn(key="start", title="cold start", says=_of("cold_start_s", units.seconds), by="cold_start_s"),
+    CellColumn(key="first", title="first call", says=_time("first_call_s"), by="first_call_s"),
+    CellColumn(key="compiling", title="of it compiling", says=_time("compile_time_s"), by="compile_time_s"),
+    CellColumn(key="start", title="cold start", says=_time("cold_start_s"), by="cold_start_s"),
     CellColumn(key="graphs", title="graphs", says=_of("graphs", units.count), by="graphs"),
     CellColumn(key="breaks", title="graph breaks", says=_of("graph_breaks", units.count), by="graph_breaks"),
     CellColumn(key="recompiles", title="recompiles", says=_of("recompiles", units.count), by="recompiles"),
-    CellColumn(key="device", title="on the device", says=_of("device_s", units.seconds), by="device_s"),
-    CellColumn(
-        key="device_cold", title="there with a cold cache", says=_of("device_cold_s", units.seconds), by="device_cold_s"
-    ),
-    CellColumn(key="cold", title="cold cache", says=_of("cold_latency_s", units.seconds), by="cold_latency_s"),
-    CellColumn(key="launch", title="launch", says=_of("launch_s", units.seconds), by="launch_s"),
+    CellColumn(key="device", title="on the device", says=_time("device_s"), by="device_s"),
+    CellColumn(key="device_cold", title="there with a cold cache", says=_time("device_cold_s"), by="device_cold_s"),
+    CellColumn(key="cold", title="cold cache", says=_time("cold_latency_s"), by="cold_latency_s"),
+    CellColumn(key="launch", title="launch", says=_time("launch_s"), by="launch_s"),
     CellColumn(
         key="flops",
         title="FLOP/s",
-        says=lambda row: units.per_second(number(row, "flop_per_s"), "FLOP"),
+        says=lambda row: units.MISSING if row["hidden"] else units.per_second(number(row, "flop_per_s"), "FLOP"),
         by="flop_per_s",
         printed=False,
     ),

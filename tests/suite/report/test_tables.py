@@ -12,7 +12,8 @@ from suite.bench.description import describe
 from suite.core import stats, store
 from suite.core.described import Descriptions
 from suite.core.records import Description, Finding, Measurement, Record, Skip
-from suite.report import standing, tables, wording
+from suite.report import standing, tables, units, wording
+from suite.report.cell_columns import COLUMNS
 from tests.suite.report import synthetic
 from variants import mechanisms
 from variants.transforms import TRANSFORMS
@@ -162,6 +163,24 @@ def test_an_unexpected_finding_hides_and_a_known_one_stands_beside() -> None:
     assert row(records, "parallel")["hidden"] == ""
     assert row(records, "parallel")["known"] == "P1 known: moved by 0.3"
     assert row(records, "parallel")["masking"] == "known: P1"
+
+
+def test_no_column_shows_a_time_of_what_was_found_wrong() -> None:
+    quantities = ("first_call", "compile_time", "cold_start", "device", "device_cold", "latency_cold", "launch")
+    records: list[Record] = [
+        timed("parallel", [0.004] * 12),
+        *(Measurement(task="t", variant="parallel", quantity=it, unit="s", value=0.5, **CELL) for it in quantities),
+        Measurement(task="t", variant="parallel", quantity="matmul_flops", unit="1", value=1e6, **CELL),
+    ]
+    texts = {"variant", "latency", "masking", "agreement", "known", "doubt", "not_measured", "remedy"}
+
+    def numbers(records: Sequence[Record]) -> list[str]:
+        (found,) = wording.rows(tables.make(records).cells)
+        return [column.says(found) for column in COLUMNS if column.key not in texts]
+
+    assert sum(text.startswith("500 ms") for text in numbers(records)) == len(quantities)
+    broken = Finding(task="m", variant="parallel", quantity="P1", verdict="broken", summary="moved by 0.3")
+    assert set(numbers([*records, broken])) == {units.MISSING}
 
 
 def test_a_finding_speaks_about_its_own_phase_alone_where_it_names_one() -> None:
