@@ -67,8 +67,10 @@ def give(answer: Answer, manner: Manner = SPOKEN) -> int:
             console = screen()
             for part in answer.words:
                 console.print(part)
-        if answer.last:
-            print(answer.last)
+        if answer.last and answer.file is None and screen().is_terminal:
+            screen().print(answer.last)  # a sentence is folded between words
+        elif answer.last:
+            print(answer.last)  # a path stays whole, to be copied, and a script gets one line
     missed = streams.lost(answer.file) and (manner.json or not answer.file)
     return answer.code or (exits.WRONG_COMMAND if missed else exits.DONE)
 

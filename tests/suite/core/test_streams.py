@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from suite.core import streams
+from suite.core import answer, streams
 
 ROOT = Path(__file__).parents[3]
 SIGNS = "×2.31 (2.20–2.42), 12 µs, ± 1 …, \N{SNOWMAN}, \udcff"
@@ -254,3 +255,16 @@ def test_of_a_very_long_error_the_beginning_and_the_end_are_printed(capsys: pyte
     assert long.endswith("99: expected a whole number")
     assert len(long) < 1400
     assert short == "error: short"
+
+
+def test_a_sentence_at_the_end_is_folded_in_a_terminal_and_a_path_stays_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    narrow = Console(width=20, force_terminal=True, markup=False, highlight=False)
+    monkeypatch.setattr(answer, "screen", lambda: narrow)
+    lines = ["this one takes", "[half] of the time", "of that one"]
+    answer.give(answer.Answer(code=0, last="this one takes [half] of the time of that one"))
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()] == lines
+    path = "/a/place/with spaces/in it/report.html"
+    answer.give(answer.Answer(code=0, last=path, data={"page": path}))
+    assert capsys.readouterr().out.splitlines() == [path]
