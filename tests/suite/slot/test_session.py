@@ -280,7 +280,7 @@ def test_without_a_device_the_command_says_so_in_one_line(tmp_path: Path) -> Non
 @pytest.mark.timeout(900)
 def test_a_rehearsal_goes_through_every_step_and_its_pages_are_made_elsewhere(tmp_path: Path) -> None:
     subprocess.run(
-        [sys.executable, "run_all.py", "gpu-slot", "--rehearse", "--seconds", "120", "--out", str(tmp_path / "out")],
+        [sys.executable, "run_all.py", "gpu-slot", "--rehearse", "--seconds", "180", "--out", str(tmp_path / "out")],
         cwd=ROOT, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     found = contents(tmp_path / "out" / ARCHIVE)
