@@ -309,6 +309,8 @@ def compare(
         _refuse("of more than two runs nothing is measured again", {"--remeasure": remeasure is not None})
         raise typer.Exit(_history(runs, limit, out, manner))
     old, new = runs
+    if remeasure is not None:
+        comparing.check_measured_here(old, new)
     sides = store.read(old), store.read(new)
     comparison = comparing.compare(*sides, fail_above=limit, settings=comparing.changed_settings(old, new))
     interrupted = False

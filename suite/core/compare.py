@@ -218,6 +218,20 @@ def check_machines(old: Path, new: Path) -> None:
         )
 
 
+def check_measured_here(old: Path, new: Path) -> None:
+    """Refuse to measure on this machine again what was measured on the nodes of a cluster.
+
+    Raises:
+        UserError: one of the runs was; the message names it, and a way out.
+    """
+    for folder in (old, new):
+        if folders.kind_of_nodes(folders.environment(folder)) is not None:
+            raise UserError(
+                f"--remeasure measures on this machine, and {folder} is of the nodes of a cluster: "
+                "expected two runs of one machine, such as a node of that kind"
+            )
+
+
 def changed_settings(old: Path, new: Path) -> tuple[str, ...]:
     """Which settings of the two runs differ that change what a processor does, each as a phrase."""
     return tuple(folders.changed_settings(folders.environment(old), folders.environment(new)))

@@ -9,7 +9,16 @@ import pytest
 
 from suite.core import exits
 from suite.core.answer import SPOKEN, Answer, give
-from suite.core.compare import CellKey, Change, Remeasuring, RunComparison, check_machines, compare, share
+from suite.core.compare import (
+    CellKey,
+    Change,
+    Remeasuring,
+    RunComparison,
+    check_machines,
+    check_measured_here,
+    compare,
+    share,
+)
 from suite.core.records import Finding, Measurement, Record, Skip
 from suite.core.stats import Ratio, verdict
 from suite.report import changes
@@ -233,6 +242,10 @@ def test_runs_on_clusters_are_compared_where_their_nodes_are_of_one_kind(tmp_pat
     check_machines(tmp_path / "old", tmp_path / "new")
     with pytest.raises(ValueError, match="device was 'H100' and is 'A100'; --across-machines"):
         check_machines(tmp_path / "old", tmp_path / "other")
+    with pytest.raises(
+        ValueError, match="--remeasure measures on this machine, and .*old is of the nodes of a cluster"
+    ):
+        check_measured_here(tmp_path / "old", tmp_path / "new")
 
 
 @pytest.mark.parametrize(("text", "value"), [("5%", 0.05), ("0.1", 0.1), (" 2.5 %", 0.025)])
