@@ -243,7 +243,7 @@ def test_runs_on_clusters_are_compared_where_their_nodes_are_of_one_kind(tmp_pat
     with pytest.raises(ValueError, match="device was 'H100' and is 'A100'; --across-machines"):
         check_machines(tmp_path / "old", tmp_path / "other")
     with pytest.raises(
-        ValueError, match="--remeasure measures on this machine, and .*old is of the nodes of a cluster"
+        ValueError, match=r"--remeasure measures on this machine, and .*old is of the nodes of a cluster"
     ):
         check_measured_here(tmp_path / "old", tmp_path / "new")
 
