@@ -27,9 +27,9 @@ from tests.kernels import interpreted
 from tests.kernels.ragged import hard_batch, largest_error, outputs_and_gradients
 from variants import Batch, Skip, Variant, build
 from variants.kernels import fused, launch, programs
-from variants.kernels.configurations import Configuration, configuration, safe, trying
+from variants.kernels.configurations import FORMED, Configuration, configuration, safe, trying
 from variants.kernels.launch import Affinity, Pulls, Scored
-from variants.kernels.shortlist import ARCHITECTURES, PROGRAMS, Shape, demand, fits
+from variants.kernels.shortlist import ARCHITECTURES, PROGRAMS, Shape, block, demand, fits
 from variants.transforms import kernel
 from variants.tune import Case, works
 
@@ -88,14 +88,6 @@ def test_fused_agrees_with_the_mechanism_in_float64_and_writes_every_element_tha
     assert largest_error(found, outputs_and_gradients(plain, batch)) < 1e-11
 
 
-@pytest.mark.parametrize(("regions", "words"), [(1, 1), (17, 1), (16, 33)])
-@pytest.mark.usefixtures("smallest_blocks")
-def test_odd_sizes_and_unequal_widths(regions: int, words: int) -> None:
-    plain, kernel = pair("parallel[hidden=21]", torch.float64, image_width=19, question_width=35)
-    batch = hard_batch(4, regions, words, 19, 35)
-    assert largest_error(outputs_and_gradients(kernel, batch), outputs_and_gradients(plain, batch)) < 1e-11
-
-
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[programs.Form]:
     """Forms of the programs that were launched."""
@@ -103,6 +95,18 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[programs.Form]:
     form = launch._form
     monkeypatch.setattr(launch, "_form", lambda *given, **named: found.append(form(*given, **named)) or found[-1])
     return found
+
+
+@pytest.mark.parametrize(("regions", "words"), [(1, 1), (17, 1), (23, 16), (16, 33)])
+@pytest.mark.usefixtures("smallest_blocks")
+def test_odd_sizes_and_unequal_widths(regions: int, words: int, launched: list[programs.Form]) -> None:
+    plain, kernel = pair("parallel[hidden=21]", torch.float64, image_width=19, question_width=35)
+    batch = hard_batch(4, regions, words, 19, 35)
+    with poisoned():
+        found = outputs_and_gradients(kernel, batch)
+    assert largest_error(found, outputs_and_gradients(plain, batch)) < 1e-11
+    of_the_affinity = [form.formed.value for form in launched if form.guide.value == "affinity"]
+    assert of_the_affinity == [words <= SMALLEST.words] * 6, "written once in each pass, or formed by each program"
 
 
 def all_programs(entry: Configuration) -> dict[str, Configuration]:
@@ -296,15 +300,16 @@ def test_three_levels_apart_would_be_counted(monkeypatch: pytest.MonkeyPatch) ->
 SHAPE = Shape(examples=1, regions=256, words=32, width=512, hidden=256)
 
 
-def moved_bytes(monkeypatch: pytest.MonkeyPatch, program: str, entry: Configuration) -> int:
+def moved_bytes(monkeypatch: pytest.MonkeyPatch, program: str, entry: Configuration, shape: Shape) -> int:
     """What the programs of one launch load and store, as the interpreter runs them."""
-    image, mixed = (torch.randn(1, 1, SHAPE.regions, width).bfloat16() for width in (SHAPE.width, SHAPE.hidden))
-    queries, keys_slope = (torch.randn(1, 1, SHAPE.words, SHAPE.width).bfloat16() for _ in range(2))
-    projected = torch.randn(1, 1, SHAPE.words, SHAPE.hidden).bfloat16()
-    affinity = Affinity(queries, projected, torch.tensor([SHAPE.words], dtype=torch.int32), saturating=True)
-    weight, score = torch.randn(1, SHAPE.hidden, SHAPE.width).bfloat16(), torch.randn(1, SHAPE.hidden).bfloat16()
-    scored = Scored(image, torch.ones(1, SHAPE.regions, dtype=torch.bool), weight, score, affinity)
-    weights, vectors = torch.rand(1, 1, SHAPE.regions).bfloat16(), torch.randn(1, 1, SHAPE.width)
+    image, mixed = (torch.randn(1, 1, shape.regions, width).bfloat16() for width in (shape.width, shape.hidden))
+    queries, keys_slope = (torch.randn(1, 1, shape.words, shape.width).bfloat16() for _ in range(2))
+    projected = torch.randn(1, 1, shape.words, shape.hidden).bfloat16()
+    affinity = Affinity(queries, projected, torch.tensor([shape.words], dtype=torch.int32), saturating=True)
+    weight, score = torch.randn(1, shape.hidden, shape.width).bfloat16(), torch.randn(1, shape.hidden).bfloat16()
+    scored = Scored(image, torch.ones(1, shape.regions, dtype=torch.bool), weight, score, affinity)
+    formed = torch.randn(1, 1, shape.regions, block(shape.words)).bfloat16() if shape.words <= FORMED else None
+    weights, vectors = torch.rand(1, 1, shape.regions).bfloat16(), torch.randn(1, 1, shape.width)
     pulls = Pulls(vectors.bfloat16(), weights)
     moved = 0
 
@@ -321,32 +326,32 @@ def moved_bytes(monkeypatch: pytest.MonkeyPatch, program: str, entry: Configurat
     with trying({f"{program}/16": entry}):
         match program:
             case "scored":
-                launch._scores(scored, launch._Parts(*(torch.empty(1, 1, 8, n) for n in (1, 1, SHAPE.width))))
+                launch._scores(scored, launch._Parts(*(torch.empty(1, 1, 8, n) for n in (1, 1, shape.width))))
             case "scored_backward":
                 launch.attend_gradients(scored, weights, vectors, pulls)
             case "sum_over_regions":
-                used = torch.tensor([SHAPE.regions], dtype=torch.int32)
-                launch.sum_over_regions(scored, affinity, used, scored.features)
+                used = torch.tensor([shape.regions], dtype=torch.int32)
+                launch.sum_over_regions(scored, affinity, used, scored.features, formed=formed)
             case "features_gradient":
                 into = torch.empty_like(image)
                 launch.features_gradient(
-                    scored, mixed.unsqueeze(3), weights, pulls.vectors, keys_slope=keys_slope, into=into
+                    scored, mixed.unsqueeze(3), weights, pulls.vectors, keys_slope=keys_slope, formed=formed, into=into
                 )
     monkeypatch.undo()
     return moved
 
 
-@pytest.mark.parametrize("standing", [False, True])
+@pytest.mark.parametrize("form", ["in blocks", "standing", "of many words"])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_model_counts_the_bytes_that_programs_move(
-    program: str, standing: bool, monkeypatch: pytest.MonkeyPatch
+    program: str, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outer = SHAPE.width if program == "sum_over_regions" else 32
-    entry = Configuration(128, outer, 64, 32, 8, 2, True) if standing else safe(program, 2)
-    if fits(program, entry, SHAPE):
-        asked = demand(program, entry, 2, SHAPE)
+    entry = Configuration(128, 32, 64, 32, 8, 2, True) if form == "standing" else safe(program, 2)
+    shape = SHAPE._replace(words=64, width=256) if form == "of many words" else SHAPE
+    if fits(program, entry, shape):
+        asked = demand(program, entry, 2, shape)
         # left out of the model: validity, scores and the like, one number for each row or column
-        assert moved_bytes(monkeypatch, program, entry) == pytest.approx(asked.blocks * asked.bytes, rel=0.03)
+        assert moved_bytes(monkeypatch, program, entry, shape) == pytest.approx(asked.blocks * asked.bytes, rel=0.03)
 
 
 @triton.jit

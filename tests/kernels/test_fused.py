@@ -55,7 +55,6 @@ def test_the_interpreter_finds_the_kernels_right(chosen: str, least: int) -> Non
 STANDING = {
     "scored": Configuration(128, 32, 64, 32, 8, 4, standing=True),
     "scored_backward": Configuration(128, 32, 64, 32, 8, 4, standing=True),
-    "sum_over_regions": Configuration(64, 512, 64, 32, 8, 2, standing=True),
 }
 """Entries whose tile stands, at sizes that fill the registers or the shared memory of a block."""
 COMPILED: list[tuple[Any, ...]] = [

@@ -29,6 +29,8 @@ class Configuration(NamedTuple):
     """Whether a tile of rows is loaded once, up to `WIDEST` columns, and serves every product of a thread block."""
 
 
+FORMED = 32
+"""Words in the block of an affinity that is written down; of more, it would take as much memory as the features."""
 WIDEST = 512
 """Columns of a tile that may stand; wider features are read block by block."""
 CHOICES: Mapping[str, tuple[int, ...]] = {

@@ -2,7 +2,8 @@
 
 Parallel co-attention by two identities: ``C (V W_v) = (C V) W_v``, so the image features are key and value at once;
 and the pre-activation of ``H_v`` is ``V W_v + C' Y`` with ``Y = Q W_q``, which one accumulator holds. C is computed
-again wherever it is needed, so that nothing has N * T elements::
+again wherever it is needed, so that nothing has N * T elements, but for questions that fit one small block of words:
+their C is formed once in each pass::
 
     P | Y = Q [W_b | W_q]                            [B, T, D], [B, T, K]
     s_v   = tanh(V W_v + tanh(V P') Y) w_hv          scored product, with its softmax and pooling
@@ -128,8 +129,9 @@ def fused_parallel(
         dropout,
         seeds,
     )
-    image_vectors, image_weights, wide_vectors = launch.attend(sides.image)
-    launch.sum_over_regions(sides.image, sides.affinity, launch.used(image_valid), sides.image.features, into=keys)
+    image_vectors, image_weights, wide_vectors, formed = launch.attend(sides.image)
+    used_regions = launch.used(image_valid)
+    launch.sum_over_regions(sides.image, sides.affinity, used_regions, sides.image.features, formed=formed, into=keys)
     question_scores = launch.scores(sides.question).view(question.shape[:3])
     question_vectors, question_weights = launch.attend_rows(question_scores, question)
     return image_vectors, question_vectors, image_weights, question_weights, queries, projected, keys, wide_vectors
@@ -224,24 +226,25 @@ def fused_parallel_backward(
 
     # the regions' scores, and through C
     pulls = Pulls(image_vectors_pull.contiguous(), image_weights_pull.contiguous())
-    mixed_slope, image_score_slope = launch.attend_gradients(sides.image, image_weights, wide_vectors, pulls)
+    mixed_slope, image_score_slope, formed = launch.attend_gradients(sides.image, image_weights, wide_vectors, pulls)
     used_regions = launch.used(image_valid)
-    projected_slope = launch.sum_over_regions(sides.image, sides.affinity, used_regions, mixed_slope)
+    projected_slope = launch.sum_over_regions(sides.image, sides.affinity, used_regions, mixed_slope, formed=formed)
     projected_slope += words_slope
     del words_slope  # what is not needed any more is a part of the peak
+
+    # a product would carry NaN over from padding; the gradient takes the place of the clean copy afterwards
+    image_slope = _blank_copy(image, image_valid)
+    image_hidden_slope += _weight_gradient(mixed_slope, image_slope.unsqueeze(0))
+    formed_slope = launch.features_gradient(
+        sides.image, mixed_slope, image_weights, pulls.vectors, keys_slope=keys_slope, formed=formed, into=image_slope
+    )
     queries_slope = launch.sum_over_regions(
         sides.image,
         sides.affinity,
         used_regions,
         sides.image.features,
+        formed=formed_slope,
         exchange=Exchange(keys_slope, mixed_slope),
-    )
-
-    # a product would carry NaN over from padding; the gradient takes the place of the clean copy afterwards
-    image_slope = _blank_copy(image, image_valid)
-    image_hidden_slope += _weight_gradient(mixed_slope, image_slope.unsqueeze(0))
-    launch.features_gradient(
-        sides.image, mixed_slope, image_weights, pulls.vectors, keys_slope=keys_slope, into=image_slope
     )
     del mixed_slope, keys_slope
     question_slope = _each(queries_slope, affinity.mT)
@@ -313,7 +316,8 @@ def fused_guided(
     Returns:
         Vectors ``[G, B, D]``, weights ``[G, B, L]``, and the vectors in float32 at least.
     """
-    return launch.attend(_guided(features, valid, hidden, guide, score, dropout, seeds))
+    vectors, weights, wide_vectors, _ = launch.attend(_guided(features, valid, hidden, guide, score, dropout, seeds))
+    return vectors, weights, wide_vectors
 
 
 def _guided(
@@ -363,10 +367,12 @@ def fused_guided_backward(
     """Gradients of features, hidden weights, guide (of no use where there is none) and score."""
     scored = _guided(features, valid, hidden, guide, score, dropout, seeds)
     pulls = Pulls(vectors_pull.contiguous(), weights_pull.contiguous())
-    mixed_slope, score_slope = launch.attend_gradients(scored, weights, wide_vectors, pulls)
+    mixed_slope, score_slope, _ = launch.attend_gradients(scored, weights, wide_vectors, pulls)
     features_slope = _blank_copy(scored.features, scored.valid)
     hidden_slope = _weight_gradient(mixed_slope, features_slope)
-    launch.features_gradient(scored, mixed_slope, weights, pulls.vectors, keys_slope=None, into=features_slope)
+    launch.features_gradient(
+        scored, mixed_slope, weights, pulls.vectors, keys_slope=None, formed=None, into=features_slope
+    )
     guide_slope = mixed_slope.sum(2).transpose(1, 2).flatten(0, 1)  # [G, B, K]
     return features_slope, hidden_slope, guide_slope.contiguous(), score_slope
 

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from variants.kernels import programs
-from variants.kernels.configurations import WIDEST, Configuration, configuration, safe
+from variants.kernels.configurations import FORMED, WIDEST, Configuration, configuration, safe
 from variants.kernels.shortlist import IN_REGISTERS, architecture, block
 
 INTERPRETED: bool = triton.knobs.runtime.interpret
@@ -95,8 +95,6 @@ def _entry(program: str, scored: Scored) -> Configuration:
 def _stands(program: str, scored: Scored, entry: Configuration) -> bool:
     """Whether a tile of these features can stand in a program."""
     _, count, words, width, _ = scored.sizes
-    if program == "sum_over_regions":
-        return width <= WIDEST
     return (
         program in IN_REGISTERS
         and width <= WIDEST
@@ -123,17 +121,34 @@ def _widened(dtype: torch.dtype) -> bool:
     return INTERPRETED and dtype.itemsize == 2
 
 
+def _room(scored: Scored, entry: Configuration) -> Tensor | None:
+    """For the affinity ``[G, B, N, words]``, written for those that follow where a small block holds all words."""
+    examples, count, words, *_ = scored.sizes
+    size = entry.words if entry.standing else min(entry.words, block(words))
+    if not (isinstance(scored.guide, Affinity) and words <= size <= FORMED):
+        return None
+    return scored.features.new_empty(len(scored.weight), examples, count, size)
+
+
 def _form(
-    scored: Scored, entry: Configuration, *, pool: bool = False, slope: bool = False, tile: int = 0
+    scored: Scored,
+    entry: Configuration,
+    *,
+    pool: bool = False,
+    slope: bool = False,
+    tile: int = 0,
+    formed: Tensor | None = None,
 ) -> programs.Form:
     dtype = scored.features.dtype
-    kind, words, saturating = "nothing", 1, False
+    kind, saturating = "nothing", False
     match scored.guide:
-        case Affinity(queries, _, _, saturating):
-            kind, words = "affinity", queries.shape[2]
+        case Affinity(_, _, _, saturating):
+            kind = "affinity"
         case Tensor() as guide:
             kind = "vector" if guide.dim() == 3 else "matrix"
-    block_of_words = entry.words if tile else min(entry.words, block(words))
+    words = entry.words if tile else min(entry.words, block(max(scored.sizes[2], 1)))
+    if formed is not None:
+        words = formed.shape[3]
     return programs.Form(
         acc=_accumulated(dtype),
         widen=_widened(dtype),
@@ -142,13 +157,14 @@ def _form(
         guide=kind,
         pool=pool,
         slope=slope,
+        formed=formed is not None,
         saturating=saturating,
         dropout=scored.dropout.share if scored.dropout else 0.0,
         rows=entry.rows,
         outer=entry.outer,
         inner=entry.inner,
-        words=block_of_words,
-        one_block=words <= block_of_words,
+        words=words,
+        one_block=scored.sizes[2] <= words,
         standing=tile > 0,
         whole=block(tile),
     )
@@ -175,18 +191,22 @@ def _grid(places: int, scored: Scored, entry: Configuration) -> tuple[int]:
 
 def scores(scored: Scored) -> Tensor:
     """``[G, B, N]`` in the accumulator's dtype, -inf on padding."""
-    return _scores(scored, None)
+    found, _ = _scores(scored, None)
+    return found
 
 
-def attend(scored: Scored) -> tuple[Tensor, Tensor, Tensor]:
-    """Attention over the features: vectors ``[G, B, D]``, weights ``[G, B, N]``, and the vectors before rounding."""
+def attend(scored: Scored) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Attention over the features: vectors ``[G, B, D]``, weights ``[G, B, N]``, and the vectors before rounding.
+
+    Last comes C' ``[G, B, N, words]``, zero on padding and beyond the words, where a small block holds all of them.
+    """
     features, levels = scored.features, len(scored.weight)
     examples, count, _, width, _ = scored.sizes
     tiles = triton.cdiv(count, _entry("scored", scored).rows)
     summed = accumulator(features.dtype)
     maxima, sums = (features.new_empty(levels, examples, tiles, dtype=summed) for _ in range(2))
     pooled = features.new_empty(levels, examples, tiles, width, dtype=summed)
-    found = _scores(scored, _Parts(maxima, sums, pooled))
+    found, formed = _scores(scored, _Parts(maxima, sums, pooled))
     weights = features.new_empty(found.shape)
     vectors = features.new_empty(levels, examples, width)
     wide = found.new_empty(vectors.shape)
@@ -208,7 +228,7 @@ def attend(scored: Scored) -> tuple[Tensor, Tensor, Tensor]:
             COLUMNS=columns,
             ROWS=256,
         )
-    return vectors, weights, wide
+    return vectors, weights, wide, formed
 
 
 class _Parts(NamedTuple):
@@ -219,21 +239,23 @@ class _Parts(NamedTuple):
     pooled: Tensor  # [G, B, tiles, D]
 
 
-def _scores(scored: Scored, parts: _Parts | None) -> Tensor:
+def _scores(scored: Scored, parts: _Parts | None) -> tuple[Tensor, Tensor | None]:
     features = scored.features
     examples, count, *_ = scored.sizes
     entry = _entry("scored", scored)
     found = features.new_empty(len(scored.weight), examples, count, dtype=accumulator(features.dtype))
+    formed, tile = _room(scored, entry), entry.standing * features.shape[3]
     with _on(features):
         programs.scored[_grid(len(scored.weight), scored, entry)](
             *_operands(scored),
+            formed,
             found,
             *(parts or (None, None, None)),
             *scored.sizes,
-            form=_form(scored, entry, pool=parts is not None, tile=entry.standing * scored.features.shape[-1]),
+            form=_form(scored, entry, pool=parts is not None, tile=tile, formed=formed),
             **_compiled(entry),
         )
-    return found
+    return found, formed
 
 
 class Pulls(NamedTuple):
@@ -248,11 +270,14 @@ def score_gradients(scored: Scored, slope: Tensor) -> tuple[Tensor, Tensor]:
 
     The former is ``[S, B, N, G / S, K]``, so that levels which share their features meet in one product with them.
     """
-    return _score_gradients(scored, slope, None, None, None)
+    mixed_slope, score_slope, _ = _score_gradients(scored, slope, None, None, None)
+    return mixed_slope, score_slope
 
 
-def attend_gradients(scored: Scored, weights: Tensor, wide_vectors: Tensor, pulls: Pulls) -> tuple[Tensor, Tensor]:
-    """From what `attend` found and its gradient, the same."""
+def attend_gradients(
+    scored: Scored, weights: Tensor, wide_vectors: Tensor, pulls: Pulls
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """From what `attend` found and its gradient, the same, and C' as `attend` gives it."""
     # the mean of the attention's gradient under the attention, from the outputs alone
     delta = (wide_vectors * pulls.vectors).sum(-1) + (weights.to(wide_vectors.dtype) * pulls.weights).sum(-1)
     return _score_gradients(scored, pulls.weights, weights, pulls.vectors, delta)
@@ -260,12 +285,13 @@ def attend_gradients(scored: Scored, weights: Tensor, wide_vectors: Tensor, pull
 
 def _score_gradients(
     scored: Scored, weights_slope: Tensor, weights: Tensor | None, vectors: Tensor | None, delta: Tensor | None
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None]:
     features = scored.features
     examples, count, _, _, hidden = scored.sizes
     entry = _entry("scored_backward", scored)
     if scored.dropout:  # drawing takes registers of its own
         entry = entry._replace(outer=max(16, entry.outer // 2))
+    formed, tile = _room(scored, entry), entry.standing * features.shape[3]
     tiles = triton.cdiv(count, entry.rows)
     mixed_slope = features.new_empty(len(features), examples, count, scored.levels, hidden)
     score_slope = features.new_empty(len(scored.weight), examples * tiles, hidden, dtype=accumulator(features.dtype))
@@ -276,13 +302,14 @@ def _score_gradients(
             vectors,
             weights_slope,
             delta,
+            formed,
             mixed_slope,
             score_slope,
             *scored.sizes,
-            form=_form(scored, entry, pool=delta is not None, tile=entry.standing * scored.features.shape[-1]),
+            form=_form(scored, entry, pool=delta is not None, tile=tile, formed=formed),
             **_compiled(entry),
         )
-    return mixed_slope, score_slope.sum(1).to(scored.score.dtype)
+    return mixed_slope, score_slope.sum(1).to(scored.score.dtype), formed
 
 
 class Exchange(NamedTuple):
@@ -298,6 +325,7 @@ def sum_over_regions(
     used_regions: Tensor,
     summands: Tensor,
     *,
+    formed: Tensor | None,
     exchange: Exchange | None = None,
     into: Tensor | None = None,
 ) -> Tensor:
@@ -308,6 +336,7 @@ def sum_over_regions(
         affinity: C.
         used_regions: ``[B]`` int32, regions up to the last valid one.
         summands: X, the image ``[1, B, N, D]`` or ``[1, B, N, G, X]``, anything on padding.
+        formed: C' or that gradient ``[G, B, N, words]``; None where it has to be formed once more, of what follows.
         exchange: what reaches the affinity from above.
         into: ``[G, B, T, X]`` to write to.
 
@@ -319,15 +348,14 @@ def sum_over_regions(
     width = summands.shape[-1]
     entry = _entry("sum_over_regions", scored)
     entry = entry._replace(outer=min(entry.outer, block(width)), words=min(entry.words, block(words)))
-    # where the tile is a left operand and, turned round, the right one's rows as well: read once for both
-    standing = entry.standing and exchange is None and summands is image
-    form = _form(scored, entry, slope=exchange is not None, tile=standing * width)
+    form = _form(scored, entry, slope=exchange is not None and formed is None, formed=formed)
     sums = image.new_empty(scored.levels, examples, words, width) if into is None else into
     blocks = triton.cdiv(words, form.words) * triton.cdiv(width, entry.outer)
     with _on(image):
         programs.sum_over_regions[(blocks * scored.levels * examples,)](
             image,
             scored.valid.view(torch.uint8),
+            formed,
             affinity.queries,
             affinity.projected,
             exchange.keys_slope if exchange else None,
@@ -352,8 +380,9 @@ def features_gradient(
     vectors: Tensor,
     *,
     keys_slope: Tensor | None,
+    formed: Tensor | None,
     into: Tensor,
-) -> None:
+) -> Tensor | None:
     """Gradient of the features from all levels in one pass, zero on padding.
 
     Args:
@@ -362,10 +391,17 @@ def features_gradient(
         weights: the attention ``[G, B, N]``.
         vectors: gradient of the pooled vectors, ``[G, B, D]``.
         keys_slope: where the guide is an affinity, the gradient of Z ``[G, B, T, D]``.
+        formed: C' ``[G, B, N, words]``; None where it has to be formed once more.
         into: ``[S, B, N, D]`` to write to.
+
+    Returns:
+        The gradient before the tanh of C', of its shape, where it was written: given C' and blocks of as many words.
     """
     features, valid, weight, projected, queries, used_words, _, _ = _operands(scored)
     entry = _entry("features_gradient", scored)
+    if formed is not None and entry.words < formed.shape[3]:
+        formed = None  # such blocks are chosen for want of registers
+    formed_slope = None if formed is None else torch.empty_like(formed)
     with _on(scored.features):
         programs.features_gradient[_grid(len(scored.features), scored, entry)](
             features,
@@ -377,12 +413,15 @@ def features_gradient(
             weight,
             weights,
             vectors,
+            formed,
+            formed_slope,
             into,
             used_words,
             *scored.sizes,
-            form=_form(scored, entry),
+            form=_form(scored, entry, formed=formed),
             **_compiled(entry),
         )
+    return formed_slope
 
 
 def attend_rows(scores: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,8 @@ class Form:
     """Whether the scored product goes on to softmax and pooling."""
     slope: bool = False
     """Whether the gradient before the affinity's tanh stands in place of the affinity."""
+    formed: bool = False
+    """Whether the affinity is written where it is formed first, for the programs that follow."""
     saturating: bool = False
     """Whether the affinity has its tanh."""
     dropout: float = 0.0
@@ -157,12 +159,19 @@ def _affinity(image, tile, queries, rows, valid, words, present, width, form: tl
 
 
 @triton.jit
+def _formed(pointer, rows, form: tl.constexpr):
+    """Where a tile of a map ``[N, words]`` is: whole blocks of words, zero beyond the last."""
+    return pointer + rows.to(tl.int64)[:, None] * form.words + tl.arange(0, form.words)[None, :]
+
+
+@triton.jit
 def _affinity_slope(
     image,
     queries,
     projected,
     keys_slope,
     mixed_slope,
+    formed,
     rows,
     valid,
     words,
@@ -171,32 +180,41 @@ def _affinity_slope(
     hidden,
     form: tl.constexpr,
 ):
-    """C' and the gradient before its tanh, each ``[rows, words]``."""
+    """C', unless it is formed, and the gradient before its tanh, each ``[rows, words]``."""
     affinity = tl.zeros([form.rows, form.words], dtype=form.acc)
     slope = tl.zeros([form.rows, form.words], dtype=form.acc)
     for start in range(0, width, form.inner):
         inner = start + tl.arange(0, form.inner)
         regions = _rows(image, rows, valid, inner, width, width)
-        affinity = _dot(regions, _columns(queries, words, present, inner, width, width), affinity, form)
+        if not form.formed:
+            affinity = _dot(regions, _columns(queries, words, present, inner, width, width), affinity, form)
         slope = _dot(regions, _columns(keys_slope, words, present, inner, width, width), slope, form)
     for start in range(0, hidden, form.inner):
         inner = start + tl.arange(0, form.inner)
         before = _rows(mixed_slope, rows, valid, inner, hidden, hidden * form.levels)
         slope = _dot(before, _columns(projected, words, present, inner, hidden, hidden), slope, form)
-    if form.saturating:
+    if form.formed:
+        affinity = tl.load(_formed(formed, rows, form), mask=valid[:, None], other=0.0).to(form.acc)
+    elif form.saturating:
         affinity = _tanh(affinity, form)
+    if form.saturating:
         slope = slope * (1 - affinity * affinity)
     return affinity, slope
 
 
 @triton.jit
-def _affinity_once(image, tile, queries, place, rows, valid, words_total, width, form: tl.constexpr):
+def _affinity_once(
+    image, tile, queries, formed, place, rows, inside, valid, count, words_total, width, form: tl.constexpr
+):
     """C' as an operand where all words fit one block, so that it is computed once for all of K; else nothing."""
     if form.guide == "affinity" and form.one_block:
         words = tl.arange(0, form.words)
         queries += place * words_total * width
         affinity = _affinity(image, tile, queries, rows, valid, words, words < words_total, width, form)
-        return _narrow(affinity, image.dtype.element_ty, form.widen)
+        affinity = _narrow(affinity, image.dtype.element_ty, form.widen)
+        if form.formed:
+            tl.store(_formed(formed + place * count * form.words, rows, form), affinity, mask=inside[:, None])
+        return affinity
     else:  # noqa: RET505  # for Triton, what follows a return is another return of this function
         return 0
 
@@ -266,6 +284,7 @@ def scored(
     used_words_pointer,  # [B] int32, for an affinity alone
     score,  # [G, K]
     seeds,  # [G] int64, for dropout alone
+    formed,  # C' [G, B, N, words], written if formed
     scores,  # [G, B, N] of acc, written: -inf on padding
     maxima,  # [G, B, tiles] of acc, written if pool
     sums,  # [G, B, tiles] of acc, written if pool
@@ -289,7 +308,9 @@ def scored(
     any_valid = tl.max(valid.to(tl.int32), 0) > 0
     depth = tl.where(any_valid, width, 0)
     standing = _tile_of(features, rows, valid, width, form)
-    affinity = _affinity_once(features, standing, queries, place, rows, valid, words_total, depth, form)
+    affinity = _affinity_once(
+        features, standing, queries, formed, place, rows, inside, valid, count, words_total, depth, form
+    )
     total = tl.zeros([form.rows], dtype=form.acc)
     for start in range(0, tl.where(any_valid, hidden, 0), form.outer):
         columns = start + tl.arange(0, form.outer)
@@ -345,6 +366,7 @@ def scored_backward(
     vector_slope,  # [G, B, D], if pool
     weights_slope,  # [G, B, N]: of the attention if pool, else of the scores
     delta,  # [G, B] of acc: the mean of the attention's gradient under the attention, if pool
+    formed,  # C' [G, B, N, words], written if formed
     mixed_slope,  # [S, B, N, G / S, K], written: the gradient before the tanh of H
     score_slope,  # [G, B, tiles, K] of acc, written: parts of the gradient of the score vector
     examples,  # B
@@ -375,7 +397,9 @@ def scored_backward(
         attention = tl.load(weights + place * count + rows, mask=valid, other=0.0).to(form.acc)
         slope = attention * (slope - tl.load(delta + place))
     standing = _tile_of(features, rows, valid, width, form)
-    affinity = _affinity_once(features, standing, queries, place, rows, valid, words_total, depth, form)
+    affinity = _affinity_once(
+        features, standing, queries, formed, place, rows, inside, valid, count, words_total, depth, form
+    )
     part = place * tl.cdiv(count, form.rows) + tile
     for start in range(0, hidden, form.outer):
         columns = start + tl.arange(0, form.outer)
@@ -416,7 +440,8 @@ def scored_backward(
 def sum_over_regions(
     image,  # [B, N, D]
     valid_pointer,  # [B, N] bool as uint8
-    queries,  # P [G, B, T, D]
+    formed,  # C' [G, B, N, words], if formed, or the gradient before its tanh
+    queries,  # P [G, B, T, D], if not formed
     projected,  # Y [G, B, T, K], if slope
     keys_slope,  # gradient of Z [G, B, T, D], if slope
     mixed_slope,  # gradient before the tanh of H_v [B, N, G, K], if slope
@@ -444,33 +469,40 @@ def sum_over_regions(
     place = level * examples + example
     present = words < words_total
     image += example * count * width
-    queries += place * words_total * width
+    if form.formed:
+        formed += place * count * form.words
+    else:
+        queries += place * words_total * width
     summands += example * count * summand_stride + level * summand_step
     if form.slope:
         projected += place * words_total * hidden
         keys_slope += place * words_total * width
         mixed_slope += (example * count * form.levels + level) * hidden
-    if form.standing:
-        standing_queries = _columns(queries, words, present, tl.arange(0, form.whole), width, width)
     total = tl.zeros([form.outer, form.words], dtype=form.acc)
     for start in range(0, tl.load(used_regions_pointer + example), form.rows):
         rows = start + tl.arange(0, form.rows)
         valid = tl.load(valid_pointer + example * count + rows, mask=rows < count, other=0) != 0
-        if form.standing:
-            tile = _rows(image, rows, valid, tl.arange(0, form.whole), width, width)
-            factor = _dot(tile, standing_queries, tl.zeros([form.rows, form.words], dtype=form.acc), form)
-            if form.saturating:
-                factor = _tanh(factor, form)
+        if form.formed:
+            factor = tl.load(_formed(formed, rows, form), mask=(rows < count)[:, None], other=0.0)
         elif form.slope:
             _, factor = _affinity_slope(
-                image, queries, projected, keys_slope, mixed_slope, rows, valid, words, present, width, hidden, form
+                image,
+                queries,
+                projected,
+                keys_slope,
+                mixed_slope,
+                formed,
+                rows,
+                valid,
+                words,
+                present,
+                width,
+                hidden,
+                form,
             )
         else:
             factor = _affinity(image, 0, queries, rows, valid, words, present, width, form)
-        if form.standing and form.outer == form.whole:
-            block = tl.trans(tile)  # for the summands are the image
-        else:
-            block = _columns(summands, rows, valid, outer, summand_width, summand_stride)
+        block = _columns(summands, rows, valid, outer, summand_width, summand_stride)
         total = _dot(block, _narrow(factor, block.dtype, form.widen), total, form)
     tl.store(
         sums + (place * words_total + words)[None, :] * summand_width + outer[:, None],
@@ -490,6 +522,8 @@ def features_gradient(
     weight,  # [G, K, D]
     weights,  # [G, B, N], the attention
     vector_slope,  # [G, B, D]
+    formed,  # C' [G, B, N, words], if formed
+    formed_slope,  # the gradient before its tanh, written if formed
     gradient,  # [S, B, N, D], written
     used_words_pointer,  # [B] int32, for an affinity alone
     examples,  # B
@@ -520,6 +554,7 @@ def features_gradient(
                 projected + place * words_total * hidden,
                 keys_slope + place * words_total * width,
                 mixed_slope + step * hidden,
+                formed + place * count * form.words if form.formed else formed,
                 rows,
                 valid,
                 words,
@@ -528,9 +563,12 @@ def features_gradient(
                 hidden_depth,
                 form,
             )
+            slope = _narrow(slope, features.dtype.element_ty, form.widen)
+            if form.formed:
+                tl.store(_formed(formed_slope + place * count * form.words, rows, form), slope, mask=inside[:, None])
             # Triton knows no unpacking
             affinities = affinities + (_narrow(affinity, features.dtype.element_ty, form.widen),)  # noqa: RUF005
-            slopes = slopes + (_narrow(slope, features.dtype.element_ty, form.widen),)  # noqa: RUF005
+            slopes = slopes + (slope,)  # noqa: RUF005
     for start in range(0, width, form.outer):
         columns = start + tl.arange(0, form.outer)
         total = tl.zeros([form.rows, form.outer], dtype=form.acc)
@@ -562,6 +600,7 @@ def features_gradient(
                             projected + place * words_total * hidden,
                             own_keys_slope,
                             mixed_slope + step * hidden,
+                            formed,
                             rows,
                             valid,
                             words,

@@ -1,10 +1,10 @@
 """Which block sizes are worth compiling on an architecture: a model of resources and traffic, and no measurement.
 
 What it says is an estimate and serves to order entries: which of them fit, and which should be tried first. It counts
-bytes that thread blocks read through the L2 cache, products, steps that a block takes one after another, and how many
-waves of blocks the multiprocessors take. It leaves out the clock, bank conflicts and how fast shared memory is, narrow
-products, the issue slots of tanh and of sums beside the products, latencies that too few warps do not hide, and
-whether a loop is really pipelined.
+bytes that thread blocks read through the L2 cache and, once, from memory, products, steps that a block takes one after
+another, and how many waves of blocks the multiprocessors take. It leaves out the clock, bank conflicts and how fast
+shared memory is, narrow products, the issue slots of tanh and of sums beside the products, latencies that too few warps
+do not hide, what the cache still holds of an earlier launch, and whether a loop is really pipelined.
 Registers and shared memory follow from block sizes and constants that were read off compiled programs.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from variants.kernels.configurations import CHOICES, WIDEST, Configuration
+from variants.kernels.configurations import CHOICES, FORMED, WIDEST, Configuration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class Architecture:
     flops_per_s: float
     """Of products of 16-bit numbers."""
     l2_b_per_s: float
+    memory_b_per_s: float
     from_shared: bool
     """Whether products take their right operand from shared memory, and leave the registers to the left one."""
 
@@ -43,6 +44,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         threads=2048,
         flops_per_s=2.0e14,
         l2_b_per_s=3.5e12,
+        memory_b_per_s=1.4e12,
         from_shared=False,
     ),
     "sm_86": Architecture(
@@ -52,6 +54,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         threads=1536,
         flops_per_s=8.0e13,
         l2_b_per_s=1.8e12,
+        memory_b_per_s=5.0e11,
         from_shared=False,
     ),
     "sm_90": Architecture(
@@ -61,6 +64,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         threads=2048,
         flops_per_s=5.0e14,
         l2_b_per_s=5.5e12,
+        memory_b_per_s=3.0e12,
         from_shared=True,
     ),
 }
@@ -102,6 +106,8 @@ IN_REGISTERS = ("scored", "scored_backward")
 """Those whose tile stands in registers, as the left operand of every product."""
 _BESIDE = {"scored": 96, "scored_backward": 112, "sum_over_regions": 72, "features_gradient": 144}
 """Registers of a thread beside its accumulators, of programs that were compiled for sm_90."""
+_MAPS = {"scored": 1, "scored_backward": 2, "sum_over_regions": 1, "features_gradient": 3}
+"""Maps of the features' size that are read or written at least once, from and to memory."""
 _BESIDE_STANDING = {"scored": 88, "scored_backward": 94}
 """The same beside a tile in registers too."""
 _STEP_S = 1e-7
@@ -137,6 +143,7 @@ def demand(program: str, entry: Configuration, itemsize: int, shape: Shape) -> D
     words = outer if standing and program in IN_REGISTERS else min(entry.words, block(count))
     pieces = math.ceil(count / words)
     tiles = math.ceil(regions / rows)
+    formed = block(count) <= FORMED  # by the program that scores, if one block of its words holds them
     affinity = pieces * (rows * width + words * width)
     depth = 1 if standing else math.ceil(width / inner)
     match program:
@@ -145,6 +152,7 @@ def demand(program: str, entry: Configuration, itemsize: int, shape: Shape) -> D
             again = steps if pieces > 1 else 1  # more words than one block holds: C' is made for each block of columns
             moved = again * affinity + steps * (outer * width + pieces * words * outer) + rows * width
             moved += 0 if standing else steps * rows * width
+            moved += rows * words if pieces == 1 and words <= FORMED else 0
             moved += rows * hidden if program == "scored_backward" else 2 * width
             flops = 2.0 * rows * (width * hidden + again * pieces * words * width + pieces * words * hidden)
             return Demand(
@@ -157,25 +165,39 @@ def demand(program: str, entry: Configuration, itemsize: int, shape: Shape) -> D
                 held=rows * block(width) if standing else 0,
                 steps=again * pieces * depth + steps * (depth + pieces) + math.ceil(width / inner),
             )
+        case "sum_over_regions" if formed:
+            words = block(count)
+            return Demand(
+                blocks=examples * math.ceil(width / outer),
+                bytes=itemsize * (tiles * rows * (words + outer) + words * outer),
+                flops=2.0 * tiles * rows * words * outer,
+                sums=outer * words,
+                staged=rows * (words + outer),
+                kept=0,
+                held=0,
+                steps=tiles,
+            )
         case "sum_over_regions":
-            moved = tiles * rows * width + words * outer
-            moved += words * width if standing else tiles * (words * width + rows * outer)
             return Demand(
                 blocks=examples * math.ceil(width / outer) * pieces,
-                bytes=itemsize * moved,
+                bytes=itemsize * (tiles * (rows * (width + outer) + words * width) + words * outer),
                 flops=2.0 * tiles * rows * words * (width + outer),
                 sums=outer * words + rows * words,
-                staged=rows * block(width) if standing else (rows + words) * inner,
-                kept=words * block(width) + rows * words if standing else rows * outer,
+                staged=(rows + words) * inner,
+                kept=rows * outer,
                 held=0,
                 steps=tiles * (depth + 1),
             )
         case "features_gradient":
+            formed = formed and pieces == 1
             steps = math.ceil(width / outer)
             again = steps if pieces > 1 else 1
-            moved = again * (affinity + rows * hidden + pieces * words * (width + hidden))
+            # of C' and of the gradient before its tanh: the former is read and the latter written where C' is formed
+            maps = 1 if formed else 2
+            moved = again * pieces * (rows * (width + hidden) + words * (maps * width + hidden))
+            moved += 2 * rows * words if formed else 0
             moved += steps * (rows * hidden + hidden * outer + 2 * pieces * words * outer + rows * outer)
-            flops = 2.0 * rows * (hidden * width + pieces * words * (again * (2 * width + hidden) + 2 * width))
+            flops = 2.0 * rows * (hidden * width + pieces * words * (again * (maps * width + hidden) + 2 * width))
             once = math.ceil(hidden / inner)
             return Demand(
                 blocks=examples * tiles,
@@ -194,12 +216,7 @@ def fits(program: str, entry: Configuration, shape: Shape = Shape()) -> bool:  #
     """Whether an entry is launched as it stands, and not in another form; see `launch`."""
     if not entry.standing:
         return True
-    match program:
-        case "scored" | "scored_backward":
-            return shape.width <= WIDEST and shape.words <= entry.outer
-        case "sum_over_regions":  # whose image would be read once more, as what is summed, by narrower blocks
-            return shape.width <= min(WIDEST, entry.outer)
-    return False
+    return program in IN_REGISTERS and shape.width <= WIDEST and shape.words <= entry.outer
 
 
 def registers(program: str, entry: Configuration, itemsize: int, shape: Shape = Shape()) -> int:  # noqa: B008
@@ -268,7 +285,8 @@ def estimated_s(
     # tensor cores that read shared memory take 64 rows at a time; fewer go to the instructions before them
     rate = have.flops_per_s * (1.0 if itemsize == 2 else 0.25) * (0.5 if entry.rows < 64 and have.from_shared else 1.0)
     computing_s = asked.blocks * asked.flops / rate / hidden
-    moving_s = asked.blocks * asked.bytes / have.l2_b_per_s
+    least_b = _MAPS[program] * shape.examples * shape.regions * shape.width * itemsize
+    moving_s = max(asked.blocks * asked.bytes / have.l2_b_per_s, least_b / have.memory_b_per_s)
     # what is loaded for one step beside the products of another
     beside = 1 - 1 / max(1, entry.stages)
     overlapped_s = max(computing_s, moving_s) + (1 - beside) * min(computing_s, moving_s)
@@ -285,15 +303,14 @@ def shortlist(program: str, itemsize: int, family: str, *, most: int = 8) -> lis
         most: how many.
     """
     quickest: dict[tuple[int, int, bool], tuple[float, float, Configuration]] = {}
+    many = Shape(words=80)
     for entry in _all():
         seconds = estimated_s(program, entry, itemsize, family)
-        # of equals the one that is quicker in blocks: sums of anything but the image are launched so
-        apart_s = estimated_s(program, entry._replace(standing=False), itemsize, family) if entry.standing else seconds
-        if program == "sum_over_regions" and math.isinf(apart_s):
-            continue
+        # of equals the one that is quicker where the words are too many for one block
+        many_s = estimated_s(program, entry._replace(standing=False), itemsize, family, many)
         key = (entry.rows, entry.outer, entry.standing)
-        if math.isfinite(seconds) and (key not in quickest or (seconds, apart_s) < quickest[key][:2]):
-            quickest[key] = seconds, apart_s, entry
+        if math.isfinite(seconds + many_s) and (key not in quickest or (seconds, many_s) < quickest[key][:2]):
+            quickest[key] = seconds, many_s, entry
     return [entry for *_, entry in sorted(quickest.values())[:most]]
 
 
