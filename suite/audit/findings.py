@@ -79,15 +79,18 @@ def why_nothing(found: Sequence[Finding]) -> str:
     return f"nothing applies to it: {'; '.join(reasons)}" if reasons else "no property was asked for"
 
 
-def _finding(subject: Subject, outcome: Outcome, *, task: str, device: str) -> Finding:
-    """What is known of a property as soon as it is examined: no cause yet."""
-    verdict: Verdict
+def judged(subject: Subject, outcome: Outcome) -> tuple[Verdict, Observation | None]:
+    """The verdict of a property, ``known`` where the subject declares all that broke, and what shows it best."""
     unexpected = [found for found in outcome.failures if not _known(subject.known_defects, outcome, found)]
     broken = [found for found in unexpected if found.verdict == "broken"]
     if outcome.verdict == "broken" and not broken:
-        verdict, shown = "known", outcome.worst
-    else:
-        verdict, shown = outcome.verdict, broken[0] if broken else outcome.worst
+        return "known", outcome.worst
+    return outcome.verdict, broken[0] if broken else outcome.worst
+
+
+def _finding(subject: Subject, outcome: Outcome, *, task: str, device: str) -> Finding:
+    """What is known of a property as soon as it is examined: no cause yet."""
+    verdict, shown = judged(subject, outcome)
     text = summary(subject, outcome, shown)
     return Finding(
         task=task,

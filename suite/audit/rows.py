@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from suite.audit.findings import findings, summary
+from suite.audit.findings import findings, judged, summary
 from suite.audit.properties import PROPERTIES, Outcome, examine
 from suite.audit.reading import NotUnderstood, Stated, Understood, understand
 from suite.audit.reading.doubt import doubted
@@ -69,12 +69,13 @@ def audited(understood: Understood, seed: int) -> Iterator[Row]:
 
 def _early(understood: Understood, outcome: Outcome) -> Finding:
     """What is known of a property before the others are examined: no cause yet."""
-    item, worst = outcome.examined, outcome.worst
+    item = outcome.examined
+    verdict, worst = judged(understood.subject, outcome)
     finding = Finding(
         task="audit",
         variant=understood.subject.name,
         quantity=item.id,
-        verdict=outcome.verdict,
+        verdict=verdict,
         severity=item.severity,
         summary=summary(understood.subject, outcome, worst),
         value=worst.leak if worst is not None else None,

@@ -5,7 +5,7 @@ import pytest
 from suite.audit import evidence
 from suite.audit.causes import hints, signatures, traits
 from suite.audit.defects import DEFECTS, SOUND, subject_of
-from suite.audit.findings import findings
+from suite.audit.findings import findings, judged
 from suite.audit.innocents import INNOCENTS
 from suite.audit.lab import Lab
 from suite.audit.observation import ANY, WHAT
@@ -101,7 +101,11 @@ class TestKnownDefects:
         from dataclasses import replace
 
         subject = replace(subject_of(DEFECTS["softmax twice"]), known_defects=defects)
-        found = findings(subject, examine(subject, only=["P4c", "P7"]), task="t", device="cpu")
+        outcomes = list(examine(subject, only=["P4c", "P7"]))
+        found = list(findings(subject, outcomes, task="t", device="cpu"))
+        # what is told while the audit is at work is what stands in the end
+        final = [finding.verdict for finding in found if "missing" not in finding.details]
+        assert [judged(subject, it)[0] for it in outcomes] == final
         return [(f"{finding.quantity} {finding.verdict}", "missing" in finding.details) for finding in found]
 
     def defect(self, property: str, output: str, what: str, side: str = "any") -> KnownDefect:
