@@ -4,6 +4,7 @@ Each variant is a run of its own beside its traces: its samples round by round, 
 and the report stand in a run called ``report``. Event files are written anew each time, the same for the same records.
 """
 
+import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -30,6 +31,8 @@ REPORT = "report"
 MOST_VARIANTS = 100
 MOST_POINTS = 20_000
 """Samples that are written; a larger run is for its tables."""
+_IMAGE = re.compile(r"^!\[[^\]\n]*\]\([^)\n]*\)$\n*", re.MULTILINE)
+"""In Markdown; its file is not where TensorBoard looks, which shows it among its images."""
 _FILE = "events.out.tfevents.0.{}"
 _NUMBERS = {
     "latency_s": ("latency", "median latency in seconds"),
@@ -62,7 +65,7 @@ def write(
         UserError: one cannot be written.
     """
     at = _seconds(environment)
-    _store(folder, REPORT, at, [*_pictures(plots), _said("report", text)])
+    _store(folder, REPORT, at, [*_pictures(plots), _said("report", _IMAGE.sub("", text))])
     series = _series(records)
     for variant, cells in list(made.cells.groupby("variant", sort=False))[:MOST_VARIANTS]:
         rows = wording.rows(cells)

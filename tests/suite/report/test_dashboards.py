@@ -3,28 +3,31 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from suite.core.records import Measurement
 from suite.report import dashboards, tables
+from tests import board, browser
 from tests.suite.report import synthetic
 
-PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x03\0\0\0\x02"
+TEXT = "# The answer\n\n![a plot](plots/plot.png)\n\nThat is all."
 
 
 @pytest.fixture(scope="module")
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    (folder / "plot.png").write_bytes(PNG)
+    Image.new("RGB", (3, 2)).save(folder / "plot.png")
     write(folder)
     return folder / "traces"
 
 
-def write(folder: Path) -> None:
-    records = list(synthetic.records())
+def write(folder: Path, *mechanisms: str) -> None:
+    of = {name + transform for name in mechanisms for transform in synthetic.TRANSFORMS}
+    records = [record for record in synthetic.records() if not of or record.variant in {"", *of}]
     environment = {"started": "2026-11-29T04:00:00+00:00"}
-    dashboards.write(folder, tables.make(records), records, [folder / "plot.png"], "# The answer", environment)
+    dashboards.write(folder, tables.make(records), records, [folder / "plot.png"], TEXT, environment)
 
 
 def read(run: Path) -> EventAccumulator:
@@ -71,7 +74,44 @@ def test_plots_and_report_stand_in_a_run_of_their_own(traces: Path) -> None:
     found = read(traces / "report")
     (picture,) = found.Images("plot")
     assert (picture.width, picture.height) == (3, 2)
-    assert found.Tensors("report/text_summary")[0].tensor_proto.string_val == [b"# The answer"]
+    assert found.Tensors("report/text_summary")[0].tensor_proto.string_val == [b"# The answer\n\nThat is all."]
+
+
+EVERYTHING = """
+    const said = [], pictures = [];
+    const walk = (node) => {
+      if (node.nodeType === 3) said.push(node.textContent);
+      if (node.tagName === "IMG") pictures.push(`picture ${node.naturalWidth} wide`);
+      if (node.shadowRoot) walk(node.shadowRoot);
+      if (!["STYLE", "SCRIPT", "TEMPLATE"].includes(node.tagName)) node.childNodes.forEach(walk);
+    };
+    walk(document.body);
+    return [...said, ...pictures].join(" ").includes(arguments[0]);
+"""
+"""Whether a text is on the page, or a picture, in whatever its parts hide them."""
+
+
+@pytest.mark.slow
+def test_a_browser_without_a_network_finds_figures_in_every_dashboard(tmp_path: Path) -> None:
+    cells = tables.make(synthetic.records()).cells.set_index(["variant", "phase"])
+    latency = f"{cells.loc[('parallel', 'forward'), 'latency_s']:#.5g}"
+    Image.new("RGB", (3, 2)).save(tmp_path / "plot.png")
+    write(tmp_path, "parallel", "hierarchical[inner=alternating]")  # of more than forty runs it shows none unasked
+    with board.served(tmp_path / "traces") as address, browser.opened(tmp_path) as window:
+        window.resize(1280)
+        for dashboard, found in {
+            "timeseries": ["parallel+bf16", "/vqa-grid[batch=8] forward cpu"],
+            "hparams": ["hierarchical[inner=alternating]+bf16", latency],
+            "images": ["picture 3 wide"],
+            "text": ["That is all."],
+        }.items():
+            window.open("about:blank")
+            window.open(f"{address}#{dashboard}")
+            for text in found:
+                window.until(EVERYTHING, text)
+        asked = window.requests()
+    assert asked
+    assert [url for url in asked if not url.startswith((address, "about:"))] == []
 
 
 def test_the_same_records_give_the_same_files(traces: Path) -> None:
