@@ -149,9 +149,14 @@ def rows_height_in(rows: Sequence[Line], *, each: float = 0.18) -> float:
     return each * (rows[0].height - rows[-1].height + 2)
 
 
+MOST_LETTERS = 48
+"""Of a name beside a plot: a longer one leaves the plot no room, and loses its middle."""
+
+
 def name_rows(axes: Axes, rows: Sequence[Line]) -> None:
     """Names at the left, and above each block what it is."""
-    axes.set_yticks([row.height for row in rows], [row.label for row in rows])
+    short = wording.without_middles((row.label for row in rows), MOST_LETTERS)
+    axes.set_yticks([row.height for row in rows], [short.get(row.label, row.label) for row in rows])
     for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
         tick.set_fontweight("bold" if row.label == row.variant else "normal")
     axes.set_ylim(rows[-1].height - 0.8, rows[0].height + (1.9 if rows[0].block else 0.8))

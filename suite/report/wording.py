@@ -143,3 +143,22 @@ def markdown(table: pd.DataFrame, *, right: Collection[str] = ()) -> str:
     lines = [list(map(str, table.columns)), ["---:" if name in right else "---" for name in table]]
     lines += [[str(value) for value in row] for row in table.itertuples(index=False)]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def without_middles(names: Iterable[str], letters: int) -> dict[str, str]:
+    """By each name that is longer than so many letters, a beginning and an end of it that no other name is left with.
+
+    Ends tell variants apart as often as beginnings do. Where names differ in a part that is left out whatever is kept
+    of them, they stay alike.
+    """
+    every = list(dict.fromkeys(names))
+    taken = {name for name in every if len(name) <= letters}
+    found: dict[str, str] = {}
+    for name in every:
+        if len(name) <= letters:
+            continue
+        heads = sorted(range(1, letters - 1), key=lambda head: abs(2 * head - letters + 1))
+        made = [f"{name[:head]}\N{HORIZONTAL ELLIPSIS}{name[head + 1 - letters :]}" for head in heads]
+        found[name] = next((short for short in made if short not in taken), made[0] if made else name)
+        taken.add(found[name])
+    return found

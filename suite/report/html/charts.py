@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from suite.report import wording
+
 Spec = dict[str, Any]
 Datum = dict[str, Any]
 
@@ -173,32 +175,13 @@ def shortened(text: str, names: Sequence[str], narrow: int, wide: int) -> str:
     """
 
     def within(letters: int) -> str:
-        short = without_middles(names, letters)
+        short = wording.without_middles(names, letters)
         if not short:
             return text
         # two lists, since a name may be one that an object has by itself
         return f"({json.dumps(list(short.values()))}[indexof({json.dumps(list(short))}, {text})] || {text})"
 
     return f"narrow ? {within(narrow)} : {within(wide)}"
-
-
-def without_middles(names: Iterable[str], letters: int) -> dict[str, str]:
-    """By each name that is longer than so many letters, a beginning and an end of it that no other name is left with.
-
-    Ends tell variants apart as often as beginnings do. Where names differ in a part that is left out whatever is kept
-    of them, they stay alike.
-    """
-    every = list(dict.fromkeys(names))
-    taken = {name for name in every if len(name) <= letters}
-    found: dict[str, str] = {}
-    for name in every:
-        if len(name) <= letters:
-            continue
-        heads = sorted(range(1, letters - 1), key=lambda head: abs(2 * head - letters + 1))
-        made = [f"{name[:head]}\N{HORIZONTAL ELLIPSIS}{name[head + 1 - letters :]}" for head in heads]
-        found[name] = next((short for short in made if short not in taken), made[0] if made else name)
-        taken.add(found[name])
-    return found
 
 
 def ends(numbers: Iterable[float], *, below: float = 0.05, above: float = 0.05) -> tuple[float, float]:

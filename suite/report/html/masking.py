@@ -160,7 +160,7 @@ def _movement_spec(values: Sequence[Datum]) -> Spec:
     texts = [
         {
             "transform": [{"filter": f"datum.wrong {test} 'holds' && {room}"}],
-            "mark": {"type": "text", "align": align, "dx": shift, "fontSize": 11, "limit": {"expr": "width * 0.4"}},
+            "mark": {"type": "text", "align": align, "dx": shift, "fontSize": 11, "limit": {"expr": f"{space} - 12"}},
             "encoding": {
                 "x": {"field": "at", "type": "quantitative"},
                 "text": {
@@ -171,10 +171,10 @@ def _movement_spec(values: Sequence[Datum]) -> Spec:
                 "opacity": charts.fades(),
             },
         }
-        for test, room, align, shift in (
-            ("!==", "true", "left", 9),
-            ("===", "datum.value > 0", "right", -9),
-            ("===", "datum.value === 0", "left", 9),
+        for test, room, align, shift, space in (
+            ("!==", "true", "left", 9, "width - scale('x', datum.at)"),
+            ("===", "datum.value > 0", "right", -9, "scale('x', datum.at)"),
+            ("===", "datum.value === 0", "left", 9, "width - scale('x', datum.at)"),
         )
     ]
     sort = {"field": "rank", "op": "min"}

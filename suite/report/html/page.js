@@ -140,6 +140,7 @@
   };
   const pairs = (entries) => make("dl", {}, ...entries.filter(([, value]) => value).flatMap(([name, value]) => [make("dt", { textContent: name }), make("dd", {}, value)]));
   const text_of = (field) => (Array.isArray(field) ? field[1] : field);
+  const MOST_NAMED = 8; // series of samples that a legend tells apart
   const known = (name) => {
     const parts = [];
     for (const row of cells.rows) {
@@ -157,7 +158,9 @@
       const chart = make("div", { className: "plot" });
       parts.unshift(make("h3", { textContent: ["Raw samples by round", choice.place, choice.phase].filter(Boolean).join(" · ") }), chart);
       const values = here.flatMap((one) => one.samples.map((value, at) => ({ value, round: one.rounds[at], task: one.task })));
-      const spec = { $schema: data.raw.$schema, ...data.raw, data: { values } };
+      const color = here.length > MOST_NAMED ? { ...data.raw.encoding.color, legend: null } : data.raw.encoding.color;
+      if (here.length > MOST_NAMED) parts.splice(1, 0, make("p", { className: "note", textContent: `${here.length} series; on hovering, whose a sample is.` }));
+      const spec = { ...data.raw, data: { values }, encoding: { ...data.raw.encoding, color } };
       setTimeout(() => vegaEmbed(chart, spec, options()), 0);
     }
     open(name, ...parts);
@@ -267,7 +270,9 @@
           if (at === 0) {
             const button = make("button", { type: "button", textContent: name });
             button.dataset.choose = name;
-            return make("th", { scope: "row" }, button);
+            const cell = make("th", { scope: "row" }, button);
+            cell.style.setProperty("--letters", name.length);
+            return cell;
           }
           const text = text_of(row[at + 3]);
           const cell = make("td", { className: cells.columns[at].number ? (text.length > 34 ? "words" : "number") : text.length > 30 ? "words" : "", textContent: text });

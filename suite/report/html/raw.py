@@ -52,6 +52,11 @@ def chart() -> charts.Spec:
                 "scale": {"zero": False},
                 "axis": {"title": "latency", "labelExpr": charts.SECONDS},
             },
-            "color": {"field": "task", "type": "nominal", "legend": {"orient": "bottom", "columns": 1, "title": None}},
+            "color": {
+                "field": "task",
+                "type": "nominal",
+                "legend": {"orient": "bottom", "columns": 1, "title": None, "labelLimit": 600},
+            },
+            "tooltip": charts.tooltip({"task": "task", "round": "round"}),
         },
     }

@@ -202,7 +202,7 @@ def test_a_time_beside_a_point_is_the_time_of_the_table(here: pd.DataFrame) -> N
 
 @given(some.lists(some.text(alphabet="ab[]+", min_size=1, max_size=14), unique=True, max_size=12), some.integers(4, 9))
 def test_a_name_without_its_middle_fits_and_reads_like_no_other(names: list[str], letters: int) -> None:
-    found = charts.without_middles(names, letters)
+    found = wording.without_middles(names, letters)
     assert set(found) == {name for name in names if len(name) > letters}
     for name, short in found.items():
         head, _, tail = short.partition("\N{HORIZONTAL ELLIPSIS}")
@@ -215,6 +215,6 @@ def test_a_name_without_its_middle_fits_and_reads_like_no_other(names: list[str]
 
 def test_names_that_differ_near_one_end_are_left_different() -> None:
     names = ["hierarchical+bf16+compile", "hierarchical[inner=alternating]+bf16+compile", "hierarchical[inner=x]+bf16"]
-    shown = [charts.without_middles(names, 24).get(name, name) for name in names]
+    shown = [wording.without_middles(names, 24).get(name, name) for name in names]
     assert len(set(shown)) == 3
-    assert charts.without_middles(names, 80) == {}
+    assert wording.without_middles(names, 80) == {}

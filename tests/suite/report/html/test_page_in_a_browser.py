@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from suite.core import folders, store
-from suite.core.records import Finding, Measurement
+from suite.core.records import Finding, Measurement, Skip
 from suite.report import tables
 from suite.report.html import bench
 from tests import browser
@@ -17,6 +17,8 @@ pytestmark = pytest.mark.slow
 HOSTILE = (
     "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"> & `code` **b**"
 )
+
+ENDLESS = "W" * 3000
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 Finding(task="masking", variant="cross", quantity="P2", verdict="broken", summary=HOSTILE, value=0.5),
                 Measurement(
                     task="odd", variant="pool+bf16", workload="vqa-grid[batch=8]", phase="forward", device="cpu",
-                    quantity="peak_memory", unit="B", value=1e6, trust=(HOSTILE,),
+                    quantity="peak_memory", unit="B", value=1e6, trust=(HOSTILE, ENDLESS),
+                ),
+                Skip(
+                    task="odd", variant="pool+bf16", quantity="error", cause="budget", reason=ENDLESS,
+                    remedy=f"run {ENDLESS}",
                 ),
             ]
         )  # fmt: skip
