@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from suite.core import exits, store
-from suite.core.records import Measurement
+from suite.core import compare, exits, store
+from suite.core.records import Finding, Measurement, Skip
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +65,7 @@ class Made:
     at: str = ""
     file: str = ""
     relay: str = ""
-    """In the command line of the processes that relay a job on a node."""
+    """A pattern of the command lines of processes that relay a job on a node."""
     environment: dict[str, str]
     preempt: Callable[[], object] | None = None
     """Takes all nodes away for a job that is more urgent, where the scheduler does such things."""
@@ -72,19 +73,34 @@ class Made:
     def study(self, verb: str, folder: Path) -> list[str]:
         return [sys.executable, "-c", STUDY, verb, str(folder), self.executor, self.at, self.file]
 
-    def start(self, folder: Path, log: Path) -> subprocess.Popen[str]:
+    def bench(self, *arguments: str) -> list[str]:
+        """A run of the command line there."""
+        at = ["--at", self.at] if self.at else []
+        file = ["--cluster", self.file] if self.file else []
+        return [sys.executable, "run_all.py", "run", *arguments, "--executor", self.executor, *at, *file]
+
+    def begin(self, command: list[str], log: Path) -> subprocess.Popen[str]:
         with log.open("w") as file:
             return subprocess.Popen(
-                self.study("start", folder), cwd=ROOT, env=self.environment, text=True, stdout=file, stderr=file,
-                start_new_session=True,
+                command, cwd=ROOT, env=self.environment, text=True, stdout=file, stderr=file, start_new_session=True,
             )  # fmt: skip
+
+    def end(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=LONG_S)
 
     def relays(self) -> list[psutil.Process]:
         return [
             process
             for process in psutil.process_iter(["cmdline"])
-            if self.relay in " ".join(process.info["cmdline"] or ()) and process.pid != os.getpid()
+            if self.relay and re.search(self.relay, " ".join(process.info["cmdline"] or ()))
         ]
+
+    def is_left(self) -> bool:
+        """Whether a job is still on a node after a while."""
+        patience = time.monotonic() + LONG_S
+        while self.relays() and time.monotonic() < patience:
+            time.sleep(0.2)
+        return bool(self.relays())
 
 
 @pytest.fixture(scope="module", params=["ray", "slurm"])
@@ -104,7 +120,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         with running.stdout, running.stdin:
             at = running.stdout.readline().strip()
             assert at
-            yield Made(executor="ray", at=at, relay="ray::ablate", environment=clean)
+            yield Made(executor="ray", at=at, relay="ray::[a-z]", environment=clean)
         running.wait(LONG_S)
         return
     if importlib.util.find_spec("submitit") is None:
@@ -123,7 +139,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
     try:
         yield Made(
-            executor="slurm", file=str(file), relay="submitit.core._submit", environment=clean, preempt=preempt
+            executor="slurm", file=str(file), relay="[s]ubmitit.core._submit", environment=clean, preempt=preempt
         )  # fmt: skip
     finally:
         subprocess.run([SLURM, "down", folder], timeout=LONG_S)
@@ -162,9 +178,9 @@ def at_work(cluster: Made) -> list[psutil.Process]:
     return relays
 
 
-def until(folder: Path, trainings: int, process: subprocess.Popen[str], log: Path) -> None:
+def until(folder: Path, tasks: int, process: subprocess.Popen[str], log: Path) -> None:
     patience = time.monotonic() + LONG_S
-    while len(ended(folder)) <= trainings and time.monotonic() < patience:  # the description has one, too
+    while len(ended(folder)) <= tasks and time.monotonic() < patience:  # the description has one, too
         assert process.poll() is None, log.read_text()
         time.sleep(0.2)
 
@@ -173,7 +189,7 @@ def test_accuracies_are_those_of_this_machine_although_jobs_were_preempted_and_a
     cluster: Made, here: Path, tmp_path: Path
 ) -> None:
     folder, log = tmp_path / "run", tmp_path / "log"
-    process = cluster.start(folder, log)
+    process = cluster.begin(cluster.study("start", folder), log)
     until(folder, 1, process, log)
     if cluster.preempt is not None:
         taken = {relay.pid for relay in at_work(cluster)}
@@ -192,19 +208,13 @@ def test_accuracies_are_those_of_this_machine_although_jobs_were_preempted_and_a
 
 def test_a_head_that_was_killed_is_resumed_to_the_same_accuracies(cluster: Made, here: Path, tmp_path: Path) -> None:
     folder, log = tmp_path / "run", tmp_path / "log"
-    process = cluster.start(folder, log)
+    process = cluster.begin(cluster.study("start", folder), log)
     until(folder, 2, process, log)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    if cluster.executor == "ray":  # nothing of it lives on; a queue's jobs do, and are found again
-        patience = time.monotonic() + LONG_S
-        while cluster.relays() and time.monotonic() < patience:
-            time.sleep(0.2)
-        assert cluster.relays() == []
-    done = subprocess.run(
-        cluster.study("resume", folder), cwd=ROOT, env=cluster.environment, capture_output=True, text=True,
-        timeout=LONG_S,
-    )  # fmt: skip
+    # on Ray nothing of it lives on; a queue's jobs do, and are found again
+    assert cluster.executor != "ray" or not cluster.is_left()
+    done = cluster.end(cluster.study("resume", folder))
     assert done.returncode == exits.DONE, done.stderr
     assert accuracies(folder) == accuracies(here)
     tasks = [record.task for record in ended(folder)]
@@ -213,15 +223,95 @@ def test_a_head_that_was_killed_is_resumed_to_the_same_accuracies(cluster: Made,
 
 def test_an_interrupt_cancels_what_is_on_the_nodes_and_says_how_to_go_on(cluster: Made, tmp_path: Path) -> None:
     folder, log = tmp_path / "run", tmp_path / "log"
-    process = cluster.start(folder, log)
+    process = cluster.begin(cluster.study("start", folder), log)
     until(folder, 0, process, log)
     process.send_signal(signal.SIGINT)
     assert process.wait(LONG_S) == exits.INTERRUPTED, log.read_text()
     assert f"--executor {cluster.executor}" in log.read_text()
-    patience = time.monotonic() + LONG_S
-    while cluster.relays() and time.monotonic() < patience:
-        time.sleep(0.2)
-    assert cluster.relays() == []
+    assert not cluster.is_left()
+
+
+GREEDY = """
+import torch
+from variants import register
+from variants.pooling import Pool
+
+
+@register("greedy")
+class Greedy(Pool):
+    source = "nobody's"
+
+    def forward(self, batch):
+        torch.empty(2**60)
+        return super().forward(batch)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a run found, but for the times."""
+
+    cells: set[tuple[str, ...]]
+    counted: dict[tuple[str, ...], float | None]
+    judged: set[tuple[str, ...]]
+    lost: set[tuple[str, ...]]
+
+
+def measured(folder: Path) -> Measured:
+    records = [record for record in store.read(folder) if record.task != "run"]
+    numbers = [record for record in records if isinstance(record, Measurement) and record.variant]
+    skips = [record for record in records if isinstance(record, Skip)]
+    return Measured(
+        cells={(it.variant, it.workload, it.phase, it.device, it.quantity) for it in numbers},
+        counted={
+            (it.variant, it.phase, it.quantity): it.value
+            for it in numbers
+            if it.quantity in ("peak_memory", "saved_for_backward")
+        },
+        judged={(it.variant, it.quantity, it.verdict) for it in records if isinstance(it, Finding)},
+        lost={(it.variant, it.quantity, it.phase, it.cause) for it in skips},
+    )
+
+
+@pytest.fixture(scope="module")
+def request_of_a_run(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    greedy = tmp_path_factory.mktemp("with") / "greedy.py"
+    greedy.write_text(GREEDY)
+    chosen = ["cross", "greedy", "--with", str(greedy), "--workload", "tiny", "--phase", "forward", "--device", "cpu"]
+    return [*chosen, "--probe", "timing", "--probe", "masking", "--probe", "memory"]
+
+
+@pytest.fixture(scope="module")
+def measured_here(request_of_a_run: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("here") / "run"
+    local = Made(executor="local", environment=dict(os.environ))
+    done = local.end(local.bench(*request_of_a_run, "--out", str(folder)))
+    assert done.returncode == exits.CELLS_FAILED, done.stdout + done.stderr
+    return folder
+
+
+@pytest.mark.timeout(2 * LONG_S)
+def test_a_run_finds_what_it_finds_here_although_its_head_was_killed(
+    cluster: Made, request_of_a_run: list[str], measured_here: Path, tmp_path: Path
+) -> None:
+    folder, log = tmp_path / "run", tmp_path / "log"
+    process = cluster.begin(cluster.bench(*request_of_a_run, "--out", str(folder)), log)
+    until(folder, 3, process, log)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    greedy = request_of_a_run[request_of_a_run.index("--with") + 1]
+    done = cluster.end(cluster.bench("--resume", str(folder), "--with", greedy))
+    assert done.returncode == exits.CELLS_FAILED, done.stdout + done.stderr
+    there, here = measured(folder), measured(measured_here)
+    assert there == here
+    assert ("greedy", "memory") in {(variant, cause) for variant, _, _, cause in there.lost}, "it had its own end there"
+    tasks = [record.task for record in ended(folder)]
+    assert len(tasks) == len(set(tasks)), "every record arrived once"
+    assert all(record.details.get("node") for record in ended(folder))
+    # what rounds and processes differ by is in the intervals; half as slow again beside the anchor is none of it
+    said = compare.compare(store.read(measured_here), store.read(folder), fail_above=0.5)
+    assert {change.through for change in said.changes} >= {"anchor"}
+    assert [change for change in said.changes if change.regressed] == []
 
 
 def test_a_queue_that_lets_nothing_begin_says_why(tmp_path: Path, cluster: Made) -> None:
@@ -230,10 +320,7 @@ def test_a_queue_that_lets_nothing_begin_says_why(tmp_path: Path, cluster: Made)
     file = tmp_path / "shut.toml"
     file.write_text('[slurm]\npartition = "shut"\nwait_s = 5\n')
     shut = Made(executor="slurm", file=str(file), environment=cluster.environment)
-    done = subprocess.run(
-        shut.study("start", tmp_path / "run"), cwd=ROOT, env=shut.environment, capture_output=True, text=True,
-        timeout=LONG_S,
-    )  # fmt: skip
+    done = shut.end(shut.study("start", tmp_path / "run"))
     assert done.returncode != exits.DONE
     assert "does not answer" in done.stderr
     assert "PartitionDown" in done.stderr
