@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from suite.audit.declared import declares
-from suite.audit.lab import Lab, Lacking
+from suite.audit.lab import Lab, Lacking, Raised
 from suite.audit.observation import Observation
 from suite.audit.scores import ScoreHandle, scaled_scores, score_handles
 from suite.audit.subject import Output, Scene, Side, slots_of, with_side
@@ -17,6 +17,8 @@ SUM_EPS = 8
 """How many rounding steps of the dtype a row of weights may sum to beside 1."""
 CONTRAST = 10.0
 """Weights of a row must be able to differ by more; a second softmax keeps them within a factor e."""
+EVEN = 1.6
+"""What keeps them within less may be that the network's scores are small, and shows nothing of a second softmax."""
 
 
 def weight_outputs(lab: Lab) -> tuple[Output, ...]:
@@ -126,16 +128,32 @@ def contrast(lab: Lab) -> Iterator[Observation]:
     outputs = [output for output in weight_outputs(lab) if attends(lab, output)]
     if not outputs:
         raise Lacking("its weights depend on nothing")
-    largest = dict.fromkeys((output.name for output in outputs), 1.0)
+    largest = {output.name: [1.0] for output in outputs}
     handles = score_handles(lab)
-    for factor in (1.0, 10.0, 100.0):
-        for results in (lab.forward(scaled(lab.batch, factor)), _sharpened(lab, handles, factor)):
-            for output in outputs:
-                largest[output.name] = max(largest[output.name], _contrast(results[output.name], output, lab.batch))
-        if min(largest.values()) > CONTRAST:
+    for factor in (1.0, 10.0, 100.0, 1e3, 1e4, 1e6, 1e8):
+        try:
+            tried = (lab.forward(scaled(lab.batch, factor)), _sharpened(lab, handles, factor))
+        except Raised:
+            if factor > 100:  # beyond what anybody feeds
+                break
+            raise
+        for output in outputs:
+            found = [_contrast(results[output.name], output, lab.batch) for results in tried]
+            largest[output.name].append(max(largest[output.name][-1], *found))
+        if all(ratios[-1] > CONTRAST for ratios in largest.values()):
             break
-    for name, ratio in largest.items():
-        yield Observation(what="scores scaled", output=name, leak=ratio, limit=CONTRAST, rule="moves")
+    for name, (*_, before, ratio) in largest.items():
+        # scores that the largest features leave small show nothing of what bounds them
+        small = 1 < ratio < EVEN or (1 < ratio <= CONTRAST and math.log(ratio) >= 2 * math.log(before))
+        yield Observation(
+            what="scores scaled",
+            output=name,
+            leak=ratio,
+            limit=CONTRAST,
+            rule="moves",
+            unjudged=small,
+            note=f"the scores of {name} stay too small to show it, however large the features" if small else "",
+        )
 
 
 def _sharpened(lab: Lab, handles: tuple[ScoreHandle, ...], factor: float) -> dict[str, Tensor]:

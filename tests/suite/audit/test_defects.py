@@ -1,6 +1,7 @@
 """The audit audited: every planted defect is caught by what should catch it, and correct mechanisms raise no alarm."""
 
 import pytest
+import torch
 
 from suite.audit import evidence
 from suite.audit.causes import hints, signatures, traits
@@ -11,6 +12,7 @@ from suite.audit.lab import Lab
 from suite.audit.observation import ANY, WHAT
 from suite.audit.properties import BY_ID, examine
 from suite.audit.selfcheck import NEEDED, REASONS, accusations, false_alarms, missed, only_catchers, plant_all
+from suite.audit.subject import Subject, from_variant
 from tests.lanes import one_in
 from variants import KnownDefect, build, mechanisms
 
@@ -134,6 +136,29 @@ class TestKnownDefects:
     def test_one_of_a_property_that_was_not_examined_is_not_missed(self) -> None:
         found = self.verdicts(self.defect("P4c", "any", "any"), self.defect("P1", "any", "pads filled", "question"))
         assert found == [("P4c known", False), ("P7 holds", False)]
+
+
+@pytest.mark.parametrize("scale", [0.1, 1e-2, 1e-4])
+def test_weights_of_the_network_that_are_small_are_taken_for_no_second_softmax(scale: float) -> None:
+    def verdict(module: torch.nn.Module, subject: Subject) -> str:
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+        (outcome,) = examine(subject, only=["P4c"])
+        return outcome.verdict
+
+    def of(name: str) -> str:
+        variant = build(name, image_width=24, question_width=16)
+        return verdict(variant.module, from_variant(variant))
+
+    assert {of(name) for name in ("published_ban", "bilinear", "parallel", "cross")} <= {
+        "holds",
+        "not judged",
+        "not applicable",
+    }
+    twice = subject_of(DEFECTS["softmax twice"])
+    assert verdict(twice.module, twice) in ("broken", "not judged")
 
 
 def test_properties_and_correct_mechanisms_are_named_once() -> None:
