@@ -38,8 +38,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_enable |= config.option.benchmark_only
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What has a limit of its own takes longest, and begins first: nobody waits for it alone in the end."""
+    if config.option.benchmark:  # what is no benchmark would be skipped, and each told
+        others = [item for item in items if "benchmark" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 

@@ -192,8 +192,8 @@ def _times(cells: pd.DataFrame) -> str:
 
 
 def _opening(made: Tables, environment: Mapping[str, object]) -> list[str]:
-    variants = made.cells["variant"].nunique()
-    lines = [f"{variants} variants on {made.cells['workload'].nunique()} workload(s), made from `records.jsonl` alone."]
+    variants, workloads = (units.many(made.cells[column].nunique(), column) for column in ("variant", "workload"))
+    lines = [f"{variants} on {workloads}, made from `records.jsonl` alone."]
     said = [
         escape.prose(f"{name}: {value}")
         for name, value in environment.items()

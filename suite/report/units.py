@@ -125,6 +125,11 @@ def moved(value: float | None) -> str:
     return digits(value) if is_number(value) and abs(value) >= 0.01 else error(value)
 
 
+def many(number: int, thing: str) -> str:
+    """A count of things in words: ``1 workload``, ``2 workloads``."""
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
 def quantity(value: float | None, unit: str) -> str:
     """A value in a record's unit: ``s``, ``B`` or ``1``.
 

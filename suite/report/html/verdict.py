@@ -15,6 +15,8 @@ from suite.report.wording import number
 MOST_NAMED = 24
 MOST_PLACES = 6
 MOST_DOUBTS = 8
+MOST_LETTERS = 300
+"""Of a reason to doubt on the first screen; the table has the whole."""
 GLYPHS = {"broken": "✗", "known": "!", "unclear": "?", "not judged": "·", "holds": "✓", "not applicable": "–"}
 CALLED = {
     "broken": "broken",
@@ -82,7 +84,8 @@ def cost(made: Tables) -> Answer:
     lines: list[Markup | str] = [where[0] + said[0][0], *said[0][1:]]
     lines += summary.lacking(made.peaks, made.cells)
     if len(places) > MOST_PLACES:
-        lines.append(f"{len(places) - MOST_PLACES} more places are in the table below.")
+        left = len(places) - MOST_PLACES
+        lines.append(f"{left} more {'place is' if left == 1 else 'places are'} in the table below.")
     return Answer(
         question=question,
         short=short,
@@ -142,7 +145,9 @@ def believed(cells: pd.DataFrame) -> Answer:
         return Answer(question=question, short="there are none", lines=["No time was taken."])
     doubted = timed[wording.doubted(timed)]
     reasons = list(wording.meanings(wording.footnotes(timed)).values())
-    lines: list[Markup | str] = list(reasons[:MOST_DOUBTS])
+    lines: list[Markup | str] = [
+        reason if len(reason) <= MOST_LETTERS else f"{reason[: MOST_LETTERS - 1]}…" for reason in reasons[:MOST_DOUBTS]
+    ]
     if len(reasons) > MOST_DOUBTS:
         lines.append(f"{len(reasons) - MOST_DOUBTS} more reasons stand in the table.")
     lines.append("The clocks and the audit are themselves tried on this machine by")
