@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[4]
 PROGRAM = f"""
 import runpy, sys, warnings
 sys.path.insert(0, {str(ROOT / "tests" / "doubles")!r})
+sys.modules.pop("pynvml", None)  # that of torch, which a process that is warm has loaded
 import gpu
 gpu.install()
 warnings.simplefilter("ignore")
