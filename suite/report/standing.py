@@ -136,7 +136,8 @@ def fastest(cells: pd.DataFrame) -> str:
         are = "are" if doubted > 1 else "is"
         return f"no mechanism told the fastest: {doubted} of {len(first)} that may be {are} doubted"
     names = [str(row["variant"]) for row in first]
-    return f"{' and '.join(names) if len(names) == 2 else f'{len(names)} mechanisms'} not told apart as the fastest"
+    things = "mechanisms" if len({row["mechanism"] for row in first}) == len(first) else "forms"
+    return f"{' and '.join(names) if len(names) == 2 else f'{len(names)} {things}'} not told apart as the fastest"
 
 
 def _time(row: Row) -> str:

@@ -104,7 +104,7 @@ def test_names_of_fifty_variants_do_not_run_into_each_other(name: str, drawn: di
 
 def test_titles_are_findings(drawn: dict[str, tuple[Figure, str]]) -> None:
     titles = {name: title for name, (_, title) in drawn.items()}
-    assert titles["latency"].startswith("Latency, forward: 3 mechanisms not told apart as the fastest; ")
+    assert titles["latency"].startswith("Latency, forward: 3 forms not told apart as the fastest; ")
     assert "parallel+bf16+compile and alternating+bf16+compile not told apart" in titles["latency"]
     assert titles["memory"].startswith("Peak memory, forward: from pool")
     assert "told faster than eager float32; largest median gain: +bf16+compile, ×4" in titles["error"]
